@@ -1,0 +1,1 @@
+"""One file = one experiment; `common` holds what they share."""

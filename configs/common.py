@@ -1,0 +1,68 @@
+"""Blocks that several experiments share, and the reading of `--config FILE.py:key=value,...`."""
+
+from ml_collections import ConfigDict
+
+# Resolution policies: which sizes the low-resolution view is drawn from, and how often (Ling et al. 2022, Table 4).
+POLICIES = {
+    "none": {"sizes": (), "ratios": ()},  # the high-resolution baseline: one view, classification alone
+    "single7": {"sizes": (7,), "ratios": (1.0,)},
+    "aug": {"sizes": (14,), "ratios": (1.0,)},
+    "single28": {"sizes": (28,), "ratios": (1.0,)},
+    "maug": {"sizes": (7, 14, 20), "ratios": (1.0, 1.0, 2.0)},  # the paper's method, section 3.1
+    "paug": {"sizes": (7, 14, 28, 56), "ratios": (1.0, 1.0, 1.0, 1.0)},  # as in ST-M (Knoche et al. 2021)
+}
+
+
+def parse_arg(arg: str | None, **defaults):
+    """Returns a ConfigDict of `defaults`, changed by `key=value,key=value`; a value takes its default's type."""
+    args = ConfigDict(defaults)
+    for item in filter(None, (arg or "").split(",")):
+        key, separator, value = item.partition("=")
+        if not separator or key not in defaults:
+            known = ", ".join(f"{name}={default}" for name, default in defaults.items())
+            raise ValueError(f"config argument {item!r} is not one of {known}")
+        kind = type(defaults[key])
+        try:
+            args[key] = {"true": True, "false": False}[value.lower()] if kind is bool else kind(value)
+        except (KeyError, ValueError):
+            raise ValueError(f"config argument {item!r}: {value!r} is no {kind.__name__}") from None
+    return args
+
+
+def augment(policy: str) -> ConfigDict:
+    """The arguments of `augment.make_views` for a policy of the table above."""
+    if policy not in POLICIES:
+        raise ValueError(f"unknown resolution policy {policy!r}: choose one of {', '.join(POLICIES)}")
+    return ConfigDict(
+        POLICIES[policy]
+        | {
+            "rounding": "uint8",  # as the released code's images through Pillow; 'none' keeps real numbers
+            "flip": "shared",  # the paper says "random flip"; the released code flips the two views independently
+        }
+    )
+
+
+def loss(policy: str) -> ConfigDict:
+    """Eq. 7 with CosFace and LogExp, at the paper's numbers (section 4.1)."""
+    return ConfigDict(
+        {
+            "margin_type": "cosface",
+            "scale": 48.0,
+            "margin": 0.4,
+            "distance": "logexp",
+            "p": 1.0,  # "p = 1 by default", Eq. 5 and Table 4
+            "reduction": "paper",  # 'released': one log over the whole batch, as the released ExpDist
+            "distance_weight": 0.0 if policy == "none" else 1.0,  # lambda; 5 is the best on XQLFW in Table 5
+        }
+    )
+
+
+def verification(*, resolutions: tuple[int, ...] = (56, 28, 20, 14, 10, 7)) -> ConfigDict:
+    """A verification set at full and at lower resolutions, by InsightFace's protocol."""
+    return ConfigDict(
+        {
+            "protocol": "insightface",
+            "resolutions": resolutions,
+            "fars": (0.1, 0.01, 0.001),
+        }
+    )

@@ -1,0 +1,55 @@
+"""Generated faces, a small ResNet, a CPU, minutes: the README's first command.
+
+Command (`bash launch/quickstart.sh` prepares the data and runs it for policy=none and policy=maug):
+  python -m lrfr_jax.main --config configs/quickstart.py:policy=maug --workdir W --data_dir DIR
+Arguments: policy=none|aug|maug|paug|single7|single28, batch_size, num_epochs.
+Hardware: 2 CPU cores, about 4 minutes a run.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common
+
+
+def get_config(arg=None):
+    args = common.parse_arg(arg, policy="maug", batch_size=64, num_epochs=6.0)
+    config = ConfigDict()
+    config.seed = 0
+    config.batch_size = args.batch_size
+    config.num_epochs = args.num_epochs
+    config.log_every_steps = 20
+    config.checkpoint_every_steps = 200
+    config.eval_every_steps = 0  # at the end only
+    config.keep_checkpoints = 2
+
+    config.input = ConfigDict({"dataset": "generated_train", "num_threads": 4, "prefetch_images": 512})
+    config.augment = common.augment(args.policy)
+    config.model = ConfigDict(
+        {
+            "backbone": "resnet18",
+            "width": 0.125,
+            "embedding_size": 128,
+            "dropout": 0.0,
+            "dtype": "float32",
+            "batch_norm": "per_view",
+        }
+    )
+    config.loss = common.loss(args.policy)
+    config.loss.scale = 24.0
+    config.loss.margin = 0.2
+    config.optimizer = ConfigDict(
+        {
+            "schedule": "cosine",
+            "learning_rate": 0.1,
+            "warmup_epochs": 0.5,
+            "milestone_epochs": (),
+            "decay_factor": 1.0,
+            "momentum": 0.9,
+            "weight_decay": 5e-4,
+            "weight_decay_on": "all",
+            "clip_norm": 5.0,
+        }
+    )
+    config.evals = ConfigDict({"generated_test": common.verification(resolutions=(28, 20, 14, 10, 7))})
+    config.eval_batch_size = 64
+    return config

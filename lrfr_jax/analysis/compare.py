@@ -1,0 +1,126 @@
+"""Several runs side by side: their newest evaluations in one table and one figure.
+
+python -m lrfr_jax.analysis.compare --workdirs runs/hr,runs/maug --labels baseline,multi-resolution --output comparison
+"""
+
+import argparse
+import csv
+import pathlib
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lrfr_jax.errors import UserError, one_sentence
+from lrfr_jax.evals import plots, report
+
+# What must be the same for two numbers to be comparable.
+SETUP = ("protocol", "pairs", "folds")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Compares runs as the command line says.
+
+    Raises:
+      UserError: a run without evaluation, labels that do not match, or evaluations of different sets.
+    """
+    options = _parser().parse_args(argv)
+    workdirs = options.workdirs.split(",")
+    labels = options.labels.split(",") if options.labels else [pathlib.Path(workdir).name for workdir in workdirs]
+    if len(labels) != len(workdirs) or len(set(labels)) != len(labels):
+        raise UserError(
+            f"the labels {', '.join(labels)} must be {len(workdirs)} different names: set them with --labels"
+        )
+    reports = {label: report.read_newest(workdir) for label, workdir in zip(labels, workdirs, strict=True)}
+    check_comparable(reports)
+
+    lines = comparison(reports)
+    print(report.align(lines))
+    folder = pathlib.Path(options.output)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "table.md").write_text(_markdown(lines, reports))
+    with open(folder / "table.csv", "w", newline="") as file:
+        csv.writer(file).writerows(lines)
+    sets = list(reports[labels[0]]["sets"])
+    plots.accuracy_by_resolution(folder / "accuracy_by_resolution.png", reports, sets=sets)
+    print(f"table.md, table.csv and accuracy_by_resolution.png are in {folder}")
+
+
+def check_comparable(reports: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raises UserError unless all runs were evaluated on the same sets, pairs and resolutions by the same protocol."""
+    (first, reference), *others = reports.items()
+    for label, other in others:
+        if other["sets"].keys() != reference["sets"].keys():
+            raise _not_comparable(label, ", ".join(other["sets"]), first, ", ".join(reference["sets"]))
+        for name in reference["sets"]:
+            found, wanted = (_setup(name, one["sets"][name]) for one in (other, reference))
+            if found != wanted:
+                raise _not_comparable(label, found, first, wanted)
+
+
+def comparison(reports: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
+    """Lays out accuracies in percent: per set and mode a row per run, and its difference to the first run in points.
+
+    Resolutions go from full to low; the full one is HR-HR in the rows of both modes. '-': not evaluated for that set.
+    """
+    first, *others = reports
+    rows = {
+        label: {name: report.accuracy_rows(one["sets"][name]) for name in one["sets"]} for label, one in reports.items()
+    }
+    columns = sorted({r for modes in rows[first].values() for row in modes.values() for r in row}, reverse=True)
+
+    def cells(accuracies: Mapping[int, float], form: str) -> list[str]:
+        return [form.format(100 * accuracies[r]) if r in accuracies else "-" for r in columns]
+
+    lines = [["run", "mode", *(f"{r} px" for r in columns)]]
+    for name, modes in rows[first].items():
+        for mode in modes:
+            title = f"{name} {report.MODE_TITLES[mode]}"
+            accuracy = {label: {r: x["accuracy"] for r, x in rows[label][name][mode].items()} for label in reports}
+            lines += [[label, title, *cells(accuracy[label], "{:.2f}")] for label in reports]
+            for label in others:
+                gain = {r: accuracy[label][r] - accuracy[first][r] for r in accuracy[first]}
+                lines.append([f"{label} - {first}", title, *cells(gain, "{:+.2f}")])
+    return lines
+
+
+def _setup(name: str, set_report: Mapping[str, Any]) -> str:
+    modes = report.accuracy_rows(set_report)
+    resolutions = "; ".join(f"{mode} {','.join(map(str, row))}" for mode, row in modes.items())
+    return f"{name}: {', '.join(f'{key} {set_report[key]}' for key in SETUP)}, {resolutions}"
+
+
+def _not_comparable(label: str, found: str, first: str, wanted: str) -> UserError:
+    return UserError(
+        f"{label} was evaluated on ({found}) but {first} on ({wanted}): evaluate both alike with "
+        "`python -m lrfr_jax.evaluate --workdir W --data_dir DIR --sets ... --resolutions ... --protocol ...`"
+    )
+
+
+def _markdown(lines: Sequence[Sequence[str]], reports: Mapping[str, Mapping[str, Any]]) -> str:
+    head, *body = lines
+    rule = ["---", "---", *("--:" for _ in head[2:])]
+    rows = "\n".join(
+        "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in (head, rule, *body)
+    )
+    _, reference = next(iter(reports.items()))
+    sets = [f"{_setup(name, one)}." for name, one in reference["sets"].items()]
+    steps = [f"{label}: step {one['step']}." for label, one in reports.items()]
+    return "\n\n".join(["Accuracy in percent; differences in points.", rows, *sets, " ".join(steps)]) + "\n"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m lrfr_jax.analysis.compare",
+        description="One table and one figure over the newest evaluations of runs.",
+    )
+    parser.add_argument(
+        "--workdirs", required=True, metavar="A,B", help="folders of runs; the first one is the reference"
+    )
+    parser.add_argument("--labels", metavar="X,Y", help="names in table and figure; default: the folders' names")
+    parser.add_argument("--output", required=True, metavar="DIR", help="folder for table.md, table.csv and the figure")
+    return parser
+
+
+if __name__ == "__main__":
+    with one_sentence():
+        main(sys.argv[1:])

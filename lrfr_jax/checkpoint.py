@@ -1,0 +1,130 @@
+"""Checkpoints: three items in one atomic orbax step.
+
+`backbone` (parameters and BatchNorm statistics: all that evaluation needs), `training` (classifier, optimizer state)
+and `metadata` (how to build the model, which data the steps count). Random numbers come from seed and step, so nothing
+random is stored.
+"""
+
+import json
+import logging
+import os
+import pathlib
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from lrfr_jax.errors import UserError
+
+logger = logging.getLogger("lrfr_jax")
+
+FOLDER = "checkpoints"
+UNREADABLE_FOLDER = "unreadable_checkpoints"
+
+
+def create_manager(workdir: str | os.PathLike, *, keep: int) -> ocp.CheckpointManager:
+    """Opens `workdir/checkpoints`, of which the newest `keep` steps stay; saving goes on in the background."""
+    options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True)
+    return ocp.CheckpointManager(pathlib.Path(workdir).resolve() / FOLDER, options=options)
+
+
+def save(manager: ocp.CheckpointManager, step: int, *, backbone: Any, training: Any, metadata: dict) -> None:
+    """Starts saving; the arrays may be donated as soon as this returns. A step saved before is left as it is."""
+    if step in manager.all_steps():
+        return
+    items = ocp.args.Composite(
+        backbone=ocp.args.StandardSave(backbone),
+        training=ocp.args.StandardSave(training),
+        metadata=ocp.args.JsonSave(metadata),
+    )
+    manager.save(step, args=items)
+
+
+def restore_newest(
+    manager: ocp.CheckpointManager, *, backbone: Any, training: Any, check: Callable[[dict], None]
+) -> tuple[int, Any, Any] | None:
+    """Restores the newest checkpoint that can be read; None if the folder has none at all.
+
+    One that cannot be read (cut off by a full disk) is moved to `unreadable_checkpoints` and the one before is used.
+
+    Args:
+      manager: from `create_manager`.
+      backbone: arrays of the shapes, types and shardings wanted.
+      training: the same for the second item.
+      check: gets the metadata before any array is read; raises `UserError` if the checkpoint belongs to another run.
+
+    Returns:
+      (step, backbone, training).
+
+    Raises:
+      UserError: there are checkpoints, but none is readable, or `check` raised it.
+    """
+    backbone, training = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), (backbone, training)
+    )
+    steps = sorted(manager.all_steps(), reverse=True)
+    for step in steps:
+        try:
+            check(manager.restore(step, args=ocp.args.Composite(metadata=ocp.args.JsonRestore())).metadata)
+            items = ocp.args.Composite(
+                backbone=ocp.args.StandardRestore(backbone), training=ocp.args.StandardRestore(training)
+            )
+            restored = manager.restore(step, args=items)
+            return step, restored.backbone, restored.training
+        except UserError:
+            raise
+        except Exception as error:
+            _set_aside(manager, step, error)
+    if steps:
+        raise UserError(
+            f"none of the checkpoints {steps} of {manager.directory} can be read: they were moved to "
+            f"{UNREADABLE_FOLDER}; start again with a new --workdir"
+        )
+    return None
+
+
+def _set_aside(manager: ocp.CheckpointManager, step: int, error: Exception) -> None:
+    reason = str(error).strip().split("\n")[0][:200]
+    logger.warning("checkpoint %d cannot be read (%s): it is set aside and the one before is used", step, reason)
+    if jax.process_index() == 0:
+        folder = pathlib.Path(manager.directory)
+        target = folder.parent / UNREADABLE_FOLDER / str(step)
+        shutil.rmtree(target, ignore_errors=True)
+        target.parent.mkdir(exist_ok=True)
+        shutil.move(folder / str(step), target)
+    manager.reload()
+
+
+def newest(workdir: str | os.PathLike) -> pathlib.Path:
+    """Returns the folder of the newest checkpoint of a run; `UserError` if it has none."""
+    folder = pathlib.Path(workdir) / FOLDER
+    steps = [int(path.name) for path in folder.glob("*") if path.name.isdigit()] if folder.is_dir() else []
+    if not steps:
+        raise UserError(f"{workdir} holds no checkpoint: `python -m lrfr_jax.main --workdir {workdir} ...` makes one")
+    return folder / str(max(steps))
+
+
+def load_backbone(path: str | os.PathLike) -> tuple[Any, dict]:
+    """Reads what evaluation needs from one checkpoint folder (`W/checkpoints/<step>`), onto the first local device.
+
+    Returns:
+      ({'params': ..., 'batch_stats': ...}, metadata: `step`, `model` (arguments of `models.create_backbone`), ...).
+
+    Raises:
+      UserError: the folder is no checkpoint, or is cut off.
+    """
+    path = pathlib.Path(path).resolve()
+    if not (path / "backbone").is_dir() or not (path / "metadata" / "metadata").is_file():
+        raise UserError(f"{path} is no checkpoint: name a folder W/checkpoints/<step>, or use --workdir W")
+    metadata = json.loads((path / "metadata" / "metadata").read_text())
+    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            stored = checkpointer.metadata(path / "backbone").item_metadata.tree
+            target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), stored)
+            return checkpointer.restore(path / "backbone", target), metadata
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0][:200]
+        raise UserError(f"checkpoint {path} cannot be read ({reason}): use an older step or copy it again") from error

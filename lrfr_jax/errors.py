@@ -1,0 +1,19 @@
+"""The one kind of error that is the user's to mend, and how a command reports it."""
+
+import contextlib
+import sys
+from collections.abc import Iterator
+
+
+class UserError(Exception):
+    """Bad input: the message is one sentence that names the file, record or key and says what to do."""
+
+
+@contextlib.contextmanager
+def one_sentence() -> Iterator[None]:
+    """Turns a `UserError` into one line on stderr and exit status 1; every other error keeps its traceback."""
+    try:
+        yield
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        sys.exit(1)

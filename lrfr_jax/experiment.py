@@ -1,0 +1,87 @@
+"""What a config means: the model, the first state and the step, with every number of the config bound."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+import optax
+from ml_collections import ConfigDict
+
+from lrfr_jax import augment, image_ops, losses, models, optimizer, train_step
+from lrfr_jax.errors import UserError
+from lrfr_jax.models.classifier import Classifier
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What a config means: `init(rng) -> TrainState` and `step(state, images, labels) -> (state, metrics)`."""
+
+    backbone: nn.Module
+    init: Callable
+    step: Callable
+    schedule: optax.Schedule
+
+
+def build_run(config: ConfigDict, num_identities: int, steps_per_epoch: float) -> Run:
+    """Unpacks the config into the arguments of the floors below, which know no config."""
+    try:
+        model = dict(config.model)
+        batch_norm = model.pop("batch_norm")
+        if batch_norm not in train_step.BATCH_NORMS:
+            known = ", ".join(train_step.BATCH_NORMS)
+            raise UserError(f"model.batch_norm={batch_norm!r} is unknown: choose one of {known}")
+        backbone = models.create_backbone(**model)
+        classifier = Classifier(num_identities)
+        settings = dict(config.optimizer)
+        update = {name: settings.pop(name) for name in ("momentum", "weight_decay", "weight_decay_on", "clip_norm")}
+        schedule = optimizer.make_schedule(num_epochs=config.num_epochs, steps_per_epoch=steps_per_epoch, **settings)
+        sgd = optimizer.make_optimizer(schedule, **update)
+        step = functools.partial(
+            train_step.train_step,
+            seed=config.seed,
+            make_views=functools.partial(augment.make_views, **config.augment),
+            batch_norm=batch_norm,
+            loss=_loss_arguments(two_views=len(config.augment.sizes) > 0, **config.loss),
+            backbone=backbone,
+            classifier=classifier,
+            optimizer=sgd,
+        )
+        shape = (image_ops.IMAGE_SIZE, image_ops.IMAGE_SIZE, 3)
+        parts = {"backbone": backbone, "classifier": classifier, "optimizer": sgd}
+        init = functools.partial(train_step.init_state, image_shape=shape, **parts)
+        rng = jax.eval_shape(jax.random.key, config.seed)
+        # Traced once without computing: a wrong value is found before anything is written.
+        jax.eval_shape(step, jax.eval_shape(init, rng), *_abstract_batch(config.batch_size, shape))
+    except (ValueError, TypeError) as error:
+        raise UserError(f"the config does not fit together: {error}") from error
+    return Run(backbone, init, step, schedule)
+
+
+def _abstract_batch(batch_size: int, shape: tuple[int, ...]) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:
+    return jax.ShapeDtypeStruct((batch_size, *shape), np.uint8), jax.ShapeDtypeStruct((batch_size,), np.int32)
+
+
+def _loss_arguments(
+    *,
+    two_views: bool,
+    margin_type: str,
+    scale: float,
+    margin: float,
+    distance: str,
+    p: float,
+    reduction: str,
+    distance_weight: float,
+) -> dict[str, Any]:
+    if margin_type not in losses.MARGINS:
+        raise UserError(f"loss.margin_type={margin_type!r} is unknown: choose one of {', '.join(losses.MARGINS)}")
+    if distance_weight and not two_views:
+        raise UserError("augment.sizes is empty, so there is no second view: set loss.distance_weight=0")
+    return {
+        "margin_logits": functools.partial(losses.MARGINS[margin_type], scale=scale, margin=margin),
+        "pair_distance": functools.partial(losses.pair_distance, distance=distance, p=p, reduction=reduction),
+        "distance_weight": distance_weight,
+    }

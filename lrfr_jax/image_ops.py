@@ -1,0 +1,119 @@
+"""Deterministic operators on batches of images: normalize, flip, degrade. Nothing random, nothing learned."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, UInt8
+
+IMAGE_SIZE = 112
+# Half the range of a byte: maps 0..255 to [-1, 1].
+HALF_RANGE = 127.5
+BYTE_MAX = 255
+ROUNDINGS = ("uint8", "none")
+
+
+def normalize(
+    images: UInt8[Array, "batch height width channels"] | Float[Array, "batch height width channels"],
+) -> Float[Array, "batch height width channels"]:
+    """Maps pixel values 0..255 to float32 in [-1, 1], the range that every backbone takes: (x - 127.5) / 127.5."""
+    return (jnp.asarray(images, jnp.float32) - HALF_RANGE) / HALF_RANGE
+
+
+def flip(
+    images: UInt8[Array, "batch height width channels"] | Float[Array, "batch height width channels"],
+    flipped: Bool[Array, " batch"],
+) -> UInt8[Array, "batch height width channels"] | Float[Array, "batch height width channels"]:
+    """Mirrors left and right those images for which `flipped` is true."""
+    return jnp.where(flipped[:, None, None, None], images[:, :, ::-1], images)
+
+
+@functools.partial(jax.jit, static_argnames="size")
+def _resize_rows(matrix: Float[Array, "rows columns"], *, size: int) -> Float[Array, "size columns"]:
+    shape = (size, matrix.shape[1])
+    return jax.image.resize(matrix, shape, method="cubic", antialias=True, precision=jax.lax.Precision.HIGHEST)
+
+
+@functools.cache
+def resampling_operators(
+    sizes: tuple[int, ...], *, image_size: int
+) -> tuple[Float[np.ndarray, "sizes largest image_size"], Float[np.ndarray, "sizes image_size largest"]]:
+    r"""Matrices that shrink one axis from `image_size` to each size (D), and that enlarge it again (U).
+
+    They are what `jax.image.resize` makes of identity matrices. Its bicubic kernel has a = -0.5 and widens when it
+    shrinks (antialias), as Pillow's BICUBIC; cv2.INTER_CUBIC is another kernel. The rows of D and columns of U beyond a
+    size are zero, up to the largest size.
+
+    Args:
+      sizes: side lengths in pixels.
+      image_size: side length of the images.
+
+    Raises:
+      ValueError: no sizes, or one that is not in 1..image_size.
+    """
+    if not sizes or not all(1 <= size <= image_size for size in sizes):
+        raise ValueError(f"sizes={sizes} must be one or more side lengths from 1 to {image_size} pixels")
+    largest = max(sizes)
+    down = np.zeros((len(sizes), largest, image_size), np.float32)
+    up = np.zeros((len(sizes), image_size, largest), np.float32)
+    with jax.ensure_compile_time_eval():
+        for index, size in enumerate(sizes):
+            down[index, :size] = _resize_rows(np.eye(image_size, dtype=np.float32), size=size)
+            up[index, :, :size] = _resize_rows(np.eye(size, dtype=np.float32), size=image_size)
+    return down, up
+
+
+def degrade(
+    images: UInt8[Array, "batch size size channels"] | Float[Array, "batch size size channels"],
+    resolutions: Int[Array, " batch"],
+    *,
+    sizes: tuple[int, ...],
+    rounding: str,
+) -> Float[Array, "batch size size channels"]:
+    r"""Shrinks each image to its own resolution and enlarges it to its old size, both bicubic.
+
+    .. math:: X' = U_r\,(D_r X D_r^T)\,U_r^T
+
+    One set of shapes for all resolutions, so it compiles once and is free to differ from image to image. With 'uint8'
+    every one of the four passes ends in whole values of 0..255: Pillow's result but for one pixel in thousands. With
+    'none' the values are those of the formula and may leave 0..255 by some grey levels at edges.
+
+    Args:
+      images: square, values in 0..255.
+      resolutions: side length in pixels that each image is reduced to; one of `sizes`. Inside jit, where it cannot be
+        checked, any other one gives an image of NaN.
+      sizes: all resolutions that may occur; the image's own side length is allowed and changes nothing.
+      rounding: 'uint8' or 'none'.
+
+    Returns:
+      float32 images, still in 0..255.
+
+    Raises:
+      ValueError: a bad size or rounding, or (outside jit) a resolution that is not in `sizes`.
+
+    References:
+      Ling et al. 2022, arXiv 2302.05621, Sec. 3.3; Pillow, src/libImaging/Resample.c (order and rounding of passes).
+    """
+    if rounding not in ROUNDINGS:
+        raise ValueError(f"rounding={rounding!r} is unknown: choose one of {', '.join(ROUNDINGS)}")
+    if not isinstance(resolutions, jax.core.Tracer) and not np.isin(resolutions, sizes).all():
+        raise ValueError(f"resolutions hold {set(np.asarray(resolutions).tolist()) - set(sizes)}: add to {sizes=}")
+    down, up = resampling_operators(tuple(sizes), image_size=images.shape[1])
+    matches = resolutions[:, None] == jnp.asarray(sizes)[None, :]
+    index = jnp.argmax(matches, axis=-1)
+    down, up = jnp.asarray(down)[index], jnp.asarray(up)[index]
+
+    def resample(pixels, operator, axes):
+        # HIGHEST: with TF32 or bfloat16 products the sums round to other grey levels.
+        pixels = jnp.einsum(axes, pixels, operator, precision=jax.lax.Precision.HIGHEST)
+        # Halves go up, as in Pillow.
+        return jnp.clip(jnp.floor(pixels + 1 / 2), 0, BYTE_MAX) if rounding == "uint8" else pixels
+
+    # Channels first meanwhile: both products are then plain batched matrix products, a third faster on a CPU.
+    pixels = jnp.transpose(jnp.asarray(images, jnp.float32), (0, 3, 1, 2))
+    for operator in (down, up):
+        pixels = resample(pixels, operator, "bchw,bvw->bchv")
+        pixels = resample(pixels, operator, "bchw,bvh->bcvw")
+    pixels = jnp.transpose(pixels, (0, 2, 3, 1))
+    return jnp.where(matches.any(axis=-1)[:, None, None, None], pixels, jnp.nan)

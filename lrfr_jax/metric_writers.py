@@ -1,0 +1,130 @@
+"""Where numbers go: `metrics.jsonl` (what runs are compared by) and TensorBoard events (that and all the rest)."""
+
+import json
+import os
+import pathlib
+import sys
+import types
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorboardX
+
+# clu.metric_writers imports TensorFlow (1.4 GB) for its TensorBoard writer only. A module of that name, put in place
+# before the first import, keeps the rest of clu usable without it. The one side effect at import in this project.
+sys.modules.setdefault(
+    "clu.metric_writers.summary_writer",
+    types.SimpleNamespace(SummaryWriter=None),  # type: ignore[arg-type]
+)
+from clu import metric_writers  # noqa: E402
+
+METRICS_FILE = "metrics.jsonl"
+
+
+class JsonLinesWriter(metric_writers.MetricWriter):
+    """Writes one JSON line per step with its scalars; every other kind of summary is left to TensorBoard.
+
+    Lines after `start_step` are dropped when the file is opened: they belong to steps that a killed run had taken after
+    its last checkpoint and that are now taken again. So the file of an interrupted run equals an uninterrupted one's.
+    """
+
+    def __init__(self, path: pathlib.Path, *, start_step: int):
+        self._path = path
+        lines = [line for line in _whole_lines(path) if json.loads(line)["step"] <= start_step]
+        partial = path.with_suffix(".partial")
+        partial.write_text("".join(f"{line}\n" for line in lines))
+        os.replace(partial, path)
+        self._file = path.open("a")
+
+    def write_scalars(self, step: int, scalars: Mapping[str, Any]):
+        line = {"step": int(step)} | {key: float(value) for key, value in scalars.items()}
+        # Flushed at once: a checkpoint must never be newer than the last line.
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+
+    def write_summaries(self, step, values, metadata=None): ...
+    def write_images(self, step, images): ...
+    def write_videos(self, step, videos): ...
+    def write_audios(self, step, audios, *, sample_rate): ...
+    def write_texts(self, step, texts): ...
+    def write_histograms(self, step, arrays, num_buckets=None): ...
+    def write_hparams(self, hparams): ...
+
+    def flush(self):
+        self._file.flush()
+
+    def close(self):
+        self._file.close()
+
+
+def _whole_lines(path: pathlib.Path) -> list[str]:
+    """Lines of the file without a last one that was cut off while being written."""
+    if not path.exists():
+        return []
+    text = path.read_text()
+    return text[: text.rfind("\n") + 1].splitlines()
+
+
+def read_metrics(workdir: str | os.PathLike) -> list[dict[str, float | int]]:
+    """Returns the lines of a run's `metrics.jsonl`, each a dict with `step` and its scalars, in order of writing."""
+    return [json.loads(line) for line in _whole_lines(pathlib.Path(workdir) / METRICS_FILE)]
+
+
+class TensorBoardWriter(metric_writers.MetricWriter):
+    """clu's writer interface on tensorboardX, which needs no TensorFlow; events after `start_step` are purged."""
+
+    def __init__(self, logdir: pathlib.Path, *, start_step: int):
+        self._writer = tensorboardX.SummaryWriter(str(logdir), purge_step=start_step + 1 if start_step else None)
+
+    def write_scalars(self, step: int, scalars: Mapping[str, Any]):
+        for key, value in scalars.items():
+            # TensorBoard's names know no '@' and no '='.
+            self._writer.add_scalar(key.replace("@", "_at_").replace("=", "_"), float(value), step)
+
+    def write_texts(self, step: int, texts: Mapping[str, str]):
+        for key, text in texts.items():
+            self._writer.add_text(key, text, step)
+
+    def write_images(self, step: int, images: Mapping[str, Any]):
+        for key, image in images.items():
+            self._writer.add_images(key, np.asarray(image), step, dataformats="NHWC")
+
+    def write_histograms(self, step, arrays, num_buckets=None):
+        for key, array in arrays.items():
+            self._writer.add_histogram(key, np.asarray(array), step, bins="auto")
+
+    def write_hparams(self, hparams: Mapping[str, Any]):
+        # add_hparams of tensorboardX starts a sub-run of its own; the bare summaries stay in this one.
+        for summary in tensorboardX.summary.hparams(dict(hparams), {}):
+            self._writer.file_writer.add_summary(summary)
+
+    def write_videos(self, step, videos):
+        for key, video in videos.items():
+            self._writer.add_video(key, np.asarray(video), step)
+
+    def write_audios(self, step, audios, *, sample_rate):
+        for key, audio in audios.items():
+            self._writer.add_audio(key, np.asarray(audio), step, sample_rate=sample_rate)
+
+    def write_summaries(self, step, values, metadata=None):
+        raise TypeError("raw summaries need TensorFlow, which is not used here: call write_scalars or write_texts")
+
+    def flush(self):
+        self._writer.flush()
+
+    def close(self):
+        self._writer.close()
+
+
+def create_writers(workdir: pathlib.Path, *, start_step: int, is_main_process: bool) -> tuple[Any, Any]:
+    """Returns (metrics writer, side writer), which go on after `start_step`.
+
+    The first writes `metrics.jsonl` and TensorBoard: values that depend on nothing but config, data and step. The
+    second writes TensorBoard only: speeds, waiting shares, texts. On other processes than the first both write nothing.
+    """
+    if not is_main_process:
+        return metric_writers.MultiWriter([]), metric_writers.MultiWriter([])
+    tensorboard = TensorBoardWriter(workdir, start_step=start_step)
+    lines = JsonLinesWriter(workdir / METRICS_FILE, start_step=start_step)
+    return metric_writers.MultiWriter([lines, tensorboard]), tensorboard

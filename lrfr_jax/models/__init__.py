@@ -1,0 +1,47 @@
+"""The backbones, by name: normalized images [batch, 112, 112, 3] in, raw features [batch, embedding_size] out."""
+
+import functools
+
+import flax.linen as nn
+
+from lrfr_jax.errors import UserError
+from lrfr_jax.models.iresnet import IResNet
+from lrfr_jax.models.resnet import BasicBlock, Bottleneck, ResNet
+
+BACKBONES = {
+    "resnet18": functools.partial(ResNet, block=BasicBlock, stage_sizes=(2, 2, 2, 2)),
+    "resnet34": functools.partial(ResNet, block=BasicBlock, stage_sizes=(3, 4, 6, 3)),
+    "resnet50": functools.partial(ResNet, block=Bottleneck, stage_sizes=(3, 4, 6, 3)),
+    "resnet101": functools.partial(ResNet, block=Bottleneck, stage_sizes=(3, 4, 23, 3)),
+    "iresnet18": functools.partial(IResNet, stage_sizes=(2, 2, 2, 2)),
+    "iresnet34": functools.partial(IResNet, stage_sizes=(3, 4, 6, 3)),
+    "iresnet50": functools.partial(IResNet, stage_sizes=(3, 4, 14, 3)),
+    "iresnet100": functools.partial(IResNet, stage_sizes=(3, 13, 30, 3)),
+}
+DTYPES = ("float32", "bfloat16")
+
+
+def create_backbone(backbone: str, *, width: float, embedding_size: int, dropout: float, dtype: str) -> nn.Module:
+    """Returns the module of a name in `BACKBONES`: module(images, train) with variables 'params' and 'batch_stats'.
+
+    Args:
+      backbone: a key of `BACKBONES`.
+      width: multiplies every channel count, > 0; 1 is the published network.
+      embedding_size: length of the feature, >= 1.
+      dropout: share zeroed before the linear layer in training, in [0, 1); above 0 it takes the rng stream 'dropout'.
+      dtype: of the body's computation, 'float32' or 'bfloat16'.
+
+    Raises:
+      UserError: an argument is unknown or out of range.
+    """
+    if backbone not in BACKBONES:
+        raise UserError(f"unknown model.backbone {backbone!r}: choose one of {', '.join(BACKBONES)}")
+    if dtype not in DTYPES:
+        raise UserError(f"unknown model.dtype {dtype!r}: choose one of {', '.join(DTYPES)}")
+    if width <= 0:
+        raise UserError(f"model.width={width} must be above 0: set it to 1 for the published network")
+    if embedding_size < 1:
+        raise UserError(f"model.embedding_size={embedding_size} must be at least 1")
+    if not 0 <= dropout < 1:
+        raise UserError(f"model.dropout={dropout} must be in [0, 1): set it to 0 to switch dropout off")
+    return BACKBONES[backbone](width=width, embedding_size=embedding_size, dropout=dropout, dtype=dtype)

@@ -1,0 +1,125 @@
+"""What the backbones share: convolution, BatchNorm, PReLU, max-pool, a stage of blocks, the neck."""
+
+import functools
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+# Channels of the four stages at width 1, and the fewest that a narrowed stage keeps.
+STAGE_CHANNELS = (64, 128, 256, 512)
+MIN_CHANNELS = 8
+# PyTorch's momentum of 0.1 weighs the new value, flax's 0.9 the old one: the same running mean. The running variance
+# differs: PyTorch stores the unbiased one, n / (n - 1) times flax's, n being batch x height x width. We keep flax's:
+# only the neck's last BatchNorm has a small n, the batch size (256: 0.4 %), and there the factor is the same for all
+# dimensions, so it changes the feature's length and hardly its direction.
+BATCH_NORM_MOMENTUM = 0.9
+BATCH_NORM_EPSILON = 1e-5  # PyTorch's default, in the published weights of both families.
+PRELU_INITIAL_SLOPE = 0.25  # PyTorch's default.
+# PyTorch's default of a linear layer: uniform within +-1/sqrt(fan_in), whose variance is a third of 1/fan_in.
+linear_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
+
+def scaled_channels(channels: int, width: float) -> int:
+    """Returns round(width * channels), at least `MIN_CHANNELS`."""
+    return max(MIN_CHANNELS, round(width * channels))
+
+
+def conv(channels: int, kernel: int, stride: int, *, kernel_init: Callable, dtype: str, name: str) -> nn.Conv:
+    """A square convolution without bias, padded by kernel // 2 on every side.
+
+    The padding is explicit because 'SAME' pads only the bottom and the right at stride 2, unlike PyTorch.
+    """
+    return nn.Conv(
+        channels,
+        (kernel, kernel),
+        strides=stride,
+        padding=kernel // 2,
+        use_bias=False,
+        kernel_init=kernel_init,
+        dtype=dtype,
+        name=name,
+    )
+
+
+def batch_norm(train: bool, *, dtype: str, name: str, use_scale: bool = True) -> nn.BatchNorm:
+    """BatchNorm over all axes but the last: batch statistics in training, running ones otherwise.
+
+    Statistics are float32 whatever `dtype` the result has. Under jit a batch that is split over devices is normalized
+    as a whole.
+    """
+    return nn.BatchNorm(
+        use_running_average=not train,
+        momentum=BATCH_NORM_MOMENTUM,
+        epsilon=BATCH_NORM_EPSILON,
+        use_scale=use_scale,
+        dtype=dtype,
+        name=name,
+    )
+
+
+def max_pool_of_relu(x: Float[Array, "batch height width channels"]) -> Float[Array, "batch half_h half_w channels"]:
+    """3x3 maximum at stride 2, padded by 1, of values that a ReLU made non-negative.
+
+    It is the maximum of three shifted strided slices along the rows, then along the columns, with zeros as padding:
+    exact because no value is below zero. On the CPU its gradient takes a third of the time of `nn.max_pool`'s
+    select-and-scatter. Where positive values tie, the gradient is shared among them instead of going to the first;
+    ties at zero do not matter, as the ReLU passes none there.
+    """
+    kernel, stride = 3, 2
+    rows, columns = ((size - 1) // stride * stride + 1 for size in x.shape[1:3])
+    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    x = functools.reduce(jnp.maximum, [x[:, shift : shift + rows : stride] for shift in range(kernel)])
+    return functools.reduce(jnp.maximum, [x[:, :, shift : shift + columns : stride] for shift in range(kernel)])
+
+
+class PReLU(nn.Module):
+    """x where it is positive, else a learned slope of each channel times x (flax's has one slope for all channels)."""
+
+    dtype: str
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch height width channels"]:
+        slope = self.param("slope", nn.initializers.constant(PRELU_INITIAL_SLOPE), (x.shape[-1],))
+        return jnp.where(x > 0, x, slope.astype(self.dtype)[None, None, None] * x)
+
+
+class Stage(nn.Module):
+    """`size` blocks one after the other; the first has the stride."""
+
+    block: Callable[..., nn.Module]
+    size: int
+    channels: int
+    stride: int
+    dtype: str
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch height width channels"], train: bool) -> Float[Array, "batch h w c"]:
+        for number in range(self.size):
+            stride = self.stride if number == 0 else 1
+            x = self.block(self.channels, stride, self.dtype, name=f"block{number}")(x, train)
+        return x
+
+
+class Neck(nn.Module):
+    """BatchNorm -> dropout -> flatten -> linear -> BatchNorm, in float32: from the last feature map to the raw feature.
+
+    Without `learn_scale` the last BatchNorm's scale is fixed at 1.
+    """
+
+    embedding_size: int
+    dropout: float
+    learn_scale: bool
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch height width channels"], train: bool) -> Float[Array, "batch dim"]:
+        x = batch_norm(train, dtype="float32", name="bn1")(x)
+        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        # HIGHEST: accelerators multiply float32 in fewer bits (TF32, bfloat16) unless told otherwise.
+        linear = nn.Dense(
+            self.embedding_size, kernel_init=linear_init, precision=jax.lax.Precision.HIGHEST, name="linear"
+        )
+        x = linear(x.reshape(x.shape[0], -1))
+        return batch_norm(train, dtype="float32", use_scale=self.learn_scale, name="bn2")(x)

@@ -1,0 +1,146 @@
+"""`prepare pairs`: an LFW-style pairs file and the images that it names become a verification set."""
+
+import argparse
+import hashlib
+import time
+from typing import NamedTuple
+
+import numpy as np
+
+from lrfr_jax.data import builders
+from lrfr_jax.errors import UserError
+from lrfr_jax.prepare import sources
+from lrfr_jax.prepare.sources import SourceImage
+
+_MATCHED_FIELDS, _MISMATCHED_FIELDS = 3, 4  # name i j | name i name j
+
+
+class Pair(NamedTuple):
+    """One line of a pairs file: two images as `<Name>/<Name>_0001`, and their fold, counted from 1."""
+
+    first: str
+    second: str
+    is_same: bool
+    fold: int
+    line: int
+
+
+def prepare(arguments: argparse.Namespace) -> str:
+    """Makes a verification set of the pairs in the chosen folds, and returns the summary; see `--help`.
+
+    Only images that occur in a pair are stored. `identities.txt` in the set's folder names their identities, made for
+    `prepare folder --exclude_identities`.
+
+    Raises:
+      UserError: a bad pairs file, a missing or bad image, or another set of that name.
+    """
+    start = time.perf_counter()
+    builders.check_target(arguments.name, num_shards=1)
+    text = sources.read_text(arguments.pairs, flag="--pairs")
+    pairs = choose_folds(parse_pairs(text, path=arguments.pairs), arguments.folds)
+    images, _ = sources.list_images(arguments.source)
+    record = {
+        "kind": "pairs",
+        "source": [arguments.source, sources.fingerprint(arguments.source)],
+        "pairs": hashlib.sha256(text.encode()).hexdigest(),
+        "folds": arguments.folds,
+    }
+    if builders.is_complete(arguments.data_dir, arguments.name, arguments=record):
+        return f"{arguments.name} is complete already in {arguments.data_dir}: nothing to do"
+    used, indices = _resolve(pairs, images, path=arguments.pairs, source=arguments.source)
+    for problem in filter(None, sources.unusable(used)):
+        raise UserError(f"{problem.where} {problem.reason}; every image of a pair is needed")
+    identities = sorted({image.identity for image in used})
+    folder = builders.write_verification_set(
+        arguments.data_dir,
+        arguments.name,
+        images=((sources.read_image(image), image.name) for image in used),
+        num_images=len(used),
+        pairs=indices,
+        is_same=np.array([pair.is_same for pair in pairs]),
+        fold=np.array([pair.fold for pair in pairs], np.int32),
+        num_shards=1,  # a test set has thousands of images, not millions
+        arguments=record,
+        notes={"identities.txt": "".join(f"{identity}\n" for identity in identities)},
+    )
+    seconds = time.perf_counter() - start
+    num_folds = len({pair.fold for pair in pairs})
+    return (
+        f"{len(pairs)} pairs in {num_folds} folds, {len(used)} images of {len(identities)} identities, "
+        f"{seconds:.1f} s, {len(used) / seconds:.0f} images/s, in {folder}"
+    )
+
+
+def parse_pairs(text: str, *, path: str) -> list[Pair]:
+    """Parses LFW's pairs.txt: `folds<TAB>n`, then per fold n lines `name i j` and n lines `name i name j`.
+
+    Raises:
+      UserError: a wrong header, a wrong number of lines, or a bad line; it names file and line.
+    """
+    lines = text.splitlines()
+    while lines and not lines[-1].strip():
+        lines.pop()
+    header = _fields(lines[0]) if lines else []
+    if len(header) != 2 or not all(field.isdecimal() and int(field) for field in header):
+        raise UserError(f"{path} line 1 must be `folds<TAB>pairs of each kind per fold`, as in `10<TAB>300`")
+    num_folds, per_kind = map(int, header)
+    expected = num_folds * 2 * per_kind
+    if len(lines) - 1 != expected:
+        raise UserError(
+            f"{path} has {len(lines) - 1} pairs, its first line announces {expected}: the file is not whole"
+        )
+    return [
+        _parse_line(line, place=place, per_kind=per_kind, where=f"{path} line {place + 2}")
+        for place, line in enumerate(lines[1:])
+    ]
+
+
+def choose_folds(pairs: list[Pair], folds: list[int] | None) -> list[Pair]:
+    """Keeps the pairs of the given folds (None: all of them), with their fold numbers."""
+    existing = {pair.fold for pair in pairs}
+    missing = sorted(set(folds or ()) - existing)
+    if missing:
+        raise UserError(f"--folds names fold {missing[0]}, the pairs file has 1 to {max(existing)}")
+    return [pair for pair in pairs if folds is None or pair.fold in folds]
+
+
+def _parse_line(line: str, *, place: int, per_kind: int, where: str) -> Pair:
+    is_same = place // per_kind % 2 == 0
+    fields = _fields(line)
+    if len(fields) != (_MATCHED_FIELDS if is_same else _MISMATCHED_FIELDS):
+        form = "name<TAB>i<TAB>j, a matched pair" if is_same else "name<TAB>i<TAB>name<TAB>j, a mismatched pair"
+        raise UserError(f"{where} must be {form}: it is {line!r}")
+    names = (fields[0], fields[0] if is_same else fields[2])
+    numbers = (fields[1], fields[-1])
+    if not all(number.isdecimal() for number in numbers):
+        raise UserError(f"{where} must number its images with integers: it is {line!r}")
+    if not is_same and names[0] == names[1]:
+        raise UserError(f"{where} stands among the mismatched pairs but names {names[0]} twice")
+    first, second = (f"{name}/{name}_{int(number):04d}" for name, number in zip(names, numbers, strict=True))
+    return Pair(first, second, is_same, place // (2 * per_kind) + 1, place + 2)
+
+
+def _fields(line: str) -> list[str]:
+    """Splits at tabs, so that names may hold spaces; a line without tabs at spaces."""
+    return [field.strip() for field in line.split("\t")] if "\t" in line else line.split()
+
+
+def _resolve(
+    pairs: list[Pair], images: list[SourceImage], *, path: str, source: str
+) -> tuple[list[SourceImage], np.ndarray]:
+    """Finds each pair's images; returns those that occur, in the source's order, and pairs of indices."""
+    by_stem: dict[str, SourceImage] = {}
+    for image in images:
+        stem = image.name.rsplit(".", 1)[0]
+        if stem in by_stem:
+            raise UserError(f"{source} holds both {by_stem[stem].name} and {image.name}: leave one of them")
+        by_stem[stem] = image
+    for pair in pairs:
+        for stem in (pair.first, pair.second):
+            if stem not in by_stem:
+                raise UserError(f"{path} line {pair.line} names {stem}, which {source} does not hold")
+    occurring = {stem for pair in pairs for stem in (pair.first, pair.second)}
+    stems = [stem for stem in by_stem if stem in occurring]
+    place = {stem: index for index, stem in enumerate(stems)}
+    indices = np.array([[place[pair.first], place[pair.second]] for pair in pairs], np.int32)
+    return [by_stem[stem] for stem in stems], indices

@@ -1,0 +1,240 @@
+"""A run in time: data, model, state, restore, and the loop {step, log, evaluate, save}."""
+
+import contextlib
+import json
+import logging
+import math
+import pathlib
+import signal
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+from clu import parameter_overview
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from lrfr_jax import checkpoint, experiment, metric_writers, progress, sharding, train_step
+from lrfr_jax import workdir as workdirs
+from lrfr_jax.data import builders, pipeline
+from lrfr_jax.errors import UserError
+from lrfr_jax.evals import embed, report, verification
+
+logger = logging.getLogger("lrfr_jax")
+
+
+def train(config: ConfigDict, *, workdir: pathlib.Path, data_dir: pathlib.Path) -> None:
+    """Trains what `config` describes, from the newest checkpoint of `workdir` if it has one, to the end.
+
+    Raises:
+      UserError: bad config or data; a loss that is not finite.
+      SystemExit: 143 after SIGTERM, with the state saved.
+    """
+    # ---- Devices and data. A set that is missing is found now, not after hours.
+    mesh = sharding.make_mesh()
+    sharding.check_batch_size("batch_size", config.batch_size, mesh)
+    training_set = builders.open_training_set(str(data_dir), config.input.dataset)
+    steps_per_epoch = training_set.num_images / config.batch_size
+    num_steps = math.ceil(config.num_epochs * steps_per_epoch)
+
+    # ---- Model, state, restore.
+    run = experiment.build_run(config, training_set.num_identities, steps_per_epoch)
+    evaluate = _build_evaluation(config, run.backbone, mesh, workdir, data_dir)
+    workdirs.claim(workdir, json.loads(config.to_json()), is_main_process=jax.process_index() == 0)
+    # The key is an argument: of a constant one, XLA would compute all draws while compiling, a hundred times slower.
+    state = jax.jit(run.init, out_shardings=sharding.replicated(mesh))(jax.random.key(config.seed))
+    metadata = _metadata(config, training_set)
+    manager = checkpoint.create_manager(workdir, keep=config.keep_checkpoints)
+    start, state = _restore(manager, state, metadata)
+    if start >= num_steps:
+        logger.info("%s is finished (step %d of %d): see its folder eval", workdir, start, num_steps)
+        return
+    is_main_process = jax.process_index() == 0
+    writer, side_writer = metric_writers.create_writers(workdir, start_step=start, is_main_process=is_main_process)
+    _announce(config, state, training_set, mesh, start, num_steps, side_writer)
+
+    # ---- The loop.
+    step_fn = jax.jit(run.step, donate_argnums=0, out_shardings=sharding.replicated(mesh))
+    batches = _batches(config, training_set, start)
+    timing, current = progress.Progress(start), None
+    with _sigterm_noted() as stop_wanted:
+        for step in range(start + 1, num_steps + 1):
+            since = time.perf_counter()
+            batch = sharding.to_devices(next(batches), mesh)
+            timing.waited(time.perf_counter() - since)
+            state, metrics = step_fn(state, batch["image"], batch["label"])
+            # The step before is checked while this one runs: the device never waits for the host.
+            previous, current = current, (step, metrics)
+            _check_finite(previous, workdir)
+
+            stopping = stop_wanted(step)
+            log_due, evaluation_due, save_due = (
+                step == num_steps or (every > 0 and step % every == 0)
+                for every in (config.log_every_steps, config.eval_every_steps, config.checkpoint_every_steps)
+            )
+            if log_due or evaluation_due or save_due or stopping:
+                _check_finite(current, workdir)
+            if log_due:
+                scalars = {f"train/{key}": float(value) for key, value in metrics.items()}
+                scalars["train/learning_rate"] = float(run.schedule(step - 1))
+                writer.write_scalars(step, scalars)
+                line, speeds = timing.line(step, num_steps, scalars, config.batch_size)
+                side_writer.write_scalars(step, speeds)
+                logger.info(line)
+            if evaluation_due:
+                since = time.perf_counter()
+                writer.write_scalars(step, evaluate(state, step))
+                timing.paused(time.perf_counter() - since)
+            # Saved after its numbers are written: no checkpoint is newer than the last line of metrics.jsonl.
+            if save_due or stopping:
+                _save(manager, state, step, metadata)
+            if stopping and step < num_steps:
+                break
+    manager.close()
+    writer.close()
+    if stopping and step < num_steps:
+        logger.info("stopped by SIGTERM: step %d is saved, the same command continues", step)
+        raise SystemExit(128 + signal.SIGTERM)
+    logger.info("finished: checkpoints, metrics and evaluations are in %s", workdir)
+
+
+def _metadata(config: ConfigDict, training_set: builders.TrainingSet) -> dict[str, Any]:
+    """What every checkpoint says of itself: how to build the model, and which data it counts batches of."""
+    model = {key: value for key, value in config.model.items() if key != "batch_norm"}
+    data = {
+        "dataset": config.input.dataset,
+        "num_images": training_set.num_images,
+        "num_identities": training_set.num_identities,
+        "batch_size": config.batch_size,
+        "seed": config.seed,
+    }
+    evals = json.loads(config.evals.to_json())
+    return {"model": model, "data": data, "evals": evals, "degradation_rounding": config.augment.rounding}
+
+
+def _split(state: train_step.TrainState) -> tuple[dict, dict]:
+    backbone = {"params": state.params["backbone"], "batch_stats": state.batch_stats}
+    return backbone, {"classifier": state.params["classifier"], "opt_state": state.opt_state, "step": state.step}
+
+
+def _save(manager: Any, state: train_step.TrainState, step: int, metadata: dict) -> None:
+    backbone, training = _split(state)
+    checkpoint.save(manager, step, backbone=backbone, training=training, metadata=metadata | {"step": step})
+
+
+def _restore(manager: Any, state: train_step.TrainState, metadata: dict) -> tuple[int, train_step.TrainState]:
+    """Returns (0, state) for a fresh run, else the newest step and its state."""
+
+    def check(found: dict) -> None:
+        differences = workdirs.differences("data", found["data"], metadata["data"])
+        if differences:
+            raise UserError(f"the checkpoints in {manager.directory} saw other data ({'; '.join(differences)})")
+
+    backbone, training = _split(state)
+    restored = checkpoint.restore_newest(manager, backbone=backbone, training=training, check=check)
+    if restored is None:
+        return 0, state
+    step, backbone, training = restored
+    params = {"backbone": backbone["params"], "classifier": training["classifier"]}
+    logger.info("continuing after step %d", step)
+    return step, train_step.TrainState(training["step"], params, backbone["batch_stats"], training["opt_state"])
+
+
+def _announce(config, state, training_set, mesh: Mesh, start: int, num_steps: int, side_writer: Any) -> None:
+    overview = parameter_overview.get_parameter_overview(state.params, include_stats=False)
+    logger.info("parameters:\n%s", overview)
+    logger.info(
+        "%s: %d images of %d identities; %d images a step on %d devices (%s); steps %d to %d",
+        config.input.dataset,
+        training_set.num_images,
+        training_set.num_identities,
+        config.batch_size,
+        mesh.size,
+        mesh.devices.flat[0].device_kind,
+        start + 1,
+        num_steps,
+    )
+    side_writer.write_texts(start, {"config": f"```\n{config}\n```", "parameters": f"```\n{overview}\n```"})
+
+
+def _batches(config: ConfigDict, training_set: builders.TrainingSet, start: int) -> Iterator[dict[str, np.ndarray]]:
+    reading = {key: value for key, value in config.input.items() if key != "dataset"}
+    return pipeline.training_batches(
+        training_set,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        start_batch=start,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+        **reading,
+    )
+
+
+def _build_evaluation(
+    config: ConfigDict, backbone: nn.Module, mesh: Mesh, workdir: pathlib.Path, data_dir: pathlib.Path
+) -> Callable[[train_step.TrainState, int], dict[str, float]]:
+    """Returns (state, step) -> metrics of all sets; it also writes `eval/<step>.json` and shows the table."""
+    evals = {name: dict(settings) for name, settings in config.evals.items()}
+    for name, settings in evals.items():
+        verification.check_settings(name, settings)
+        builders.open_verification_set(str(data_dir), name)
+    sharding.check_batch_size("eval_batch_size", config.eval_batch_size, mesh)
+    embedder = embed.make_embedder(
+        backbone,
+        sizes=verification.sizes_of(evals),
+        rounding=config.augment.rounding,
+        sharding=sharding.over_batch(mesh),
+    )
+
+    def evaluate(state: train_step.TrainState, step: int) -> dict[str, float]:
+        results = verification.run_evals(
+            embedder,
+            _split(state)[0],
+            data_dir=str(data_dir),
+            evals=evals,
+            batch_size=config.eval_batch_size,
+            num_threads=config.input.num_threads,
+        )
+        summary = report.report_of(results, step=step, checkpoint=f"{checkpoint.FOLDER}/{step}")
+        if jax.process_index() == 0:
+            report.write_report(workdir / "eval" / f"{step}.json", summary)
+        logger.info("step %d\n%s", step, report.table(summary))
+        return report.metrics_of(results)
+
+    return evaluate
+
+
+def _check_finite(step_and_metrics: tuple[int, dict] | None, workdir: pathlib.Path) -> None:
+    """Raises `UserError` with the step and the loss parts if any of them is NaN or infinite."""
+    if step_and_metrics is None:
+        return
+    step, metrics = step_and_metrics
+    values = {key: float(value) for key, value in metrics.items()}
+    if all(map(math.isfinite, values.values())):
+        return
+    saved = [int(path.name) for path in (workdir / checkpoint.FOLDER).glob("*") if path.name.isdigit()]
+    last_good = f"the last good checkpoint is step {max(saved)}" if saved else "no checkpoint was saved before"
+    parts = ", ".join(f"{key}={value:.6g}" for key, value in values.items())
+    raise UserError(
+        f"step {step}: the loss is not finite ({parts}); {last_good} in {workdir / checkpoint.FOLDER}; "
+        "a lower optimizer.learning_rate, a longer warm-up or optimizer.clip_norm in a new --workdir may help"
+    )
+
+
+@contextlib.contextmanager
+def _sigterm_noted() -> Iterator[Callable[[int], bool]]:
+    """Gives a function that says, the same on every process, whether the run shall stop after this step."""
+    if jax.process_count() > 1:
+        # jax.distributed catches SIGTERM itself and agrees on a step with the other processes.
+        yield multihost_utils.reached_preemption_sync_point
+        return
+    received = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
+    try:
+        yield lambda step: bool(received)
+    finally:
+        signal.signal(signal.SIGTERM, before)

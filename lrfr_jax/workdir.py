@@ -1,0 +1,36 @@
+"""The folder of a run: which config it belongs to."""
+
+import json
+import os
+import pathlib
+from typing import Any
+
+from lrfr_jax.errors import UserError
+
+CONFIG_FILE = "config.json"
+
+
+def differences(name: str, found: Any, wanted: Any) -> list[str]:
+    """Returns one phrase per value that differs between two nested dicts, with its dotted name."""
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        keys = sorted(found.keys() | wanted.keys())
+        return [line for key in keys for line in differences(f"{name}.{key}", found.get(key), wanted.get(key))]
+    return [] if found == wanted else [f"{name} is {found} there, {wanted} here"]
+
+
+def claim(workdir: pathlib.Path, config: dict, *, is_main_process: bool) -> None:
+    """Writes the config into a new workdir; a run continues only with the config that it began with.
+
+    Raises:
+      UserError: the workdir belongs to another config; the sentence names every field that differs.
+    """
+    path = workdir / CONFIG_FILE
+    if path.exists():
+        changes = differences("config", json.loads(path.read_text()), config)
+        if changes:
+            raise UserError(f"{workdir} holds a run with another config ({'; '.join(changes)}): use a new --workdir")
+    elif is_main_process:
+        workdir.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+        os.replace(partial, path)

@@ -1,0 +1,80 @@
+import copy
+import csv
+
+import pytest
+
+from lrfr_jax.analysis import compare
+from lrfr_jax.errors import UserError
+from lrfr_jax.evals import report
+
+
+def run_report(step, low):
+    def one(mode, resolution, accuracy):
+        interval = [accuracy - 0.01, accuracy + 0.01]
+        return {"mode": mode, "resolution": resolution, "accuracy": accuracy, "accuracy_interval": interval}
+
+    results = [one("hr_hr", 112, 0.99), one("hr_lr", 14, 0.8), one("hr_lr", 7, low), one("lr_lr", 7, low - 0.05)]
+    faces = {"protocol": "insightface", "pairs": 600, "folds": 10, "results": results}
+    return {"step": step, "checkpoint": "c", "sets": {"faces": faces}}
+
+
+@pytest.fixture
+def runs(tmp_path):
+    for name, low in (("hr", 0.6), ("maug", 0.75)):
+        report.write_report(tmp_path / name / "eval" / "9.json", run_report(9, 0.1))
+        report.write_report(tmp_path / name / "eval" / "20.json", run_report(20, low))
+    return tmp_path
+
+
+def call(runs, names=("hr", "maug"), *options):
+    workdirs = ",".join(str(runs / name) for name in names)
+    compare.main(["--workdirs", workdirs, "--output", str(runs / "out"), *options])
+
+
+def test_tables_and_figure(runs, capsys):
+    call(runs)
+    with open(runs / "out" / "table.csv", newline="") as file:
+        lines = list(csv.reader(file))
+    assert lines == [
+        ["run", "mode", "112 px", "14 px", "7 px"],
+        ["hr", "faces HR-LR", "99.00", "80.00", "60.00"],
+        ["maug", "faces HR-LR", "99.00", "80.00", "75.00"],
+        ["maug - hr", "faces HR-LR", "+0.00", "+0.00", "+15.00"],
+        ["hr", "faces LR-LR", "99.00", "-", "55.00"],
+        ["maug", "faces LR-LR", "99.00", "-", "70.00"],
+        ["maug - hr", "faces LR-LR", "+0.00", "-", "+15.00"],
+    ]
+    markdown = (runs / "out" / "table.md").read_text()
+    assert "| maug - hr | faces HR-LR | +0.00 | +0.00 | +15.00 |" in markdown
+    assert "protocol insightface, pairs 600, folds 10" in markdown
+    assert "hr: step 20. maug: step 20." in markdown
+    assert (runs / "out" / "accuracy_by_resolution.png").stat().st_size > 0
+    printed = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["maug", "-", "hr", "faces", "HR-LR", "+0.00", "+0.00", "+15.00"] in printed
+
+
+def test_labels_name_the_rows(runs):
+    call(runs, ("hr", "maug"), "--labels", "a,b")
+    assert "| b - a |" in (runs / "out" / "table.md").read_text()
+    for labels in ("a", "a,a"):
+        with pytest.raises(UserError, match="must be 2 different names"):
+            call(runs, ("hr", "maug"), "--labels", labels)
+
+
+def test_a_run_without_evaluation_is_told(runs):
+    with pytest.raises(UserError, match=r"none holds no evaluation .*python -m lrfr_jax\.evaluate --workdir"):
+        call(runs, ("hr", "none"))
+
+
+@pytest.mark.parametrize("key", ["protocol", "pairs", "folds", "results", "name"])
+def test_unlike_evaluations_are_refused(runs, key):
+    other = copy.deepcopy(run_report(30, 0.7))
+    faces = other["sets"]["faces"]
+    if key == "name":
+        other["sets"] = {"others": faces}
+    else:
+        faces[key] = faces[key][:-1] if key == "results" else "other"
+    report.write_report(runs / "maug" / "eval" / "30.json", other)
+    with pytest.raises(UserError, match=r"maug was evaluated on \(.*\) but hr on \(.*evaluate both alike"):
+        call(runs)
+    assert not (runs / "out").exists()

@@ -1,0 +1,63 @@
+"""Discipline for every test: eight CPU devices, no silent rank promotion, shapes in signatures checked."""
+
+import os
+import pathlib
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+
+from jaxtyping import install_import_hook
+
+install_import_hook("lrfr_jax", "beartype.beartype")
+
+import jax
+import numpy as np
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_compilation_cache_dir", str(ROOT / ".jax_cache"))
+
+
+@pytest.fixture
+def golden():
+    """Opens an array file of tests/golden by its name."""
+    return lambda name: np.load(ROOT / "tests" / "golden" / f"{name}.npz", allow_pickle=False)
+
+
+@pytest.fixture
+def reference():
+    """Opens a reference file that may not be published (real faces); skips where it is absent."""
+
+    def open_reference(name: str):
+        path = ROOT.parent / "shared" / "golden" / f"{name}.npz"
+        if not path.exists():
+            pytest.skip(f"reference faces {path.name} are not public and not on this machine")
+        return np.load(path, allow_pickle=False)
+
+    return open_reference
+
+
+@pytest.fixture(scope="session")
+def generated_data(tmp_path_factory):
+    """A data_dir with `generated_train` (6 identities, 48 images) and `generated_test` (20 pairs), as users make it."""
+    from lrfr_jax.prepare import __main__ as prepare
+
+    folder = str(tmp_path_factory.mktemp("data"))
+    shared = ["--data_dir", folder, "--seed", "0"]
+    training = ["--identities", "6", "--images_per_identity", "8", "--first_identity", "0", "--shards", "2"]
+    test = [
+        "--identities",
+        "20",
+        "--images_per_identity",
+        "3",
+        "--first_identity",
+        "100",
+        "--shards",
+        "1",
+        "--pairs",
+        "20",
+    ]
+    prepare.main(["generated", "--name", "generated_train", *shared, *training])
+    prepare.main(["generated", "--name", "generated_test", *shared, *test])
+    return folder

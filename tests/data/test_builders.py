@@ -1,0 +1,186 @@
+import pickle
+import re
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from lrfr_jax.data import builders, records
+from lrfr_jax.errors import UserError
+
+_NUM_IMAGES = 11
+
+
+def _images():
+    return [records.encode_image(np.full((112, 112, 3), 20 * i, np.uint8), quality=90) for i in range(_NUM_IMAGES)]
+
+
+def _write_training(data_dir, name="faces", *, num_shards=3, images=None):
+    labeled = [(image, i % 4) for i, image in enumerate(_images())] if images is None else images
+    return builders.write_training_set(
+        str(data_dir),
+        name,
+        images=labeled,
+        num_images=_NUM_IMAGES,
+        identities=["a", "b", "c", "d"],
+        num_shards=num_shards,
+        arguments={"seed": 1},
+        notes={"note.txt": "kept\n"},
+    )
+
+
+def _write_verification(data_dir, *, pairs):
+    return builders.write_verification_set(
+        str(data_dir),
+        "pairs",
+        images=[(image, f"a/{i}.jpg") for i, image in enumerate(_images())],
+        num_images=_NUM_IMAGES,
+        pairs=np.array(pairs),
+        is_same=np.array([True, False]),
+        fold=np.array([9, 10]),
+        num_shards=2,
+        arguments={},
+        notes={},
+    )
+
+
+@pytest.mark.parametrize("num_shards", [1, 3, _NUM_IMAGES])
+def test_record_i_is_image_i_unchanged_over_any_number_of_shards(tmp_path, num_shards):
+    folder = _write_training(tmp_path, num_shards=num_shards)
+    opened = builders.open_training_set(str(tmp_path), "faces")
+    assert (opened.num_images, opened.num_identities, len(opened.source)) == (_NUM_IMAGES, 4, _NUM_IMAGES)
+    assert [record["image"] for record in opened.source] == _images()
+    assert [record["label"] for record in opened.source] == [i % 4 for i in range(_NUM_IMAGES)]
+    assert len(list(folder.glob("*.array_record-*"))) == num_shards
+    assert (folder / "note.txt").read_text() == "kept\n"
+    with pytest.raises(IndexError):
+        opened.source[_NUM_IMAGES]
+
+
+def test_the_files_are_a_tfds_dataset(tmp_path):
+    builder = tfds.builder_from_directory(_write_training(tmp_path))
+    assert builder.info.features["label"].names == ["a", "b", "c", "d"]
+    example = builder.as_data_source(split="train")[5]
+    np.testing.assert_array_equal(example["image"], records.decode_image(_images()[5]))
+    assert example["label"] == 1
+
+
+def test_the_source_can_be_pickled_and_read_by_many_threads(tmp_path):
+    _write_training(tmp_path)
+    source = pickle.loads(pickle.dumps(builders.open_training_set(str(tmp_path), "faces").source))
+    places = np.random.default_rng(0).integers(_NUM_IMAGES, size=200).tolist()
+    with ThreadPoolExecutor(16) as pool:
+        assert list(pool.map(lambda i: source[i]["label"], places)) == [i % 4 for i in places]
+
+
+def test_a_verification_set_returns_its_protocol(tmp_path):
+    _write_verification(tmp_path, pairs=[[0, 1], [10, 3]])
+    opened = builders.open_verification_set(str(tmp_path), "pairs")
+    np.testing.assert_array_equal(opened.pairs, [[0, 1], [10, 3]])
+    np.testing.assert_array_equal(opened.is_same, [True, False])
+    np.testing.assert_array_equal(opened.fold, [9, 10])
+    assert [record["image"] for record in opened.source] == _images()
+    with pytest.raises(ValueError, match="must index into the 11 images"):
+        _write_verification(tmp_path / "other", pairs=[[0, 1], [11, 3]])
+
+
+def test_images_are_not_kept_in_memory_while_a_shard_is_written(tmp_path):
+    kept, extra_references = _images(), []
+
+    def images():
+        for i, image in enumerate(kept):
+            if i >= 2:  # the image before may still be in the hands of the writer
+                extra_references.append(sys.getrefcount(kept[i - 2]) - sys.getrefcount(kept[-1]))
+            yield image, 0
+
+    _write_training(tmp_path, images=images(), num_shards=1)
+    assert extra_references[:-1] == [0] * (_NUM_IMAGES - 3)
+
+
+def _failing(error):
+    for i, image in enumerate(_images()):
+        if i == 6:
+            raise error
+        yield image, 0
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), UserError("bad record"), OSError("disk full")])
+def test_what_ends_in_the_middle_leaves_nothing_and_can_be_repeated(tmp_path, error):
+    with pytest.raises(type(error)):
+        _write_training(tmp_path, images=_failing(error))
+    assert list((tmp_path / "faces").iterdir()) == []
+    with pytest.raises(UserError, match="no set named faces"):
+        builders.open_training_set(str(tmp_path), "faces")
+    _write_training(tmp_path)
+    assert builders.open_training_set(str(tmp_path), "faces").num_images == _NUM_IMAGES
+
+
+def test_a_killed_write_does_not_open_and_the_next_one_clears_it(tmp_path):
+    leftover = tmp_path / "faces" / "incomplete.ABCDEF_1.0.0"
+    leftover.mkdir(parents=True)
+    (leftover / "prepared.json").write_text("{}")
+    with pytest.raises(UserError, match="was interrupted: run its"):
+        builders.open_training_set(str(tmp_path), "faces")
+    _write_training(tmp_path)
+    assert [path.name for path in (tmp_path / "faces").iterdir()] == ["1.0.0"]
+
+
+def test_fewer_images_than_announced_are_an_error(tmp_path):
+    with pytest.raises(ValueError, match="shorter"):
+        _write_training(tmp_path, images=[(image, 0) for image in _images()[:-1]])
+    assert list((tmp_path / "faces").iterdir()) == []
+
+
+def test_every_set_that_cannot_be_opened_has_its_sentence(tmp_path):
+    folder = _write_training(tmp_path)
+    _write_verification(tmp_path, pairs=[[0, 1], [2, 3]])
+    data_dir = str(tmp_path)
+    with pytest.raises(UserError, match=re.escape(f"no set named x in {tmp_path} (there: faces, pairs)")):
+        builders.open_training_set(data_dir, "x")
+    with pytest.raises(UserError, match="is a verification set where a training set is needed"):
+        builders.open_training_set(data_dir, "pairs")
+    with pytest.raises(UserError, match="is a training set where a verification set is needed"):
+        builders.open_verification_set(data_dir, "faces")
+    shard = sorted(folder.glob("*.array_record-*"))[1]
+    shard.rename(tmp_path / "lost")
+    with pytest.raises(UserError, match=rf"is incomplete, {shard.name} is missing"):
+        builders.open_training_set(data_dir, "faces")
+    folder.rename(folder.parent / "0.9.0")
+    with pytest.raises(UserError, match=r"was prepared in format 0\.9\.0, not 1\.0\.0"):
+        builders.open_training_set(data_dir, "faces")
+
+
+@pytest.mark.parametrize("lost", ["protocol.npz", "prepared.json", "dataset_info.json"])
+def test_a_missing_file_makes_a_set_incomplete(tmp_path, lost):
+    (_write_verification(tmp_path, pairs=[[0, 1], [2, 3]]) / lost).unlink()
+    with pytest.raises(UserError, match=f"is incomplete, {lost} is missing"):
+        builders.open_verification_set(str(tmp_path), "pairs")
+
+
+def test_an_existing_set_is_recognized_by_its_arguments_and_never_overwritten(tmp_path):
+    assert not builders.is_complete(str(tmp_path), "faces", arguments={"seed": 1})
+    _write_training(tmp_path)
+    assert builders.is_complete(str(tmp_path), "faces", arguments={"seed": 1})
+    with pytest.raises(UserError, match="was prepared with seed=1, not seed=2"):
+        builders.is_complete(str(tmp_path), "faces", arguments={"seed": 2})
+    with pytest.raises(UserError, match="exists: choose another --name"):
+        _write_training(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["", "../up", "a/b", ".hidden", "with space", "ä", "-flag", "line\n"])
+def test_unsafe_names_are_refused(tmp_path, name):
+    with pytest.raises(UserError, match="--name"):
+        _write_training(tmp_path, name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_impossible_targets_are_refused(tmp_path):
+    with pytest.raises(UserError, match="at least 1, it is 0"):
+        builders.check_target("faces", num_shards=0)
+    with pytest.raises(UserError, match="at most the number of images, 11; it is 12"):
+        _write_training(tmp_path, num_shards=_NUM_IMAGES + 1)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written"):
+        _write_training(tmp_path / "file")

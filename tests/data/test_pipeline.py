@@ -1,0 +1,92 @@
+"""The k-th batch is a function of dataset, seed, batch size and k."""
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+
+from lrfr_jax.data import builders, pipeline
+from lrfr_jax.errors import UserError
+
+READING = {"num_threads": 2, "prefetch_images": 8}
+
+
+def take(training_set, count, *, batch_size=10, seed=0, start_batch=0, process_index=0, process_count=1):
+    batches = pipeline.training_batches(
+        training_set,
+        batch_size=batch_size,
+        seed=seed,
+        start_batch=start_batch,
+        process_index=process_index,
+        process_count=process_count,
+        **READING,
+    )
+    return list(itertools.islice(batches, count))
+
+
+def images_of(batches):
+    return [image.tobytes() for batch in batches for image in batch["image"]]
+
+
+@pytest.fixture(scope="module")
+def training_set(generated_data):
+    return builders.open_training_set(generated_data, "generated_train")
+
+
+def test_batches_have_the_declared_form(training_set):
+    (batch,) = take(training_set, 1)
+    assert (batch["image"].shape, batch["image"].dtype) == ((10, 112, 112, 3), np.uint8)
+    assert (batch["label"].shape, batch["label"].dtype) == ((10,), np.int32)
+
+
+def test_an_epoch_holds_every_image_once_and_the_next_is_shuffled_anew(training_set):
+    images = images_of(take(training_set, 48, batch_size=2))
+    first, second = images[:48], images[48:96]
+    assert len(set(first)) == 48
+    assert sorted(first) == sorted(second)
+    assert first != second
+
+
+def test_labels_stay_with_their_images(training_set):
+    stored = {pipeline.records.decode_image(r["image"]).tobytes(): r["label"] for r in training_set.source}
+    for batch in take(training_set, 3):
+        for image, label in zip(batch["image"], batch["label"], strict=True):
+            assert stored[image.tobytes()] == label
+
+
+def test_same_seed_same_order_other_seed_other_order(training_set):
+    assert images_of(take(training_set, 3)) == images_of(take(training_set, 3))
+    assert images_of(take(training_set, 3)) != images_of(take(training_set, 3, seed=1))
+
+
+def test_a_later_start_continues_across_epochs(training_set):
+    # 7 batches of 10 cross the end of the 48 images twice.
+    assert images_of(take(training_set, 12)[5:]) == images_of(take(training_set, 7, start_batch=5))
+
+
+@pytest.mark.parametrize("process_count", [2, 5])
+def test_shares_of_processes_join_to_the_same_batch(training_set, process_count):
+    whole = take(training_set, 6)
+    shares = [take(training_set, 6, process_index=i, process_count=process_count) for i in range(process_count)]
+    for number, batch in enumerate(whole):
+        for key in ("image", "label"):
+            joined = np.concatenate([share[number][key] for share in shares])
+            np.testing.assert_array_equal(joined, batch[key])
+
+
+def test_uneven_share_is_a_sentence(training_set):
+    with pytest.raises(UserError, match="over 3 processes"):
+        take(training_set, 1, process_count=3)
+
+
+def test_damaged_record_is_a_sentence(training_set):
+    class Damaged:
+        def __len__(self):
+            return 4
+
+        def __getitem__(self, index):
+            return {"image": b"no image", "label": 3}
+
+    with pytest.raises(UserError, match="label 3"):
+        take(dataclasses.replace(training_set, source=Damaged()), 1, batch_size=2)

@@ -1,0 +1,99 @@
+import cv2
+import numpy as np
+import pytest
+
+from lrfr_jax.data import records
+
+
+def _picture(height=112, width=112):
+    """Smooth colors, different in each channel, so that JPEG keeps them and a channel swap shows."""
+    rows, columns = np.mgrid[0:height, 0:width]
+    return np.stack([rows * 2 % 256, columns * 2 % 256, np.full_like(rows, 40)], -1).astype(np.uint8)
+
+
+def _encode(suffix, picture, *parameters):
+    return cv2.imencode(suffix, picture[..., ::-1], list(parameters))[1].tobytes()
+
+
+_PROGRESSIVE = (cv2.IMWRITE_JPEG_PROGRESSIVE, 1)
+_LOSSY, _LOSSLESS = (cv2.IMWRITE_WEBP_QUALITY, 90), (cv2.IMWRITE_WEBP_QUALITY, 101)
+_FORMATS = [(".jpg", ()), (".jpg", _PROGRESSIVE), (".png", ()), (".webp", _LOSSY), (".webp", _LOSSLESS)]
+
+
+def _webp_extended(encoded, width, height):
+    """Puts a VP8X header with the canvas size before the chunk of a simple WebP file."""
+    canvas = bytes(4) + (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+    body = b"WEBPVP8X" + (10).to_bytes(4, "little") + canvas + encoded[12:]
+    return b"RIFF" + len(body).to_bytes(4, "little") + body
+
+
+def test_jpeg_round_trip_keeps_colors_in_rgb_order():
+    picture = _picture()
+    decoded = records.decode_image(records.encode_image(picture, quality=100))
+    assert decoded.dtype == np.uint8
+    assert np.abs(decoded.astype(int) - picture).mean() < 3
+
+
+def test_png_is_decoded_exactly_and_quality_changes_the_size():
+    picture = _picture()
+    np.testing.assert_array_equal(records.decode_image(_encode(".png", picture)), picture)
+    assert len(records.encode_image(picture, quality=30)) < len(records.encode_image(picture, quality=95))
+    with pytest.raises(ValueError, match="quality must be in"):
+        records.encode_image(picture, quality=0)
+
+
+@pytest.mark.parametrize(("suffix", "parameters"), _FORMATS)
+def test_header_size_equals_the_decoder(suffix, parameters):
+    for height, width in ((112, 112), (30, 50), (301, 70)):
+        encoded = _encode(suffix, _picture(height, width), *parameters)
+        assert records.image_size(encoded) == (width, height)
+    with pytest.raises(ValueError, match="is 70x301, not 112x112: align"):
+        records.decode_image(encoded)
+
+
+def test_extended_webp_header_is_read():
+    encoded = _webp_extended(_encode(".webp", _picture(), *_LOSSY), 112, 112)
+    assert records.image_size(encoded) == (112, 112)
+    assert records.decode_image(encoded).shape == (112, 112, 3)
+
+
+@pytest.mark.parametrize(("suffix", "parameters"), _FORMATS)
+def test_every_truncation_is_an_error(suffix, parameters):
+    encoded = _encode(suffix, _picture(), *parameters)
+    for length in [*range(1, 60), *range(60, len(encoded) - 1, 97), len(encoded) - 2]:
+        with pytest.raises(ValueError, match=r"truncated|not an image"):
+            records.decode_image(encoded[:length])
+
+
+def test_trailing_bytes_are_no_truncation():
+    assert records.decode_image(_encode(".jpg", _picture()) + bytes(7)).shape == (112, 112, 3)
+
+
+@pytest.mark.parametrize(
+    ("encoded", "sentence"),
+    [
+        (b"", "is an empty file"),
+        (b"hello, I am a text", "is not an image in a known format"),
+        (_encode(".bmp", _picture()), "is not an image in a known format"),
+        (b"\xff\xd8\xff\xe0\x00\x04abcdef", "is a damaged JPEG: a segment"),
+        (b"\xff\xd8\xff\xda\x00\x04ab\xff\xd9", "is a damaged JPEG: a scan comes before"),
+    ],
+)
+def test_bad_bytes_have_their_sentence(encoded, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        records.decode_image(encoded)
+
+
+def test_an_image_with_a_good_header_and_damaged_content_is_an_error():
+    encoded = bytearray(_encode(".png", _picture()))
+    encoded[60:-20] = bytes(len(encoded) - 80)
+    with pytest.raises(ValueError, match="cannot be decoded"):
+        records.decode_image(bytes(encoded))
+
+
+def test_a_claimed_huge_size_is_refused_before_decoding(monkeypatch):
+    encoded = bytearray(_encode(".png", _picture()))
+    encoded[16:24] = (60_000).to_bytes(4, "big") * 2
+    monkeypatch.setattr(records.cv2, "imdecode", None)
+    with pytest.raises(ValueError, match="is 60000x60000"):
+        records.decode_image(bytes(encoded))

@@ -1,0 +1,115 @@
+import re
+
+import numpy as np
+import pytest
+
+from lrfr_jax.data import builders, records
+from lrfr_jax.prepare.__main__ import main
+
+
+def _face(value):
+    return records.encode_image(np.full((112, 112, 3), value, np.uint8), quality=90)
+
+
+def _source(root, files):
+    for path, content in files.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(content)
+    return str(root)
+
+
+def _prepare(tmp_path, *flags, name="faces", shards="2"):
+    main(["folder", "--name", name, "--data_dir", str(tmp_path / "sets"), "--shards", shards, *flags])
+
+
+def _refused(capsys, tmp_path, *flags, **options):
+    """Runs a command that must fail; returns its one line. Nothing may be left behind."""
+    with pytest.raises(SystemExit) as status:
+        _prepare(tmp_path, *flags, **options)
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert status.value.code == 1
+    assert len(lines) == 1
+    assert not list(tmp_path.glob("sets/*/*"))
+    return lines[0]
+
+
+@pytest.fixture
+def two_sources(tmp_path):
+    first = _source(tmp_path / "one", {"b/2.jpg": _face(2), "b/10.jpg": _face(10), "a/1.jpg": _face(1)})
+    second = _source(tmp_path / "two", {"root/b/1.jpg": _face(50), "root/c/1.jpg": _face(60)})
+    return ["--source", first, "--source", second]
+
+
+def _content(tmp_path, name="faces"):
+    opened = builders.open_training_set(str(tmp_path / "sets"), name)
+    pixels = [int(records.decode_image(record["image"])[0, 0, 0]) for record in opened.source]
+    return list(zip([record["label"] for record in opened.source], pixels, strict=True)), opened.num_identities
+
+
+def test_sources_are_merged_sorted_by_identity_and_naturally_within(tmp_path, two_sources, capsys):
+    _prepare(tmp_path, *two_sources)
+    assert _content(tmp_path) == ([(0, 1), (1, 2), (1, 10), (1, 50), (2, 60)], 3)
+    assert capsys.readouterr().out.startswith("5 images of 3 identities, 0 skipped, 2 shards, ")
+
+
+def test_identities_are_chosen_and_labels_stay_without_gaps(tmp_path, two_sources):
+    (tmp_path / "b.txt").write_text("b\nunknown\n")
+    _prepare(tmp_path, *two_sources, "--exclude_identities", str(tmp_path / "b.txt"), name="without")
+    assert _content(tmp_path, "without") == ([(0, 1), (1, 60)], 2)
+    _prepare(tmp_path, *two_sources, "--only_identities", str(tmp_path / "b.txt"), name="only")
+    assert _content(tmp_path, "only") == ([(0, 2), (0, 10), (0, 50)], 1)
+
+
+def test_a_bad_image_ends_the_command_or_is_skipped_and_listed(tmp_path, capsys):
+    whole = _face(5)
+    wrong_size = b"".join(
+        [whole[: whole.index(b"\xff\xc0") + 5], bytes([0, 99]), whole[whole.index(b"\xff\xc0") + 7 :]]
+    )
+    bad = {"a/2.jpg": b"text", "a/3.jpg": whole[:-30], "a/4.jpg": wrong_size, "z/1.jpg": b""}
+    source = ["--source", _source(tmp_path / "one", {"a/1.jpg": _face(1), "b/1.jpg": _face(2), **bad})]
+    assert "a/2.jpg is not an image" in _refused(capsys, tmp_path, *source)
+    _prepare(tmp_path, *source, "--on_error", "skip")
+    assert _content(tmp_path) == ([(0, 1), (1, 2)], 2)
+    assert "2 images of 2 identities, 4 skipped" in capsys.readouterr().out
+    lines = (tmp_path / "sets/faces/1.0.0/skipped.txt").read_text().splitlines()
+    for line, (path, reason) in zip(
+        lines, zip(bad, ("not an image", "truncated", "112x99, not 112x112", "an empty file"), strict=True), strict=True
+    ):
+        assert path in line
+        assert reason in line
+
+
+def test_a_second_run_changes_nothing_and_other_arguments_are_refused(tmp_path, two_sources, capsys):
+    _prepare(tmp_path, *two_sources)
+    files = {path: path.stat().st_mtime_ns for path in tmp_path.glob("sets/**/*")}
+    _prepare(tmp_path, *two_sources)
+    assert "is complete already" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        _prepare(tmp_path, *two_sources, shards="3")
+    assert "was prepared with shards=2, not shards=3: choose another --name" in capsys.readouterr().err
+    (tmp_path / "one/b/2.jpg").write_bytes(_face(77))
+    with pytest.raises(SystemExit):
+        _prepare(tmp_path, *two_sources)
+    assert "was prepared with sources=" in capsys.readouterr().err
+    assert files == {path: path.stat().st_mtime_ns for path in tmp_path.glob("sets/**/*")}
+
+
+def test_each_bad_input_is_one_sentence_and_writes_nothing(tmp_path, two_sources, capsys):
+    (tmp_path / "all.txt").write_text("a\nb\nc\n")
+    (tmp_path / "blank.txt").write_text("\n")
+    skip = ["--on_error", "skip"]
+    all_bad = ["--source", _source(tmp_path / "bad", {"a/1.jpg": b"text"}), *skip]
+    exclude = [*two_sources, "--exclude_identities"]
+    cases = [
+        (("--source", str(tmp_path / "none")), {}, "none does not exist"),
+        (all_bad, {}, "not one of the 1 images can be used"),
+        ([*exclude, str(tmp_path / "none.txt")], {}, "--exclude_identities .*none.txt cannot be read"),
+        ([*exclude, str(tmp_path / "blank.txt")], {}, "blank.txt is empty"),
+        ([*exclude, str(tmp_path / "all.txt")], {}, "no identity is left"),
+        (two_sources, {"name": "../up"}, "--name '../up' must consist"),
+        (two_sources, {"shards": "0"}, "--shards must be at least 1"),
+        (two_sources, {"shards": "6"}, "--shards must be at most the number of images, 5"),
+    ]
+    for flags, options, sentence in cases:
+        line = _refused(capsys, tmp_path, *flags, **options)
+        assert re.search(sentence, line), line

@@ -1,0 +1,136 @@
+import io
+import os
+import tarfile
+
+import numpy as np
+import pytest
+
+from lrfr_jax.data import records
+from lrfr_jax.errors import UserError
+from lrfr_jax.prepare import sources
+
+
+def _face(value=0):
+    return records.encode_image(np.full((112, 112, 3), value, np.uint8), quality=90)
+
+
+def _folder(root, files):
+    for path, content in files.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(content)
+    return str(root)
+
+
+def _tar(path, files, members=()):
+    with tarfile.open(path, "w") as tar:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+        for member in members:
+            tar.addfile(member)
+    return str(path)
+
+
+def _link(name, kind):
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname = kind, "/etc/passwd"
+    return member
+
+
+_FILES = {"b/10.jpg": _face(1), "b/2.jpg": _face(2), "a/x.PNG": _face(3), "a/notes.txt": b"-", "a/.hidden.jpg": b"-"}
+
+
+@pytest.mark.parametrize("top", ["", "root/"])
+def test_folder_and_tar_list_and_read_the_same(tmp_path, top):
+    files = {top + path: content for path, content in _FILES.items()}
+    for source in (_folder(tmp_path / "faces", files), _tar(tmp_path / "faces.tar", files)):
+        images, problems = sources.list_images(source)
+        assert [image.name for image in images] == ["a/x.PNG", "b/2.jpg", "b/10.jpg"]
+        assert [image.identity for image in images] == ["a", "b", "b"]
+        assert [sources.read_image(image) for image in images] == [_face(3), _face(2), _face(1)]
+        assert problems == []
+
+
+def test_the_later_of_two_tar_members_with_one_path_counts(tmp_path):
+    path = _tar(tmp_path / "faces.tar", {"a/1.jpg": _face(1)})
+    with tarfile.open(path, "a") as tar:
+        member = tarfile.TarInfo("a/1.jpg")
+        member.size = len(_face(9))
+        tar.addfile(member, io.BytesIO(_face(9)))
+    images, _ = sources.list_images(path)
+    assert [sources.read_image(image) for image in images] == [_face(9)]
+
+
+def test_links_devices_and_leaving_paths_are_problems(tmp_path):
+    members = [_link("a/s.jpg", tarfile.SYMTYPE), _link("a/h.jpg", tarfile.LNKTYPE), _link("a/d.jpg", tarfile.CHRTYPE)]
+    files = {"a/1.jpg": _face(), "../a/up.jpg": _face(), "/a/root.jpg": _face(), "a/new\nline.jpg": _face()}
+    images, problems = sources.list_images(_tar(tmp_path / "faces.tar", files, members))
+    assert [image.path for image in images] == ["a/1.jpg"]
+    reasons = {problem.where.rsplit("/", 1)[1]: problem.reason for problem in problems}
+    assert {name for name, reason in reasons.items() if "link or a device" in reason} == {"s.jpg", "h.jpg", "d.jpg"}
+    assert {name for name, reason in reasons.items() if "leaves the archive" in reason} == {"up.jpg", "root.jpg"}
+    assert len(reasons) == 6
+    assert all(problem.where.isprintable() or "new" in problem.where for problem in problems)
+
+
+def test_files_over_the_cap_and_dead_links_are_problems(tmp_path):
+    source = _folder(tmp_path / "faces", {"a/1.jpg": _face()})
+    with open(tmp_path / "faces/a/huge.jpg", "wb") as file:
+        file.truncate(2**25)
+    os.symlink(tmp_path / "nowhere", tmp_path / "faces/a/dead.jpg")
+    images, problems = sources.list_images(source)
+    assert [image.path for image in images] == ["a/1.jpg"]
+    assert sorted(problem.reason.split()[0] for problem in problems) == ["has", "is"]
+
+
+def test_every_image_is_decoded_and_results_keep_the_order(tmp_path):
+    names = [f"a/{i}.jpg" for i in range(150)]
+    files = {name: _face(i) if i % 7 else b"no image" for i, name in enumerate(names)}
+    images, _ = sources.list_images(_folder(tmp_path / "faces", files))
+    results = list(sources.unusable(images))
+    assert [problem is not None for problem in results] == [i % 7 == 0 for i in range(150)]
+    assert results[7].where.endswith("a/7.jpg")
+    assert "is not an image" in results[7].reason
+
+
+def test_a_bad_source_has_its_sentence(tmp_path):
+    with pytest.raises(UserError, match="does not exist"):
+        sources.list_images(str(tmp_path / "none"))
+    with pytest.raises(UserError, match="holds no <identity>/<image>"):
+        sources.list_images(_folder(tmp_path / "empty", {"a/notes.txt": b"-"}))
+    with pytest.raises(UserError, match=r"has images at 1.jpg: all must lie at"):
+        sources.list_images(_folder(tmp_path / "flat", {"1.jpg": _face()}))
+    with pytest.raises(UserError, match=r"has images at a/1.jpg and at b/c/1.jpg"):
+        sources.list_images(_folder(tmp_path / "mixed", {"a/1.jpg": _face(), "b/c/1.jpg": _face()}))
+    with pytest.raises(UserError, match="several roots, train and val"):
+        sources.list_images(_folder(tmp_path / "roots", {"train/a/1.jpg": _face(), "val/b/1.jpg": _face()}))
+
+
+def test_a_compressed_or_truncated_tar_is_an_error(tmp_path):
+    path = _tar(tmp_path / "faces.tar", {f"a/{i}.jpg": os.urandom(5000) for i in range(3)})
+    whole = (tmp_path / "faces.tar").read_bytes()
+    for length in (7000, 5000, 300):
+        (tmp_path / "cut.tar").write_bytes(whole[:length])
+        with pytest.raises(UserError, match="not a whole, uncompressed tar"):
+            sources.list_images(str(tmp_path / "cut.tar"))
+    with tarfile.open(tmp_path / "faces.tar.gz", "w:gz") as tar:
+        tar.add(path)
+    with pytest.raises(UserError, match="not a whole, uncompressed tar"):
+        sources.list_images(str(tmp_path / "faces.tar.gz"))
+
+
+def test_the_fingerprint_notices_every_change(tmp_path):
+    folder, tar = _folder(tmp_path / "faces", _FILES), _tar(tmp_path / "faces.tar", _FILES)
+    before = [sources.fingerprint(source) for source in (folder, tar)]
+    assert before == [sources.fingerprint(source) for source in (folder, tar)]
+    (tmp_path / "faces/b/2.jpg").rename(tmp_path / "faces/b/3.jpg")
+    _tar(tmp_path / "faces.tar", {**_FILES, "c/1.jpg": _face()})
+    assert not set(before) & {sources.fingerprint(source) for source in (folder, tar)}
+
+
+def test_a_text_file_that_cannot_be_read_is_named_with_its_flag(tmp_path):
+    (tmp_path / "bad.txt").write_bytes(b"\xff\xfe\xfa")
+    for name in ("none.txt", "bad.txt"):
+        with pytest.raises(UserError, match=rf"--pairs .*{name} cannot be read as text"):
+            sources.read_text(str(tmp_path / name), flag="--pairs")

@@ -1,0 +1,98 @@
+"""Checkpoints: what was saved comes back; a broken one is set aside; nothing foreign is read."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lrfr_jax import checkpoint, sharding
+from lrfr_jax.errors import UserError
+
+
+def items(value):
+    full = jnp.full((64, 32), value, jnp.float32)
+    return {"params": {"kernel": full}, "batch_stats": {"mean": full[0]}}, {"classifier": full, "step": jnp.asarray(3)}
+
+
+def save(folder, *steps):
+    manager = checkpoint.create_manager(folder, keep=2)
+    for step in steps:
+        backbone, training = items(float(step))
+        checkpoint.save(
+            manager, step, backbone=backbone, training=training, metadata={"step": step, "model": {"width": 0.5}}
+        )
+    manager.close()
+
+
+def restore(folder, check=lambda metadata: None):
+    manager = checkpoint.create_manager(folder, keep=2)
+    mesh = sharding.make_mesh()
+    backbone, training = jax.device_put(items(0.0), sharding.replicated(mesh))
+    restored = checkpoint.restore_newest(manager, backbone=backbone, training=training, check=check)
+    manager.close()
+    return restored
+
+
+def test_round_trip_newest_kept_and_resharded(tmp_path):
+    save(tmp_path, 10, 20, 30)
+    assert checkpoint.newest(tmp_path).name == "30"
+    assert not (tmp_path / "checkpoints" / "10").exists()
+    step, backbone, training = restore(tmp_path)
+    assert step == 30
+    np.testing.assert_array_equal(backbone["params"]["kernel"], np.full((64, 32), 30.0, np.float32))
+    assert training["step"] == 3
+    assert len(training["classifier"].sharding.device_set) == 8
+
+
+def test_fresh_folder(tmp_path):
+    assert restore(tmp_path) is None
+    with pytest.raises(UserError, match="holds no checkpoint"):
+        checkpoint.newest(tmp_path)
+
+
+def cut_off(folder):
+    """Halves every file that holds arrays."""
+    for path in folder.rglob("*"):
+        if path.is_file() and "d" in path.parent.name:
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def test_cut_off_checkpoint_is_set_aside_and_the_one_before_used(tmp_path, caplog):
+    save(tmp_path, 10, 20)
+    cut_off(tmp_path / "checkpoints" / "20" / "training")
+    assert restore(tmp_path)[0] == 10
+    assert "checkpoint 20 cannot be read" in caplog.text
+    assert (tmp_path / checkpoint.UNREADABLE_FOLDER / "20").is_dir()
+    save(tmp_path, 20)  # the step can be saved again
+    assert restore(tmp_path)[0] == 20
+
+
+def test_all_cut_off(tmp_path):
+    save(tmp_path, 10)
+    cut_off(tmp_path / "checkpoints" / "10")
+    with pytest.raises(UserError, match="none of the checkpoints"):
+        restore(tmp_path)
+
+
+def test_foreign_checkpoint_is_refused_and_left_alone(tmp_path):
+    save(tmp_path, 10)
+
+    def check(metadata):
+        assert metadata["model"] == {"width": 0.5}
+        raise UserError("other data")
+
+    with pytest.raises(UserError, match="other data"):
+        restore(tmp_path, check)
+    assert restore(tmp_path)[0] == 10
+
+
+def test_load_backbone(tmp_path):
+    save(tmp_path, 10)
+    variables, metadata = checkpoint.load_backbone(checkpoint.newest(tmp_path))
+    assert metadata == {"step": 10, "model": {"width": 0.5}}
+    np.testing.assert_array_equal(variables["batch_stats"]["mean"], np.full(32, 10.0, np.float32))
+    with pytest.raises(UserError, match="is no checkpoint"):
+        checkpoint.load_backbone(tmp_path)
+    cut_off(tmp_path / "checkpoints" / "10" / "backbone")
+    with pytest.raises(UserError, match="cannot be read"):
+        checkpoint.load_backbone(checkpoint.newest(tmp_path))

@@ -1,0 +1,95 @@
+"""Every config loads, has the same fields, and resolves to a run; the recipes' numbers are the paper's."""
+
+import importlib
+import pathlib
+
+import pytest
+
+from configs import common
+from lrfr_jax import experiment
+from lrfr_jax.errors import UserError
+
+CONFIGS = sorted(
+    p.stem for p in (pathlib.Path(common.__file__).parent).glob("*.py") if p.stem not in ("__init__", "common")
+)
+
+
+def load(name, arg=None):
+    return importlib.import_module(f"configs.{name}").get_config(arg)
+
+
+def fields(config):
+    return {key for key, _ in config.items()} | {
+        f"{group}.{key}" for group in ("input", "augment", "model", "loss", "optimizer") for key in config[group]
+    }
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_docstring_holds_the_command(name):
+    text = importlib.import_module(f"configs.{name}").__doc__
+    assert f"python -m lrfr_jax.main --config configs/{name}.py" in text
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_same_fields_everywhere(name):
+    assert fields(load(name)) == fields(load("quickstart"))
+
+
+@pytest.mark.parametrize("policy", common.POLICIES)
+def test_every_policy_resolves_to_a_run(policy):
+    config = load("quickstart", f"policy={policy},batch_size=8")
+    assert experiment.build_run(config, num_identities=5, steps_per_epoch=10.0).backbone is not None
+
+
+def test_paper_numbers():
+    config = load("casia_r34")
+    assert (config.model.backbone, config.batch_size, config.num_epochs) == ("resnet34", 256, 28.0)
+    assert tuple(config.augment.sizes) == (7, 14, 20)
+    assert tuple(config.augment.ratios) == (1.0, 1.0, 2.0)
+    assert (config.loss.scale, config.loss.margin, config.loss.distance_weight) == (48.0, 0.4, 1.0)
+    assert (config.loss.distance, config.loss.p, config.loss.reduction) == ("logexp", 1.0, "paper")
+    assert tuple(config.optimizer.milestone_epochs) == (16.0, 24.0)
+    assert (config.optimizer.learning_rate, config.optimizer.weight_decay) == (0.1, 5e-4)
+    large = load("ms1m_r50")
+    assert (large.model.backbone, large.num_epochs, large.optimizer.learning_rate) == ("resnet50", 16.0, 0.01)
+    assert tuple(large.optimizer.milestone_epochs) == (8.0, 12.0)
+    assert load("casia_r34", "policy=none").loss.distance_weight == 0.0
+
+
+@pytest.mark.parametrize("arg", ["policy=nosuch", "polcy=maug", "batch_size=many", "maug"])
+def test_bad_config_argument_is_a_sentence(arg):
+    with pytest.raises(ValueError, match=r"policy|batch_size|config argument"):
+        load("quickstart", arg)
+
+
+@pytest.mark.parametrize(
+    ("group", "field", "value"),
+    [
+        ("model", "backbone", "resnet35"),
+        ("model", "batch_norm", "group"),
+        ("model", "dtype", "float8"),
+        ("loss", "margin_type", "cosine"),
+        ("loss", "distance", "l3"),
+        ("loss", "reduction", "sum"),
+        ("loss", "p", 2.5e-1),
+        ("augment", "rounding", "int8"),
+        ("augment", "flip", "vertical"),
+        ("augment", "ratios", (1.0,)),
+        ("optimizer", "schedule", "linear"),
+        ("optimizer", "weight_decay_on", "some"),
+        ("optimizer", "milestone_epochs", (1.0,)),
+    ],
+)
+def test_wrong_value_is_found_before_training(group, field, value):
+    config = load("quickstart", "batch_size=8")
+    config[group][field] = value
+    with pytest.raises(UserError, match=str(value).split(",")[0].strip("(").replace(".", r"\.")):
+        experiment.build_run(config, num_identities=5, steps_per_epoch=10.0)
+
+
+def test_typo_in_a_group_is_found():
+    config = load("quickstart", "batch_size=8")
+    with config.unlocked():
+        config.loss.marginn = 0.4
+    with pytest.raises(UserError, match="marginn"):
+        experiment.build_run(config, num_identities=5, steps_per_epoch=10.0)

@@ -1,0 +1,118 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from lrfr_jax import image_ops
+
+SIZES = (5, 7, 14, 20, 28, 56)
+
+
+@pytest.fixture
+def images():
+    """Smooth shapes, hard edges and noise, so that every kind of neighbourhood occurs."""
+    rng = np.random.default_rng(0)
+    rows, columns = np.mgrid[:112, :112] / 112
+    waves = [np.sin(20 * rng.normal(size=3) * columns[..., None] + 20 * rng.normal(size=3) * rows[..., None])]
+    waves.append(np.sign(np.sin(9 * rows + 30 * columns**2))[..., None] * np.array([1, 0.5, -1]))
+    waves.append(rng.uniform(-1, 1, (112, 112, 3)))
+    waves.append(0.5 * waves[0] + 0.5 * waves[1])
+    return np.stack([127.5 * (1 + wave) for wave in waves]).round().astype(np.uint8)
+
+
+def degrade_to(images, resolution, *, sizes=SIZES, rounding="uint8"):
+    degrade = jax.jit(image_ops.degrade, static_argnames=("sizes", "rounding"))
+    resolutions = jnp.full(len(images), resolution, jnp.int32)
+    return np.asarray(degrade(jnp.asarray(images), resolutions, sizes=sizes, rounding=rounding))
+
+
+def with_pillow(image, resolution):
+    small = Image.fromarray(image).resize((resolution, resolution), Image.Resampling.BICUBIC)
+    return np.asarray(small.resize((112, 112), Image.Resampling.BICUBIC))
+
+
+def assert_equals_pillow(actual, expected):
+    assert (actual == expected).mean() >= 0.999
+    assert np.abs(actual - expected).max() <= 2
+
+
+@pytest.mark.parametrize("resolution", SIZES)
+def test_degrade_is_pillows_bicubic(images, resolution):
+    expected = np.stack([with_pillow(image, resolution) for image in images])
+    assert_equals_pillow(degrade_to(images, resolution), expected)
+
+
+@pytest.mark.parametrize("resolution", [5, 7, 10, 14, 20, 28, 56])
+def test_degrade_of_faces_is_pillows_bicubic(reference, resolution):
+    faces = reference("pillow_bicubic")
+    actual = degrade_to(faces["images"], resolution, sizes=(resolution, 10))
+    assert_equals_pillow(actual, faces[f"r{resolution}"].astype(np.float32))
+
+
+@pytest.mark.parametrize("rounding", image_ops.ROUNDINGS)
+def test_each_image_has_its_own_resolution(images, rounding):
+    resolutions = np.array([20, 7, 112, 14], np.int32)
+    degrade = jax.jit(functools.partial(image_ops.degrade, sizes=(7, 14, 20, 112), rounding=rounding))
+    mixed = degrade(jnp.asarray(images), jnp.asarray(resolutions))
+    for index, resolution in enumerate(resolutions):
+        alone = degrade_to(images[index : index + 1], resolution, sizes=(int(resolution),), rounding=rounding)
+        np.testing.assert_allclose(mixed[index], alone[0], atol=1e-3)
+    np.testing.assert_array_equal(mixed[2], images[2])
+
+
+@pytest.mark.parametrize("resolution", [7, 20])
+def test_without_rounding_it_is_the_resampling_of_jax(images, resolution):
+    resize = jax.jit(lambda x, size: jax.image.resize(x, (4, size, size, 3), "cubic"), static_argnums=1)
+    expected = resize(resize(images.astype(np.float32), resolution), 112)
+    actual = degrade_to(images, resolution, rounding="none")
+    np.testing.assert_allclose(actual, expected, atol=1e-3)
+    assert actual.min() < 0 < actual.max() - 255
+
+
+def test_operators_keep_a_constant_and_pad_with_zeros():
+    down, up = image_ops.resampling_operators((7, 20), image_size=112)
+    assert down.shape == (2, 20, 112)
+    assert up.shape == (2, 112, 20)
+    np.testing.assert_allclose(down[0, :7].sum(axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(up.sum(axis=2), 1, atol=1e-5)
+    np.testing.assert_array_equal(down[0, 7:], 0)
+    np.testing.assert_array_equal(up[0, :, 7:], 0)
+
+
+def test_a_resolution_that_is_not_listed(images):
+    with pytest.raises(ValueError, match=r"resolutions hold \{15\}"):
+        image_ops.degrade(jnp.asarray(images), jnp.full(4, 15), sizes=SIZES, rounding="uint8")
+    degrade = jax.jit(functools.partial(image_ops.degrade, sizes=(7, 14), rounding="uint8"))
+    degraded = degrade(jnp.asarray(images), jnp.array([7, 15, 14, 0], jnp.int32))
+    np.testing.assert_array_equal(jnp.isnan(degraded).all(axis=(1, 2, 3)), [False, True, False, True])
+    np.testing.assert_array_equal(jnp.isnan(degraded).any(axis=(1, 2, 3)), [False, True, False, True])
+
+
+@pytest.mark.parametrize("sizes", [(), (0,), (7, 113)])
+def test_degrade_refuses_sizes(images, sizes):
+    with pytest.raises(ValueError, match="side lengths from 1 to 112"):
+        degrade_to(images, 7, sizes=sizes)
+
+
+def test_degrade_refuses_a_rounding(images):
+    with pytest.raises(ValueError, match="rounding='int8' is unknown"):
+        degrade_to(images, 7, rounding="int8")
+
+
+def test_normalize_takes_bytes_to_minus_one_and_one():
+    values = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
+    expected = (values.astype(np.float64) / 255 - 0.5) / 0.5
+    for images in (values, values.astype(np.float32)):
+        normalized = image_ops.normalize(jnp.asarray(images))
+        assert normalized.dtype == jnp.float32
+        np.testing.assert_allclose(normalized, expected, atol=1e-6)
+
+
+def test_flip_mirrors_the_chosen_columns(images):
+    flipped = image_ops.flip(jnp.asarray(images), jnp.array([True, False, True, False]))
+    assert flipped.dtype == jnp.uint8
+    np.testing.assert_array_equal(flipped[::2], np.stack([np.fliplr(image) for image in images[::2]]))
+    np.testing.assert_array_equal(flipped[1::2], images[1::2])

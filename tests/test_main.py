@@ -1,0 +1,48 @@
+"""The command line: what a user gets for wrong flags, configs and fields."""
+
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+
+def run(*arguments):
+    command = [sys.executable, "-m", "lrfr_jax.main", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([], "--config is missing"),
+        (["--config=configs/quickstart.py"], "--workdir is missing"),
+        (["--config=configs/nosuch.py"], "configs/nosuch.py"),
+        (["--config=configs/quickstart.py:policy=nosuch"], "unknown resolution policy 'nosuch': choose one of none"),
+        (
+            ["--config=configs/quickstart.py", "--config.loss.marginn=1"],
+            "config.loss has no field 'marginn'; its fields are:",
+        ),
+        (["--config=configs/quickstart.py", "--config.seed.x=1"], "has no field 'x'"),
+        (["--config=configs/quickstart.py", "--config.batch_size=many"], "--config.batch_size=many"),
+        (["--nosuch=1"], "nosuch"),
+        (
+            ["--config=configs/quickstart.py", "--workdir=W", "--data_dir=nosuch"],
+            "no set named generated_train in nosuch",
+        ),
+    ],
+)
+def test_bad_command_is_one_sentence(arguments, sentence, tmp_path):
+    result = run(*[argument.replace("=W", f"={tmp_path / 'w'}") for argument in arguments])
+    assert result.returncode == 1, result.stderr
+    last = result.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: ")
+    assert sentence in last
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "w").exists()
+
+
+def test_help_names_every_flag():
+    result = run("--help")
+    for flag in ("--config", "--workdir", "--data_dir", "--[no]distributed", "--coordinator"):
+        assert flag in result.stdout

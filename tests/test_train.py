@@ -1,0 +1,152 @@
+"""A run in time: it writes what it should, survives being killed bit for bit, and stops in words."""
+
+import dataclasses
+import json
+import logging
+import os
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+from configs import quickstart
+from lrfr_jax import checkpoint, metric_writers, train
+from lrfr_jax.data import pipeline
+from lrfr_jax.errors import UserError
+
+logging.getLogger("lrfr_jax").setLevel(logging.INFO)
+
+
+@pytest.fixture
+def config():
+    config = quickstart.get_config("policy=maug,batch_size=8,num_epochs=1")  # 48 images: 6 steps
+    config.model.update({"width": 0.0625, "embedding_size": 16, "dropout": 0.2})
+    config.update({"log_every_steps": 1, "checkpoint_every_steps": 2, "eval_every_steps": 3, "eval_batch_size": 16})
+    config.evals.generated_test.resolutions = (14,)
+    return config
+
+
+@pytest.fixture
+def start(config, generated_data):
+    return lambda workdir, **changes: train.train(_changed(config, changes), workdir=workdir, data_dir=generated_data)
+
+
+def _changed(config, changes):
+    config = config.copy_and_resolve_references()
+    config.update_from_flattened_dict(changes)
+    return config
+
+
+def final_state(workdir):
+    variables, _ = checkpoint.load_backbone(checkpoint.newest(workdir))
+    return jax.tree.leaves(variables)
+
+
+def assert_same_run(one, other):
+    assert (one / "metrics.jsonl").read_text() == (other / "metrics.jsonl").read_text()
+    for left, right in zip(final_state(one), final_state(other), strict=True):
+        np.testing.assert_array_equal(left, right)
+    for path in (one / "eval").iterdir():
+        assert path.read_text() == (other / "eval" / path.name).read_text()
+
+
+def interrupt(monkeypatch, after, action):
+    """Lets training get `after` more batches; then `action` happens before the next one."""
+    real = pipeline.training_batches
+
+    def batches(*args, **kwargs):
+        for number, batch in enumerate(real(*args, **kwargs)):
+            if number == after:
+                action()
+            yield batch
+
+    monkeypatch.setattr(pipeline, "training_batches", batches)
+
+
+def test_run_and_every_kind_of_interruption(start, tmp_path, monkeypatch, caplog):
+    whole = tmp_path / "whole"
+    start(whole)
+    lines = metric_writers.read_metrics(whole)
+    assert [line["step"] for line in lines] == [1, 2, 3, 3, 4, 5, 6, 6]
+    assert {"train/loss", "train/distance", "train/classification_lr", "train/learning_rate"} < set(lines[0])
+    assert {"generated_test/accuracy", "generated_test/hr_lr_14/accuracy", "generated_test/lr_lr_14/auc"} < set(
+        lines[3]
+    )
+    assert sorted(path.name for path in (whole / "checkpoints").iterdir()) == ["4", "6"]
+    assert sorted(path.name for path in (whole / "eval").iterdir()) == ["3.json", "6.json"]
+    assert json.loads((whole / "config.json").read_text())["loss"]["scale"] == 24.0
+    assert list(whole.glob("events.*"))
+
+    # Killed like by kill -9: nothing is cleaned up, steps after the last checkpoint are lost.
+    def kill():
+        raise KeyboardInterrupt
+
+    for after, left in ((5, 4), (1, 4)):
+        with monkeypatch.context() as patch:
+            interrupt(patch, after, kill)
+            with pytest.raises(KeyboardInterrupt):
+                start(tmp_path / "killed")
+        assert checkpoint.newest(tmp_path / "killed").name == str(left)
+    start(tmp_path / "killed")
+    assert_same_run(whole, tmp_path / "killed")
+
+    with monkeypatch.context() as patch:
+        interrupt(patch, 2, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        with pytest.raises(SystemExit) as stopped:
+            start(tmp_path / "terminated")
+    assert stopped.value.code == 128 + signal.SIGTERM
+    assert checkpoint.newest(tmp_path / "terminated").name == "3"
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    start(tmp_path / "terminated")
+    assert_same_run(whole, tmp_path / "terminated")
+
+    caplog.clear()
+    before = {path: path.stat().st_mtime_ns for path in whole.rglob("*")}
+    start(whole)
+    assert "is finished" in caplog.text
+    assert before == {path: path.stat().st_mtime_ns for path in whole.rglob("*") if path in before}
+
+    with pytest.raises(UserError, match=r"config\.loss\.margin is 0\.2 there, 0\.3 here"):
+        start(whole, **{"loss.margin": 0.3})
+
+
+def test_diverged_run_stops_with_step_parts_and_last_good_checkpoint(start, tmp_path):
+    settings = {"optimizer.learning_rate": 1e30, "optimizer.clip_norm": 0.0, "optimizer.warmup_epochs": 0.5}
+    with pytest.raises(UserError, match=r"step \d: the loss is not finite \(.*classification_hr=.*step [12] in"):
+        start(tmp_path, checkpoint_every_steps=1, eval_every_steps=0, **settings)
+    assert all(np.isfinite(leaf).all() for leaf in final_state(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"batch_size": 12}, "batch_size=12 cannot be split evenly over 8 devices"),
+        ({"eval_batch_size": 12}, "eval_batch_size=12"),
+        ({"input.dataset": "nosuch"}, "no set named nosuch"),
+        ({"input.dataset": "generated_test"}, "is a verification set where a training set is needed"),
+        ({"evals.generated_test.protocol": "lfw"}, "protocol='lfw' is unknown"),
+        ({"evals.generated_test.resolutions": (140,)}, "140"),
+        ({"model.backbone": "resnet19"}, "resnet19"),
+        ({"loss.distance_weight": 1.0, "augment.sizes": (), "augment.ratios": ()}, "no second view"),
+    ],
+)
+def test_bad_input_is_a_sentence_and_leaves_no_workdir(start, tmp_path, changes, sentence):
+    with pytest.raises(UserError, match=sentence):
+        start(tmp_path / "run", **changes)
+    assert not (tmp_path / "run").exists()
+
+
+def test_other_data_under_the_same_name_is_refused(start, tmp_path, monkeypatch):
+    def kill():
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        interrupt(patch, 3, kill)
+        with pytest.raises(KeyboardInterrupt):
+            start(tmp_path)
+    real = train.builders.open_training_set
+    fewer = lambda *args: dataclasses.replace(real(*args), num_images=40)  # noqa: E731
+    monkeypatch.setattr(train.builders, "open_training_set", fewer)
+    with pytest.raises(UserError, match=r"saw other data \(data\.num_images is 48 there, 40 here\)"):
+        start(tmp_path)

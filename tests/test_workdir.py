@@ -1,0 +1,37 @@
+"""A workdir belongs to one config."""
+
+import json
+
+import pytest
+
+from lrfr_jax import workdir
+from lrfr_jax.errors import UserError
+
+
+def test_claim_writes_once_and_accepts_the_same_config(tmp_path):
+    folder, config = tmp_path / "deep" / "run", {"seed": 0, "loss": {"margin": 0.4}}
+    workdir.claim(folder, config, is_main_process=True)
+    assert json.loads((folder / "config.json").read_text()) == config
+    workdir.claim(folder, config, is_main_process=True)
+    assert [path.name for path in folder.iterdir()] == ["config.json"]
+
+
+def test_another_config_is_refused_with_every_field(tmp_path):
+    workdir.claim(tmp_path, {"seed": 0, "loss": {"margin": 0.4}}, is_main_process=True)
+    with pytest.raises(
+        UserError, match=r"config\.loss\.margin is 0\.4 there, 0\.5 here; config\.seed is 0 there, 1 here"
+    ):
+        workdir.claim(tmp_path, {"seed": 1, "loss": {"margin": 0.5}}, is_main_process=True)
+    assert json.loads((tmp_path / "config.json").read_text())["seed"] == 0
+
+
+def test_other_processes_write_nothing(tmp_path):
+    workdir.claim(tmp_path / "run", {"seed": 0}, is_main_process=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_differences_name_missing_fields():
+    assert workdir.differences("config", {"a": 1}, {"b": 2}) == [
+        "config.a is 1 there, None here",
+        "config.b is None there, 2 here",
+    ]
