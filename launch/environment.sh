@@ -32,3 +32,5 @@ make_environment() { # EXTRA: '' or '[dev]'
 }
 
 PYTHON=.venv/bin/python
+# Compiled programs are kept, so that a second run starts at once.
+export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-$PWD/.jax_cache}

@@ -8,9 +8,9 @@ folder=${1:-runs/quickstart}
 data=$folder/data
 
 "$PYTHON" -m lrfr_jax.prepare generated --name generated_train --data_dir "$data" \
-  --identities 400 --images_per_identity 20 --first_identity 0 --seed 0 --shards 2
+  --identities 300 --images_per_identity 14 --first_identity 0 --seed 0 --shards 2
 "$PYTHON" -m lrfr_jax.prepare generated --name generated_test --data_dir "$data" \
-  --identities 200 --images_per_identity 6 --first_identity 1000000 --seed 0 --shards 1 --pairs 1200
+  --identities 120 --images_per_identity 5 --first_identity 1000000 --seed 0 --shards 1 --pairs 1200
 for policy in none maug; do
   "$PYTHON" -m lrfr_jax.main --config "configs/quickstart.py:policy=$policy" --workdir "$folder/$policy" --data_dir "$data"
 done

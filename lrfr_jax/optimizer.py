@@ -49,7 +49,9 @@ def make_schedule(
         f"schedule={schedule!r} is unknown: choose one of {', '.join(SCHEDULES)}": schedule in SCHEDULES,
         f"learning_rate={learning_rate} must be positive": learning_rate > 0,
         f"steps_per_epoch={steps_per_epoch} must be positive": steps_per_epoch > 0,
-        f"decay_factor={decay_factor} must be above 0 and at most 1": 0 < decay_factor <= 1,
+        f"decay_factor={decay_factor} must be above 0 and at most 1, and 1 unless schedule='steps'": (
+            0 < decay_factor <= 1 and (schedule == "steps" or decay_factor == 1)
+        ),
         f"warmup_epochs={warmup_epochs} must be at least 0 and below {num_epochs=}": 0 <= warmup_epochs < num_epochs,
         f"milestone_epochs={milestone_epochs} must rise and lie between 0 and {num_epochs=}": rising,
         f"milestone_epochs={milestone_epochs} does not fit {schedule=}: give milestones for 'steps' and () otherwise": (

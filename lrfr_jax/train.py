@@ -45,8 +45,9 @@ def train(config: ConfigDict, *, workdir: pathlib.Path, data_dir: pathlib.Path) 
     run = experiment.build_run(config, training_set.num_identities, steps_per_epoch)
     evaluate = _build_evaluation(config, run.backbone, mesh, workdir, data_dir)
     workdirs.claim(workdir, json.loads(config.to_json()), is_main_process=jax.process_index() == 0)
-    # The key is an argument: of a constant one, XLA would compute all draws while compiling, a hundred times slower.
-    state = jax.jit(run.init, out_shardings=sharding.replicated(mesh))(jax.random.key(config.seed))
+    # XLA's own generator here: the default one takes five times as long to compile for all the draws of a network.
+    first_rng = jax.random.key(config.seed, impl="rbg")
+    state = jax.jit(run.init, out_shardings=sharding.replicated(mesh))(first_rng)
     metadata = _metadata(config, training_set)
     manager = checkpoint.create_manager(workdir, keep=config.keep_checkpoints)
     start, state = _restore(manager, state, metadata)

@@ -32,11 +32,13 @@ def test_steps_rise_and_fall_at_their_epochs():
 def test_cosine_falls_to_zero_at_the_end():
     steps = [0, 10, 25, 25 + 325 // 5, 350, 400]
     expected = [0, 0.04, 0.1, 0.05 * (1 + np.cos(np.pi / 5)), 0, 0]
-    np.testing.assert_allclose(rates(steps, schedule="cosine", milestone_epochs=()), expected, rtol=1e-5, atol=1e-9)
+    np.testing.assert_allclose(
+        rates(steps, schedule="cosine", milestone_epochs=(), decay_factor=1), expected, rtol=1e-5, atol=1e-9
+    )
 
 
 def test_constant_with_and_without_warmup():
-    constant = {"schedule": "constant", "milestone_epochs": ()}
+    constant = {"schedule": "constant", "milestone_epochs": (), "decay_factor": 1}
     np.testing.assert_allclose(rates([0, 5, 25, 349], **constant), [0, 0.02, 0.1, 0.1], rtol=1e-6)
     np.testing.assert_allclose(rates([0, 349], **constant, warmup_epochs=0), [0.1, 0.1], rtol=1e-6)
 
@@ -50,13 +52,20 @@ def test_epochs_follow_the_size_of_the_data():
     ("change", "sentence"),
     [
         ({"schedule": "poly"}, "optimizer.schedule='poly' is unknown: choose one of steps, cosine, constant"),
-        ({"schedule": "cosine"}, "optimizer.milestone_epochs=(16, 24.0) does not fit schedule='cosine'"),
+        (
+            {"schedule": "cosine", "decay_factor": 1},
+            "optimizer.milestone_epochs=(16, 24.0) does not fit schedule='cosine'",
+        ),
         ({"milestone_epochs": ()}, "does not fit schedule='steps'"),
         ({"milestone_epochs": (24, 16)}, "must rise and lie between 0 and num_epochs=28"),
         ({"milestone_epochs": (16, 28)}, "must rise and lie between 0 and num_epochs=28"),
         ({"learning_rate": 0}, "learning_rate=0 must be positive"),
         ({"steps_per_epoch": 0.0}, "steps_per_epoch=0.0 must be positive"),
         ({"decay_factor": 10}, "decay_factor=10 must be above 0 and at most 1"),
+        (
+            {"schedule": "cosine", "milestone_epochs": ()},
+            "decay_factor=0.1 must be above 0 and at most 1, and 1 unless",
+        ),
         ({"warmup_epochs": 28}, "warmup_epochs=28 must be at least 0 and below num_epochs=28"),
         ({"warmup_epochs": -1}, "warmup_epochs=-1 must be at least 0"),
     ],

@@ -117,7 +117,7 @@ CHANCES = {
     "female": 0.5,  # of identities
     "glasses": 0.16,  # of identities
     "glasses_off": 0.15,  # of a wearer's images
-    "freckles": 0.4,
+    "freckles": 0.3,
     "beard": 0.34,  # of men, as are the next two
     "moustache": 0.15,
     "stubble": 0.35,
@@ -212,9 +212,9 @@ def draw_traits(rng: np.random.Generator) -> SimpleNamespace:
     traits.waves = rng.uniform(0, 2 * np.pi, 3)  # phases of the hair's waves
     _draw_beard(rng, traits)
     _draw_glasses(rng, traits)
-    traits.moles = rng.uniform((-0.75, -22, 0.6), (0.75, 54, 1.4), (rng.integers(2, 9), 3))
+    traits.moles = rng.uniform((-0.75, -22, 0.7), (0.75, 54, 1.6), (rng.integers(2, 7), 3))
     freckled = rng.random() < CHANCES["freckles"]
-    traits.freckles = rng.uniform((-0.6, 6, 0.35), (0.6, 28, 0.6), (24 * int(freckled), 3))
+    traits.freckles = rng.uniform((-0.6, 6, 0.35), (0.6, 28, 0.65), (24 * int(freckled), 3))
     return traits
 
 
@@ -235,6 +235,6 @@ def draw_state(rng: np.random.Generator) -> SimpleNamespace:
     state.shapes = rng.uniform(0, 1, (int(rng.random() < CHANCES["pattern"]) * 4, 3, 2)) * 112
     state.shape_colors = rng.uniform(45, 205, (5, 1)) + rng.uniform(-45, 45, (5, 3))
     state.clothes = rng.uniform(55, 195) + rng.uniform(-45, 45, 3)
-    state.blur = rng.uniform(0, 0.5)  # standard deviation, pixels
+    state.blur = rng.uniform(0, 0.4)  # standard deviation, pixels
     state.noise = rng.uniform(0.5, 3)  # standard deviation, grey levels
     return state
