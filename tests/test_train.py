@@ -4,7 +4,9 @@ import dataclasses
 import json
 import logging
 import os
+import pathlib
 import signal
+import time
 
 import jax
 import numpy as np
@@ -29,7 +31,7 @@ def config():
 
 @pytest.fixture
 def start(config, generated_data):
-    return lambda workdir, **changes: train.train(_changed(config, changes), workdir=workdir, data_dir=generated_data)
+    return lambda workdir, **changes: train.train(_changed(config, changes), workdir=workdir, data_dir=pathlib.Path(generated_data))
 
 
 def _changed(config, changes):
@@ -78,8 +80,11 @@ def test_run_and_every_kind_of_interruption(start, tmp_path, monkeypatch, caplog
     assert json.loads((whole / "config.json").read_text())["loss"]["scale"] == 24.0
     assert list(whole.glob("events.*"))
 
-    # Killed like by kill -9: nothing is cleaned up, steps after the last checkpoint are lost.
+    # Killed like by kill -9: nothing is cleaned up, steps after the last checkpoint are lost. The save in the background
+    # is waited for, since its thread outlives this "process"; tests/test_kill.py kills real ones.
     def kill():
+        while not (tmp_path / "killed/checkpoints/4").exists():
+            time.sleep(0.01)
         raise KeyboardInterrupt
 
     for after, left in ((5, 4), (1, 4)):

@@ -81,7 +81,7 @@ def test_uneven_share_is_a_sentence(training_set):
 
 
 def test_damaged_record_is_a_sentence(training_set):
-    class Damaged:
+    class Damaged(builders.RecordSource):
         def __len__(self):
             return 4
 
@@ -89,4 +89,4 @@ def test_damaged_record_is_a_sentence(training_set):
             return {"image": b"no image", "label": 3}
 
     with pytest.raises(UserError, match="label 3"):
-        take(dataclasses.replace(training_set, source=Damaged()), 1, batch_size=2)
+        take(dataclasses.replace(training_set, source=Damaged([])), 1, batch_size=2)
