@@ -4,8 +4,10 @@ python -m lrfr_jax.main --config configs/quickstart.py:policy=maug --workdir run
 The same command run again continues; any number of the config is changed by `--config.group.field=value`.
 """
 
+import itertools
 import logging
 import pathlib
+import runpy
 import sys
 
 import jax
@@ -27,8 +29,14 @@ _NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Number of processe
 _PROCESS_ID = flags.DEFINE_integer("process_id", None, "Number of this process, from 0.")
 
 
-def _unknown_field(argv: list[str], config: ConfigDict) -> str:
+def _unknown_field(argv: list[str]) -> str:
     """Says which `--config.a.b` names no field, and which fields there are."""
+    # A failed parse leaves no config behind, so the file is run once more.
+    words = [word for argument in argv for word in argument.split("=", 1)]
+    path, _, arg = next(
+        after for word, after in itertools.pairwise(words) if word in ("--config", "-config")
+    ).partition(":")
+    config = runpy.run_path(path)["get_config"](arg or None)
     for argument in argv:
         name, is_config, _ = argument.lstrip("-").partition("=")
         group, path = config, []
@@ -47,10 +55,11 @@ def _parse_flags(argv: list[str]) -> list[str]:
         for flag in (_CONFIG, _WORKDIR, _DATA_DIR):
             if flag.value is None:
                 raise UserError(f"--{flag.name} is missing: see python -m lrfr_jax.main --help")
-        _CONFIG.value.keys()  # a config file that cannot be read fails at the first access
+            if flag is _CONFIG:
+                flag.value.keys()  # a config file that cannot be read fails at the first access
         return rest
-    except AttributeError:
-        raise UserError(_unknown_field(argv, _CONFIG.value)) from None
+    except (AttributeError, KeyError):
+        raise UserError(_unknown_field(argv)) from None
     except (flags.Error, OSError, TypeError, ValueError) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         # An error inside the config file arrives as a traceback, whose last line is the sentence.

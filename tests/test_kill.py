@@ -1,6 +1,7 @@
 """kill -9 at random moments: `pytest -m slow tests/test_kill.py` (some minutes)."""
 
 import os
+import pathlib
 import random
 import signal
 import subprocess
@@ -8,9 +9,10 @@ import sys
 import time
 
 import pytest
-from conftest import ROOT
 
 from lrfr_jax import metric_writers
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 KILLS = 5
 COMMAND = [

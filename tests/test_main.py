@@ -1,10 +1,12 @@
 """The command line: what a user gets for wrong flags, configs and fields."""
 
+import pathlib
 import subprocess
 import sys
 
 import pytest
-from conftest import ROOT
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
 def run(*arguments):

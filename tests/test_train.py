@@ -31,7 +31,9 @@ def config():
 
 @pytest.fixture
 def start(config, generated_data):
-    return lambda workdir, **changes: train.train(_changed(config, changes), workdir=workdir, data_dir=pathlib.Path(generated_data))
+    return lambda workdir, **changes: train.train(
+        _changed(config, changes), workdir=workdir, data_dir=pathlib.Path(generated_data)
+    )
 
 
 def _changed(config, changes):
@@ -80,8 +82,8 @@ def test_run_and_every_kind_of_interruption(start, tmp_path, monkeypatch, caplog
     assert json.loads((whole / "config.json").read_text())["loss"]["scale"] == 24.0
     assert list(whole.glob("events.*"))
 
-    # Killed like by kill -9: nothing is cleaned up, steps after the last checkpoint are lost. The save in the background
-    # is waited for, since its thread outlives this "process"; tests/test_kill.py kills real ones.
+    # Killed like by kill -9: nothing is cleaned up, steps after the last checkpoint are lost. The save in the
+    # background is waited for, since its thread outlives this "process"; tests/test_kill.py kills real ones.
     def kill():
         while not (tmp_path / "killed/checkpoints/4").exists():
             time.sleep(0.01)

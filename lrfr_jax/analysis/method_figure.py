@@ -5,6 +5,7 @@ python -m lrfr_jax.analysis.method_figure --output docs/method.png
 
 import argparse
 
+import jax.numpy as jnp
 import matplotlib
 import numpy as np
 from matplotlib import pyplot as plt
@@ -20,7 +21,7 @@ HR_COLOR, LR_COLOR, LOSS_COLOR = "#1f5fa8", "#b5522b", "#3d7a45"
 
 def _face(axes: Axes, pixels: np.ndarray, *, x: float, y: float, title: str, color: str) -> None:
     inset = axes.inset_axes((x, y, 0.115, 0.34))
-    inset.imshow(np.asarray(pixels).astype(np.uint8))
+    inset.imshow(pixels.astype(np.uint8))
     inset.set(xticks=[], yticks=[])
     inset.set_title(title, fontsize=9, color=color, pad=3)
     for spine in inset.spines.values():
@@ -39,8 +40,8 @@ def _arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float], col
 def draw(path: str, *, identity: int, seed: int) -> None:
     """Writes the figure as PNG: a face, its low-resolution twins, the network that all share and the losses."""
     face = synthetic.render_face(identity, 1, seed=seed)
-    batch = np.repeat(face[None], len(SIZES), axis=0)
-    twins = image_ops.degrade(batch, np.array(SIZES), sizes=SIZES, rounding="uint8")
+    batch = jnp.asarray(np.repeat(face[None], len(SIZES), axis=0))
+    twins = np.asarray(image_ops.degrade(batch, jnp.asarray(SIZES), sizes=SIZES, rounding="uint8"))
 
     matplotlib.use("Agg")
     figure, axes = plt.subplots(figsize=(10, 3.4))
