@@ -32,15 +32,17 @@ _PROCESS_ID = flags.DEFINE_integer("process_id", None, "Number of this process, 
 def _unknown_field(argv: list[str]) -> str:
     """Says which `--config.a.b` names no field, and which fields there are."""
     # A failed parse leaves no config behind, so the file is run once more.
-    words = [word for argument in argv for word in argument.split("=", 1)]
-    path, _, arg = next(
-        after for word, after in itertools.pairwise(words) if word in ("--config", "-config")
-    ).partition(":")
+    values = [
+        after if word.strip("-") == "config" else word.partition("=")[2]
+        for word, after in itertools.pairwise([*argv, ""])
+        if word.lstrip("-").partition("=")[0] == "config"
+    ]
+    path, _, arg = values[-1].partition(":")
     config = runpy.run_path(path)["get_config"](arg or None)
     for argument in argv:
-        name, is_config, _ = argument.lstrip("-").partition("=")
+        name = argument.lstrip("-").partition("=")[0]
         group, path = config, []
-        for field in name.split(".")[1:] if is_config and name.startswith("config.") else ():
+        for field in name.split(".")[1:] if name.startswith("config.") else ():
             if not isinstance(group, ConfigDict) or field not in group:
                 known = ", ".join(sorted(group)) if isinstance(group, ConfigDict) else "none: it is a value"
                 place = ".".join(["config", *path])
