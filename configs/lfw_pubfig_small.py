@@ -16,7 +16,6 @@ def get_config(arg=None):
     config.log_every_steps = 50
     config.checkpoint_every_steps = 250
     config.input.dataset = "lfw_pubfig"
-    config.optimizer.warmup_epochs = 0.5
     config.loss.scale = 32.0  # more identities than in the quick start
     config.model.embedding_size = 256
     del config.evals.generated_test

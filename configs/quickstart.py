@@ -41,7 +41,7 @@ def get_config(arg=None):
         {
             "schedule": "cosine",
             "learning_rate": 0.1,
-            "warmup_epochs": 0.25,
+            "warmup_epochs": 0.5,
             "milestone_epochs": (),
             "decay_factor": 1.0,
             "momentum": 0.9,
