@@ -69,13 +69,13 @@ def _parse_flags(argv: list[str]) -> list[str]:
 
 
 def _show_log() -> None:
+    absl_logging.set_verbosity(absl_logging.WARNING)  # orbax tells every step of every save
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     logger = logging.getLogger("lrfr_jax")
     logger.addHandler(handler)
     logger.setLevel(logging.INFO if jax.process_index() == 0 else logging.ERROR)
     logger.propagate = False
-    absl_logging.set_verbosity(absl_logging.WARNING)  # orbax tells every step of every save
 
 
 def main(argv: list[str]) -> None:
