@@ -12,7 +12,7 @@ from configs import common
 
 
 def get_config(arg=None):
-    args = common.parse_arg(arg, policy="maug", batch_size=16, num_epochs=3.5)
+    args = common.parse_arg(arg, policy="maug", batch_size=16, num_epochs=3.0)
     config = ConfigDict()
     config.seed = 0
     config.batch_size = args.batch_size
