@@ -21,6 +21,8 @@ from lrfr_jax.errors import UserError
 logger = logging.getLogger("lrfr_jax")
 
 FOLDER = "checkpoints"
+# What `metadata` must say, so that a model can be built and asked.
+METADATA = {"step", "model", "degradation_rounding"}
 UNREADABLE_FOLDER = "unreadable_checkpoints"
 
 
@@ -113,18 +115,24 @@ def load_backbone(path: str | os.PathLike) -> tuple[Any, dict]:
       ({'params': ..., 'batch_stats': ...}, metadata: `step`, `model` (arguments of `models.create_backbone`), ...).
 
     Raises:
-      UserError: the folder is no checkpoint, or is cut off.
+      UserError: the folder is no checkpoint, is cut off, or does not say what model it holds.
     """
     path = pathlib.Path(path).resolve()
     if not (path / "backbone").is_dir() or not (path / "metadata" / "metadata").is_file():
         raise UserError(f"{path} is no checkpoint: name a folder W/checkpoints/<step>, or use --workdir W")
-    metadata = json.loads((path / "metadata" / "metadata").read_text())
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     try:
+        metadata = json.loads((path / "metadata" / "metadata").read_text())
         with ocp.StandardCheckpointer() as checkpointer:
             stored = checkpointer.metadata(path / "backbone").item_metadata.tree
             target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), stored)
-            return checkpointer.restore(path / "backbone", target), metadata
+            variables = checkpointer.restore(path / "backbone", target)
     except Exception as error:
         reason = str(error).strip().split("\n")[0][:200]
         raise UserError(f"checkpoint {path} cannot be read ({reason}): use an older step or copy it again") from error
+    missing = sorted(METADATA - metadata.keys())
+    if missing:
+        raise UserError(
+            f"the metadata of checkpoint {path} lacks {', '.join(missing)}: `lrfr_jax.main` did not save it"
+        )
+    return variables, metadata

@@ -30,10 +30,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     variables, metadata = checkpoint.load_backbone(path)
     evals = evals_of(metadata.get("evals", {}), options)
     mesh = sharding.make_mesh()
-    if options.batch_size < 1 or options.batch_size % mesh.size:
-        raise UserError(
-            f"--batch_size {options.batch_size} cannot be split evenly over {mesh.size} devices: set a multiple"
-        )
+    sharding.check_batch_size("--batch_size", options.batch_size, mesh)
     embedder = embed.make_embedder(
         models.create_backbone(**metadata["model"]),
         sizes=verification.sizes_of(evals),

@@ -4,18 +4,20 @@ python -m lrfr_jax.main --config configs/quickstart.py:policy=maug --workdir run
 The same command run again continues; any number of the config is changed by `--config.group.field=value`.
 """
 
+import contextlib
 import itertools
 import logging
 import pathlib
 import runpy
 import sys
+from collections.abc import Iterator
 
 import jax
 from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import ConfigDict, config_flags
 
-from lrfr_jax import train
+from lrfr_jax import folder_lock, train
 from lrfr_jax.errors import UserError, one_sentence
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment: FILE.py or FILE.py:key=value,key=value.")
@@ -78,6 +80,24 @@ def _show_log() -> None:
     logger.propagate = False
 
 
+@contextlib.contextmanager
+def _own(workdir: pathlib.Path) -> Iterator[None]:
+    """Makes the workdir and keeps other runs out of it; one in which nothing began is removed."""
+    if jax.process_index() > 0:
+        yield
+        return
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--workdir {workdir} cannot be made: {error}") from error
+    with folder_lock.alone_in(workdir):
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):  # not empty
+                workdir.rmdir()
+
+
 def main(argv: list[str]) -> None:
     with one_sentence():
         if argv[1:]:
@@ -85,7 +105,9 @@ def main(argv: list[str]) -> None:
         if _DISTRIBUTED.value:
             jax.distributed.initialize(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
         _show_log()
-        train.train(_CONFIG.value, workdir=pathlib.Path(_WORKDIR.value), data_dir=pathlib.Path(_DATA_DIR.value))
+        workdir = pathlib.Path(_WORKDIR.value)
+        with _own(workdir):
+            train.train(_CONFIG.value, workdir=workdir, data_dir=pathlib.Path(_DATA_DIR.value))
 
 
 def _parse_in_one_sentence(argv: list[str]) -> list[str]:

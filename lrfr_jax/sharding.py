@@ -27,14 +27,12 @@ def over_batch(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec("data"))
 
 
-def check_batch_size(name: str, batch_size: int, mesh: Mesh) -> None:
-    """Raises `UserError` if the global batch, a number of the config called `name`, cannot be split evenly."""
+def check_batch_size(flag: str, batch_size: int, mesh: Mesh) -> None:
+    """Raises `UserError` if the global batch, which the user sets by `flag`, cannot be split evenly."""
     if batch_size < 1 or batch_size % mesh.size:
         lower, upper = batch_size // mesh.size * mesh.size, (batch_size // mesh.size + 1) * mesh.size
         choice = f"{lower} or {upper}" if lower > 0 else f"{upper}"
-        raise UserError(
-            f"{name}={batch_size} cannot be split evenly over {mesh.size} devices: set --config.{name} to {choice}"
-        )
+        raise UserError(f"{flag}={batch_size} cannot be split evenly over {mesh.size} devices: set it to {choice}")
 
 
 def to_devices(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:

@@ -36,7 +36,7 @@ def train(config: ConfigDict, *, workdir: pathlib.Path, data_dir: pathlib.Path) 
     """
     # ---- Devices and data. A set that is missing is found now, not after hours.
     mesh = sharding.make_mesh()
-    sharding.check_batch_size("batch_size", config.batch_size, mesh)
+    sharding.check_batch_size("--config.batch_size", config.batch_size, mesh)
     training_set = builders.open_training_set(str(data_dir), config.input.dataset)
     steps_per_epoch = training_set.num_images / config.batch_size
     num_steps = math.ceil(config.num_epochs * steps_per_epoch)
@@ -183,7 +183,7 @@ def _build_evaluation(
     for name, settings in evals.items():
         verification.check_settings(name, settings)
         builders.open_verification_set(str(data_dir), name)
-    sharding.check_batch_size("eval_batch_size", config.eval_batch_size, mesh)
+    sharding.check_batch_size("--config.eval_batch_size", config.eval_batch_size, mesh)
     embedder = embed.make_embedder(
         backbone,
         sizes=verification.sizes_of(evals),

@@ -22,6 +22,7 @@ FLOORS = {
     "metric_writers": 1,
     "progress": 1,
     "workdir": 1,
+    "folder_lock": 1,
     "evals.metrics": 1,
     "data.records": 1,
     "augment": 2,

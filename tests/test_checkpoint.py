@@ -14,13 +14,14 @@ def items(value):
     return {"params": {"kernel": full}, "batch_stats": {"mean": full[0]}}, {"classifier": full, "step": jnp.asarray(3)}
 
 
-def save(folder, *steps):
+METADATA = {"model": {"width": 0.5}, "degradation_rounding": "uint8"}
+
+
+def save(folder, *steps, metadata=METADATA):
     manager = checkpoint.create_manager(folder, keep=2)
     for step in steps:
         backbone, training = items(float(step))
-        checkpoint.save(
-            manager, step, backbone=backbone, training=training, metadata={"step": step, "model": {"width": 0.5}}
-        )
+        checkpoint.save(manager, step, backbone=backbone, training=training, metadata={"step": step} | metadata)
     manager.close()
 
 
@@ -89,10 +90,19 @@ def test_foreign_checkpoint_is_refused_and_left_alone(tmp_path):
 def test_load_backbone(tmp_path):
     save(tmp_path, 10)
     variables, metadata = checkpoint.load_backbone(checkpoint.newest(tmp_path))
-    assert metadata == {"step": 10, "model": {"width": 0.5}}
+    assert metadata == {"step": 10} | METADATA
     np.testing.assert_array_equal(variables["batch_stats"]["mean"], np.full(32, 10.0, np.float32))
     with pytest.raises(UserError, match="is no checkpoint"):
         checkpoint.load_backbone(tmp_path)
     cut_off(tmp_path / "checkpoints" / "10" / "backbone")
+    with pytest.raises(UserError, match="cannot be read"):
+        checkpoint.load_backbone(checkpoint.newest(tmp_path))
+
+
+def test_checkpoint_without_or_with_cut_off_metadata(tmp_path):
+    save(tmp_path, 10, metadata={"degradation_rounding": "uint8"})
+    with pytest.raises(UserError, match="lacks model: "):
+        checkpoint.load_backbone(checkpoint.newest(tmp_path))
+    (checkpoint.newest(tmp_path) / "metadata" / "metadata").write_text('{"step": 10, "mod')
     with pytest.raises(UserError, match="cannot be read"):
         checkpoint.load_backbone(checkpoint.newest(tmp_path))

@@ -103,7 +103,7 @@ def test_options_change_the_runs_settings(workdir, data_dir, tmp_path):
         (["--sets", "two"], r"two is not among the run's own sets \(one\): give --fars, --protocol, --resolutions"),
         (["--sets", "absent", "--resolutions", "7", "--protocol", "released", "--fars", "0.1"], "absent"),
         (["--resolutions", "300"], r"must be whole pixels in 1\.\.112"),
-        (["--batch_size", "12"], "--batch_size 12 cannot be split evenly over 8 devices"),
+        (["--batch_size", "12"], "--batch_size=12 cannot be split evenly over 8 devices"),
     ],
 )
 def test_bad_options_are_told(workdir, data_dir, options, sentence):

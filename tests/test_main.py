@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from lrfr_jax import folder_lock
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
@@ -48,3 +50,13 @@ def test_help_names_every_flag():
     result = run("--help")
     for flag in ("--config", "--workdir", "--data_dir", "--[no]distributed", "--coordinator"):
         assert flag in result.stdout
+
+
+def test_workdir_that_is_taken_or_cannot_be_made(tmp_path):
+    (tmp_path / "file").touch()
+    with folder_lock.alone_in(tmp_path):
+        for workdir, sentence in ((tmp_path, "another process is writing into"), (tmp_path / "file", "cannot be made")):
+            result = run("--config=configs/quickstart.py", f"--workdir={workdir}", f"--data_dir={tmp_path}")
+            assert result.returncode == 1, result.stderr
+            assert sentence in result.stderr.strip().splitlines()[-1]
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -1,4 +1,4 @@
-"""One process and two with the same devices in all: `pytest -m slow tests/test_multiprocess.py` (some minutes)."""
+"""Any number of devices and processes trains alike: `pytest -m slow tests/test_multiprocess.py` (some minutes)."""
 
 import os
 import pathlib
@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from lrfr_jax import metric_writers
@@ -23,21 +24,24 @@ SMALL = [
 ]
 
 
-def start(workdir, data_dir, num_devices, *arguments):
-    flags = f"--xla_force_host_platform_device_count={num_devices}"
-    environment = os.environ | {"XLA_FLAGS": flags, "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".jax_cache")}
-    command = [
-        sys.executable,
-        "-m",
-        "lrfr_jax.main",
-        *SMALL,
-        f"--workdir={workdir}",
-        f"--data_dir={data_dir}",
-        *arguments,
-    ]
-    return subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def start(num_devices, *command):
+    environment = os.environ | {
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={num_devices}",
+        "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".jax_cache"),
+    }
+    settings = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen([sys.executable, *map(str, command)], cwd=ROOT, env=environment, **settings)
+
+
+def start_main(num_devices, workdir, data_dir, *arguments):
+    paths = [f"--workdir={workdir}", f"--data_dir={data_dir}"]
+    return start(num_devices, "-m", "lrfr_jax.main", *SMALL, *paths, *arguments)
 
 
 def finish(processes):
@@ -48,15 +52,12 @@ def finish(processes):
 
 @pytest.mark.slow
 def test_two_processes_equal_one(generated_data, tmp_path):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    shared = ["--distributed", f"--coordinator=127.0.0.1:{port}", "--num_processes=2"]
-    two = [start(tmp_path / "two", generated_data, 2, *shared, f"--process_id={number}") for number in range(2)]
+    shared = ["--distributed", f"--coordinator=127.0.0.1:{free_port()}", "--num_processes=2"]
+    two = [start_main(2, tmp_path / "two", generated_data, *shared, f"--process_id={number}") for number in range(2)]
     first, second = finish(two)
     assert "step 6/6" in first
     assert "step 6/6" not in second
-    finish([start(tmp_path / "one", generated_data, 4)])
+    finish([start_main(4, tmp_path / "one", generated_data)])
 
     lines = [metric_writers.read_metrics(tmp_path / name) for name in ("one", "two")]
     assert len(lines[0]) == len(lines[1]) == 7
@@ -65,3 +66,19 @@ def test_two_processes_equal_one(generated_data, tmp_path):
         assert one == pytest.approx(other, rel=1e-4 if one["step"] < 3 else 2e-2, abs=1e-4 if one["step"] < 3 else 0.1)
     assert (tmp_path / "one/eval/6.json").exists()
     assert (tmp_path / "two/eval/6.json").exists()
+
+
+@pytest.mark.slow
+def test_twenty_steps_in_float64_on_one_device_eight_and_two_processes(generated_data, tmp_path):
+    """Loss, parameters and BatchNorm statistics stay together, and no second step is compiled."""
+    program, port = ROOT / "tests" / "twenty_steps.py", free_port()
+    finish([start(1, program, generated_data, tmp_path / "one")])
+    finish([start(8, program, generated_data, tmp_path / "eight")])
+    finish([start(2, program, generated_data, tmp_path / "two", port, process) for process in range(2)])
+
+    one, *others = (np.load(tmp_path / f"{name}.npz") for name in ("one", "eight", "two"))
+    assert one["loss"][-1] < one["loss"][0]
+    for other in others:
+        assert int(other["compilations"]) == 1
+        for key in ("loss", "statistics", "parameters"):
+            np.testing.assert_allclose(other[key], one[key], rtol=1e-9, atol=1e-9)

@@ -21,6 +21,7 @@ import tensorflow_datasets as tfds
 from jaxtyping import Bool, Int
 from tensorflow_datasets.proto import tf_example_pb2
 
+from lrfr_jax import folder_lock
 from lrfr_jax.data.records import IMAGE_SIZE
 from lrfr_jax.errors import UserError
 
@@ -230,29 +231,30 @@ def _write(data_dir, name, kind, features, examples, num_images, num_shards, arg
     if num_shards > num_images:
         raise UserError(f"--shards must be at most the number of images, {num_images}; it is {num_shards}")
     folder = _folder(data_dir, name)
-    if folder.exists():
-        raise UserError(f"{folder} exists: choose another --name, or remove {folder.parent} first")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--data_dir {data_dir} cannot be written: {error}") from error
-    for leftover in folder.parent.glob("incomplete.*"):  # what a killed run of this function left
-        shutil.rmtree(leftover)
     prepared = json.dumps({"kind": kind, "arguments": arguments}, indent=1).encode()
     bounds = np.arange(num_shards + 1) * num_images // num_shards
-    builder = _FaceSet(
-        data_dir=str(data_dir),
-        name=name,
-        split=_SPLITS[kind],
-        features=features,
-        examples=zip(range(num_images), _emptied_after_use(examples), strict=True),
-        sizes=np.diff(bounds).tolist(),
-        files=files | {_PREPARED: prepared},
-    )
-    config = tfds.download.DownloadConfig(try_download_gcs=False)
-    # TFDS wants a folder for downloads and prints about them; there are none.
-    with tempfile.TemporaryDirectory() as downloads, contextlib.redirect_stdout(io.StringIO()):
-        builder.download_and_prepare(download_dir=downloads, download_config=config)
+    with folder_lock.alone_in(folder.parent):
+        if folder.exists():
+            raise UserError(f"{folder} exists: choose another --name, or remove {folder.parent} first")
+        for leftover in folder.parent.glob("incomplete.*"):  # what a killed run of this function left
+            shutil.rmtree(leftover)
+        builder = _FaceSet(
+            data_dir=str(data_dir),
+            name=name,
+            split=_SPLITS[kind],
+            features=features,
+            examples=zip(range(num_images), _emptied_after_use(examples), strict=True),
+            sizes=np.diff(bounds).tolist(),
+            files=files | {_PREPARED: prepared},
+        )
+        config = tfds.download.DownloadConfig(try_download_gcs=False)
+        # TFDS wants a folder for downloads and prints about them; there are none.
+        with tempfile.TemporaryDirectory() as downloads, contextlib.redirect_stdout(io.StringIO()):
+            builder.download_and_prepare(download_dir=downloads, download_config=config)
     return folder
 
 

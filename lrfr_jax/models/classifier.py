@@ -5,6 +5,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from lrfr_jax.models import layers
+
 # Floor of a squared length: keeps the value and the gradient finite at zero, far below any length that occurs.
 EPSILON = 1e-12
 
@@ -15,7 +17,7 @@ def _unit_rows(x: Float[Array, "rows dim"]) -> Float[Array, "rows dim"]:
 
 
 class Classifier(nn.Module):
-    r"""Cosines between features and class centers, in float32; margin and scale are the loss's business.
+    r"""Cosines between features and class centers, in float32 or more; margin and scale are the loss's business.
 
     .. math:: c_{ij} = \frac{x_i \cdot w_j}{\|x_i\| \|w_j\|}
 
@@ -34,5 +36,5 @@ class Classifier(nn.Module):
     def __call__(self, features: Float[Array, "batch dim"]) -> Float[Array, "batch identities"]:
         shape = (self.num_identities, features.shape[-1])
         centers = self.param("class_centers", nn.initializers.xavier_uniform(), shape, jnp.float32)
-        features = _unit_rows(features.astype(jnp.float32))
+        features = _unit_rows(layers.at_least_float32(features))
         return jnp.matmul(features, _unit_rows(centers).T, precision=jax.lax.Precision.HIGHEST)

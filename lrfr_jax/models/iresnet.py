@@ -7,7 +7,6 @@ References:
 import functools
 
 import flax.linen as nn
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from lrfr_jax.models import layers
@@ -63,4 +62,4 @@ class IResNet(nn.Module):
         for number, size in enumerate(self.stage_sizes):
             x = layers.Stage(IBasicBlock, size, channels[number], 2, self.dtype, name=f"stage{number + 1}")(x, train)
         neck = layers.Neck(self.embedding_size, self.dropout, learn_scale=False, name="neck")
-        return neck(x.astype(jnp.float32), train)
+        return neck(layers.at_least_float32(x), train)

@@ -27,6 +27,11 @@ def scaled_channels(channels: int, width: float) -> int:
     return max(MIN_CHANNELS, round(width * channels))
 
 
+def at_least_float32(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Gives bfloat16 values the precision that neck, head and losses need; float64 ones, of numerical checks, stay."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
 def conv(channels: int, kernel: int, stride: int, *, kernel_init: Callable, dtype: str, name: str) -> nn.Conv:
     """A square convolution without bias, padded by kernel // 2 on every side.
 
@@ -104,9 +109,10 @@ class Stage(nn.Module):
 
 
 class Neck(nn.Module):
-    """BatchNorm -> dropout -> flatten -> linear -> BatchNorm, in float32: from the last feature map to the raw feature.
+    """BatchNorm -> dropout -> flatten -> linear -> BatchNorm: from the last feature map to the raw feature.
 
-    Without `learn_scale` the last BatchNorm's scale is fixed at 1.
+    It computes in the type of its input, which `at_least_float32` gives. Without `learn_scale` the last BatchNorm's
+    scale is fixed at 1.
     """
 
     embedding_size: int
@@ -115,11 +121,11 @@ class Neck(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch height width channels"], train: bool) -> Float[Array, "batch dim"]:
-        x = batch_norm(train, dtype="float32", name="bn1")(x)
+        x = batch_norm(train, dtype=x.dtype.name, name="bn1")(x)
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
         # HIGHEST: accelerators multiply float32 in fewer bits (TF32, bfloat16) unless told otherwise.
         linear = nn.Dense(
             self.embedding_size, kernel_init=linear_init, precision=jax.lax.Precision.HIGHEST, name="linear"
         )
         x = linear(x.reshape(x.shape[0], -1))
-        return batch_norm(train, dtype="float32", use_scale=self.learn_scale, name="bn2")(x)
+        return batch_norm(train, dtype=x.dtype.name, use_scale=self.learn_scale, name="bn2")(x)

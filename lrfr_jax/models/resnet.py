@@ -7,7 +7,6 @@ References:
 import functools
 
 import flax.linen as nn
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from lrfr_jax.models import layers
@@ -95,4 +94,4 @@ class ResNet(nn.Module):
             name = f"stage{number + 1}"
             x = layers.Stage(self.block, size, channels[number], stride, self.dtype, name=name)(x, train)
         neck = layers.Neck(self.embedding_size, self.dropout, learn_scale=True, name="neck")
-        return neck(x.astype(jnp.float32), train)
+        return neck(layers.at_least_float32(x), train)

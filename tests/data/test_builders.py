@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
+from lrfr_jax import folder_lock
 from lrfr_jax.data import builders, records
 from lrfr_jax.errors import UserError
 
@@ -125,6 +126,16 @@ def test_a_killed_write_does_not_open_and_the_next_one_clears_it(tmp_path):
         builders.open_training_set(str(tmp_path), "faces")
     _write_training(tmp_path)
     assert [path.name for path in (tmp_path / "faces").iterdir()] == ["1.0.0"]
+
+
+def test_two_writers_of_one_set_do_not_disturb_each_other(tmp_path):
+    leftover = tmp_path / "faces" / "incomplete.OFTHEOTHER"
+    leftover.mkdir(parents=True)
+    with folder_lock.alone_in(tmp_path / "faces"), pytest.raises(UserError, match="another process is writing into"):
+        _write_training(tmp_path)
+    assert leftover.exists()
+    _write_training(tmp_path)
+    assert not leftover.exists()
 
 
 def test_fewer_images_than_announced_are_an_error(tmp_path):
