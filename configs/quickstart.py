@@ -12,7 +12,7 @@ from configs import common
 
 
 def get_config(arg=None):
-    args = common.parse_arg(arg, policy="maug", batch_size=16, num_epochs=3.0)
+    args = common.parse_arg(arg, policy="maug", batch_size=16, num_epochs=3.5)
     config = ConfigDict()
     config.seed = 0
     config.batch_size = args.batch_size
@@ -40,7 +40,7 @@ def get_config(arg=None):
     config.optimizer = ConfigDict(
         {
             "schedule": "cosine",
-            "learning_rate": 0.1,
+            "learning_rate": 0.05,
             "warmup_epochs": 0.5,
             "milestone_epochs": (),
             "decay_factor": 1.0,

@@ -8,7 +8,7 @@ folder=${1:-runs/quickstart}
 data=$folder/data
 
 "$PYTHON" -m lrfr_jax.prepare generated --name generated_train --data_dir "$data" \
-  --identities 300 --images_per_identity 14 --first_identity 0 --seed 0 --shards 2
+  --identities 150 --images_per_identity 28 --first_identity 0 --seed 0 --shards 2
 "$PYTHON" -m lrfr_jax.prepare generated --name generated_test --data_dir "$data" \
   --identities 120 --images_per_identity 5 --first_identity 1000000 --seed 0 --shards 1 --pairs 1200
 for policy in none maug; do

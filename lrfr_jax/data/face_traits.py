@@ -84,13 +84,13 @@ FEMALE_SHIFTS = {
 IMAGE_STATE = {
     # head: roll, yaw, pitch (radians); alignment error (pixels) and scale error (share)
     "roll": 0.035,
-    "yaw": 0.26,
-    "pitch": 0.15,
+    "yaw": 0.18,
+    "pitch": 0.11,
     "shift_x": 1.4,
     "shift_y": 1.4,
     "scale": 0.03,
     # expression: smile (pixels at the mouth's corner), mouth width (share), brows (pixels), lids (share), gaze (pixels)
-    "smile": 1.5,
+    "smile": 1.2,
     "mouth_stretch": 0.09,
     "brow_raise": 1.1,
     "brow_frown": 0.06,
@@ -98,17 +98,17 @@ IMAGE_STATE = {
     "gaze_x": 1.3,
     "gaze_y": 0.5,
     # hair of the day: height of its edge (pixels), volume, fall of the edge (shares), log tone
-    "fringe": 3.0,
-    "bulk": 0.25,
-    "fall": 0.3,
-    "hair_tone": 0.25,
+    "fringe": 2.0,
+    "bulk": 0.16,
+    "fall": 0.2,
+    "hair_tone": 0.16,
     # light: log exposure, log red over blue, log green, slopes over half a picture, log contrast, redness of lips
-    "exposure": 0.2,
-    "temperature": 0.2,
+    "exposure": 0.16,
+    "temperature": 0.15,
     "tint": 0.05,
-    "light_x": 0.3,
-    "light_y": 0.18,
-    "contrast": 0.2,
+    "light_x": 0.22,
+    "light_y": 0.14,
+    "contrast": 0.16,
     "make_up": 0.12,
 }
 
@@ -122,10 +122,10 @@ CHANCES = {
     "moustache": 0.15,
     "stubble": 0.35,
     "mouth_open": 0.35,  # of images
-    "occluded": 0.12,
-    "tied": 0.3,  # long hair worn tied
-    "parted_otherwise": 0.25,
-    "hat": 0.1,
+    "occluded": 0.08,
+    "tied": 0.2,  # long hair worn tied
+    "parted_otherwise": 0.15,
+    "hat": 0.06,
     "pattern": 0.6,  # of backgrounds that show shapes
 }
 
@@ -212,7 +212,7 @@ def draw_traits(rng: np.random.Generator) -> SimpleNamespace:
     traits.waves = rng.uniform(0, 2 * np.pi, 3)  # phases of the hair's waves
     _draw_beard(rng, traits)
     _draw_glasses(rng, traits)
-    traits.moles = rng.uniform((-0.75, -22, 0.7), (0.75, 54, 1.6), (rng.integers(2, 7), 3))
+    traits.moles = rng.uniform((-0.75, -22, 0.6), (0.75, 54, 1.2), (rng.integers(0, 5), 3))
     freckled = rng.random() < CHANCES["freckles"]
     traits.freckles = rng.uniform((-0.6, 6, 0.35), (0.6, 28, 0.65), (24 * int(freckled), 3))
     return traits
@@ -236,5 +236,5 @@ def draw_state(rng: np.random.Generator) -> SimpleNamespace:
     state.shape_colors = rng.uniform(45, 205, (5, 1)) + rng.uniform(-45, 45, (5, 3))
     state.clothes = rng.uniform(55, 195) + rng.uniform(-45, 45, 3)
     state.blur = rng.uniform(0, 0.4)  # standard deviation, pixels
-    state.noise = rng.uniform(0.5, 3)  # standard deviation, grey levels
+    state.noise = rng.uniform(6, 12)  # standard deviation, grey levels
     return state
