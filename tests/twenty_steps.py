@@ -1,6 +1,7 @@
 """Twenty steps in float64, for test_multiprocess: python tests/twenty_steps.py DATA_DIR OUTPUT [PORT PROCESS].
 
-The devices of two processes, or of one, form the mesh; a run's losses and last BatchNorm statistics go to OUTPUT.npz.
+The devices of two processes, or of one, form the mesh; losses, last parameters and last BatchNorm statistics go to
+OUTPUT.npz.
 """
 
 import functools

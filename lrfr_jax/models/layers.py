@@ -52,8 +52,8 @@ def conv(channels: int, kernel: int, stride: int, *, kernel_init: Callable, dtyp
 def batch_norm(train: bool, *, dtype: str, name: str, use_scale: bool = True) -> nn.BatchNorm:
     """BatchNorm over all axes but the last: batch statistics in training, running ones otherwise.
 
-    Statistics are float32 whatever `dtype` the result has. Under jit a batch that is split over devices is normalized
-    as a whole.
+    Statistics are at least float32 whatever `dtype` the result has. Under jit a batch that is split over devices is
+    normalized as a whole.
     """
     return nn.BatchNorm(
         use_running_average=not train,

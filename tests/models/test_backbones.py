@@ -106,7 +106,11 @@ def test_outputs_and_parameters_are_float32(net_and_inputs):
 
 def test_body_in_bfloat16_neck_in_float32(net_and_inputs):
     net, variables, images = net_and_inputs
-    trace = jax.make_jaxpr(lambda v, x: net.clone(dtype="bfloat16").apply(v, x, train=False))(variables, images)
+    half = net.clone(dtype="bfloat16")
+    capture = functools.partial(half.apply, train=False, capture_intermediates=True, mutable=["intermediates"])
+    _, seen = jax.eval_shape(capture, variables, images)
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(seen["intermediates"]["neck"])} == {"float32"}
+    trace = jax.make_jaxpr(lambda v, x: half.apply(v, x, train=False))(variables, images)
     convolutions = [equation for equation in trace.eqns if equation.primitive.name == "conv_general_dilated"]
     assert {equation.outvars[0].aval.dtype.name for equation in convolutions} == {"bfloat16"}
     (linear,) = [equation for equation in trace.eqns if equation.primitive.name == "dot_general"]
