@@ -14,9 +14,15 @@ from typing import Any
 import jax
 
 from lrfr_jax import checkpoint, models, sharding
+from lrfr_jax.data import face_sets
 from lrfr_jax.errors import UserError, one_sentence
-from lrfr_jax.evals import embed, plots, report, verification
-from lrfr_jax.evals.protocols import PROTOCOLS
+from lrfr_jax.evals import embed, evaluation, plots, protocols, report, tables
+from lrfr_jax.evals.embedding_cache import EmbeddingCache, model_digest
+from lrfr_jax.evals.fusion import FUSIONS
+from lrfr_jax.evals.verification import VerificationResult
+
+# Options that replace a setting of the same name, in those sets whose kind has it.
+SETTINGS = ("protocol", "resolutions", "fusion", "fars", "fpirs", "ranks", "split", "comparisons", "size_lists", "ssim")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -28,25 +34,27 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(argv)
     path = pathlib.Path(options.checkpoint) if options.checkpoint else checkpoint.newest(options.workdir)
     variables, metadata = checkpoint.load_backbone(path)
-    evals = evals_of(metadata.get("evals", {}), options)
+    planned = evaluation.plan(options.data_dir, evals_of(metadata.get("evals", {}), options))
     mesh = sharding.make_mesh()
     sharding.check_batch_size("--batch_size", options.batch_size, mesh)
+    rounding = metadata["degradation_rounding"]
     embedder = embed.make_embedder(
         models.create_backbone(**metadata["model"]),
-        sizes=verification.sizes_of(evals),
-        rounding=metadata["degradation_rounding"],
+        sizes=evaluation.sizes_of(planned),
+        rounding=rounding,
         sharding=sharding.over_batch(mesh),
     )
-    results = verification.run_evals(
+    results = evaluation.run(
+        planned,
         embedder,
         jax.device_put(variables, sharding.replicated(mesh)),
-        data_dir=options.data_dir,
-        evals=evals,
+        rounding=rounding,
         batch_size=options.batch_size,
         num_threads=os.cpu_count() or 1,
+        cache=_cache(options, variables, metadata["model"] | {"rounding": rounding}),
     )
     made = report.report_of(results, step=metadata["step"], checkpoint=str(path))
-    print(f"{path}\n{report.table(made)}", flush=True)
+    print(f"{path}\n{tables.table(made)}", flush=True)
     output = _output(options, metadata["step"])
     if output:
         report.write_report(output, made)
@@ -58,46 +66,64 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def evals_of(configured: Mapping[str, Mapping[str, Any]], options: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """Returns what `verification.run_evals` takes: the run's own settings, changed by the options given.
+    """Returns what `evaluation.plan` takes: the run's own settings, changed by the options given.
+
+    A set that the run does not know gets the settings of its own protocol. An option counts for the sets whose kind has
+    such a setting.
 
     Raises:
-      UserError: there is no set to evaluate, a setting is bad, or a set that the run does not know has no settings.
+      UserError: there is no set to evaluate, or an option is for none of them.
     """
-    changes = {"protocol": options.protocol, "resolutions": options.resolutions, "fars": options.fars}
-    changes = {key: value for key, value in changes.items() if value is not None}
+    changes = {key: getattr(options, key) for key in SETTINGS if getattr(options, key) is not None}
     names = options.sets or list(configured)
     if not names:
-        raise UserError("this checkpoint names no verification sets: choose some with --sets")
-    evals = {name: {**configured.get(name, {}), **changes} for name in names}
-    for name, settings in evals.items():
-        missing = verification.SETTINGS - set(settings)
-        if missing:
-            wanted = ", ".join(f"--{key}" for key in sorted(missing))
-            raise UserError(
-                f"{name} is not among the run's own sets ({', '.join(configured) or 'none'}): give {wanted}"
-            )
-        verification.check_settings(name, settings)
-    return evals
+        raise UserError("this checkpoint names no test sets: choose some with --sets")
+    kinds = {name: face_sets.open_test_set(options.data_dir, name).kind for name in names}
+    taken = {name: _fitting(changes, kind) for name, kind in kinds.items()}
+    for key in changes:
+        if not any(key in fitting for fitting in taken.values()):
+            listed = ", ".join(f"{name} ({kind})" for name, kind in kinds.items())
+            raise UserError(f"--{key} {changes[key]} fits none of the sets {listed}: see --help for what it is about")
+    return {name: {**configured.get(name, {}), **taken[name]} for name in names}
 
 
-def draw(folder: pathlib.Path, results: Mapping[str, verification.VerificationResult], made: Mapping[str, Any]) -> None:
-    """Writes accuracy by resolution over all sets, and for each set its ROC curves and similarity histograms."""
+def draw(folder: pathlib.Path, results: Mapping[str, evaluation.SetResult], made: Mapping[str, Any]) -> None:
+    """Writes accuracy by resolution of the verification sets, and for each its ROC curves and similarity histograms."""
+    drawn = {name: r.outcome for name, r in results.items() if isinstance(r.outcome, VerificationResult)}
+    if not drawn:
+        return
     folder.mkdir(parents=True, exist_ok=True)
     plots.accuracy_by_resolution(
-        folder / "accuracy_by_resolution.png", {f"step {made['step']}": made}, sets=list(results)
+        folder / "accuracy_by_resolution.png", {f"step {made['step']}": made}, sets=list(drawn)
     )
-    for name, result in results.items():
-        full, *lower = result.modes
+    for name, result in drawn.items():
+        full, *lower = (c for c in result.comparisons if c.mode in report.MODE_TITLES)
         rows = {}
-        for mode in sorted({m.mode for m in lower}) or ["hr_hr"]:
+        for mode in sorted({c.mode for c in lower}) or ["hr_hr"]:
             title = report.MODE_TITLES[mode]
-            entries = [full, *(m for m in lower if m.mode == mode)]
-            curves = {f"{m.resolution} px": (m.cosines, result.is_same) for m in entries}
+            entries = [full, *(c for c in lower if c.mode == mode)]
+            curves = {f"{c.resolution} px": (c.cosines, result.is_same) for c in entries}
             plots.roc_curves(folder / f"{name}_roc_{mode}.png", curves, title=f"{name}, {title}")
             # The full, a middle and the lowest resolution tell the story; all of them would not fit.
             shown = list(dict.fromkeys([entries[0], entries[len(entries) // 2], entries[-1]]))
-            rows[title] = {f"{m.resolution} px": curves[f"{m.resolution} px"] for m in shown}
+            rows[title] = {f"{c.resolution} px": curves[f"{c.resolution} px"] for c in shown}
         plots.similarity_histograms(folder / f"{name}_similarities.png", rows)
+
+
+def _fitting(changes: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """The changes that a set of this kind can take; a protocol only if it is one for this kind."""
+    keys = protocols.settings_of(kind)
+    fitting = {key: value for key, value in changes.items() if key in keys}
+    if "protocol" in fitting and not isinstance(protocols.PROTOCOLS[fitting["protocol"]], protocols.KIND_RULES[kind]):
+        del fitting["protocol"]
+    return fitting
+
+
+def _cache(options: argparse.Namespace, variables: Any, description: Mapping[str, Any]) -> EmbeddingCache | None:
+    folder = options.embeddings or (options.workdir and pathlib.Path(options.workdir) / "embeddings")
+    if not folder or options.no_cache:
+        return None
+    return EmbeddingCache(folder, model_digest(variables, description))
 
 
 def _output(options: argparse.Namespace, step: int) -> pathlib.Path | None:
@@ -110,27 +136,54 @@ def _output(options: argparse.Namespace, step: int) -> pathlib.Path | None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m lrfr_jax.evaluate",
-        description="Verification accuracy of a checkpoint at full resolution, HR-LR and LR-LR.",
+        description="Every number of a checkpoint: verification, identification and templates, at any resolutions.",
     )
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--workdir", help="folder of a run: its newest checkpoint is evaluated")
     which.add_argument("--checkpoint", help="one checkpoint, W/checkpoints/<step>")
     parser.add_argument("--data_dir", required=True, help="folder of the prepared sets")
-    parser.add_argument("--sets", type=_list_of(str), metavar="A,B", help="verification sets; default: the run's own")
-    parser.add_argument(
-        "--resolutions",
-        type=_list_of(int),
-        metavar="R,R",
-        help="side lengths in pixels to reduce to; the full one is always added; default: the run's own",
-    )
-    parser.add_argument("--protocol", choices=sorted(PROTOCOLS), help="scoring rules; default: the run's own")
-    parser.add_argument(
-        "--fars", type=_list_of(float), metavar="F,F", help="false accept rates of TAR@FAR; default: the run's own"
-    )
+    parser.add_argument("--sets", type=_list_of(str), metavar="A,B", help="test sets; default: the run's own")
+    _add_settings(parser)
     parser.add_argument("--output", metavar="FILE.json", help="default with --workdir W: W/eval/<step>.json")
     parser.add_argument("--plots", metavar="DIR", help="folder of the figures; default: the json's name without .json")
     parser.add_argument("--batch_size", type=int, default=64, help="images at a time over all devices (default 64)")
+    parser.add_argument(
+        "--embeddings",
+        metavar="DIR",
+        help="where features are kept for the next call; default with --workdir W: W/embeddings",
+    )
+    parser.add_argument("--no_cache", action="store_true", help="neither look features up nor keep them")
     return parser
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    """The options of SETTINGS; the default of each is the run's own setting, or that of the set's own protocol."""
+    add = parser.add_argument_group("settings", "each replaces the run's own in the sets that have it").add_argument
+    add("--protocol", choices=sorted(protocols.PROTOCOLS), help="published rules, see docs/protocols.md")
+    add(
+        "--resolutions",
+        type=_list_of(int),
+        metavar="R,R",
+        help="side lengths in pixels to reduce to (of identification sets the probes); the full one is always added",
+    )
+    add("--fusion", choices=sorted(FUSIONS), help="how the features of an image and of its mirror image become one")
+    add("--fars", type=_list_of(float), metavar="F,F", help="false accept rates of TAR@FAR")
+    add("--fpirs", type=_list_of(float), metavar="F,F", help="false positive identification rates of TPIR@FPIR")
+    add("--ranks", type=_list_of(int), metavar="K,K", help="ranks of identification")
+    add("--split", metavar="NAME", help="identification: 'all', or a list of test identities that the set holds")
+    add(
+        "--comparisons",
+        type=_list_of(str),
+        metavar="C,C",
+        help=f"verification: which images are reduced, of {', '.join(protocols.COMPARISONS)}",
+    )
+    add(
+        "--size_lists",
+        type=_list_of(str),
+        metavar="L,L",
+        help="verification: size lists of the set (--sizes of prepare)",
+    )
+    add("--ssim", action="store_true", default=None, help="verification: structural similarity of reduced images")
 
 
 def _list_of(kind: type):

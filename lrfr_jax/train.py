@@ -20,9 +20,9 @@ from ml_collections import ConfigDict
 
 from lrfr_jax import checkpoint, experiment, metric_writers, progress, sharding, train_step
 from lrfr_jax import workdir as workdirs
-from lrfr_jax.data import builders, pipeline
+from lrfr_jax.data import face_sets, pipeline
 from lrfr_jax.errors import UserError
-from lrfr_jax.evals import embed, report, verification
+from lrfr_jax.evals import embed, evaluation, report, tables
 
 logger = logging.getLogger("lrfr_jax")
 
@@ -37,7 +37,7 @@ def train(config: ConfigDict, *, workdir: pathlib.Path, data_dir: pathlib.Path) 
     # ---- Devices and data. A set that is missing is found now, not after hours.
     mesh = sharding.make_mesh()
     sharding.check_batch_size("--config.batch_size", config.batch_size, mesh)
-    training_set = builders.open_training_set(str(data_dir), config.input.dataset)
+    training_set = face_sets.open_training_set(str(data_dir), config.input.dataset)
     steps_per_epoch = training_set.num_images / config.batch_size
     num_steps = math.ceil(config.num_epochs * steps_per_epoch)
 
@@ -103,7 +103,7 @@ def train(config: ConfigDict, *, workdir: pathlib.Path, data_dir: pathlib.Path) 
     logger.info("finished: checkpoints, metrics and evaluations are in %s", workdir)
 
 
-def _metadata(config: ConfigDict, training_set: builders.TrainingSet) -> dict[str, Any]:
+def _metadata(config: ConfigDict, training_set: face_sets.TrainingSet) -> dict[str, Any]:
     """What every checkpoint says of itself: how to build the model, and which data it counts batches of."""
     model = {key: value for key, value in config.model.items() if key != "batch_norm"}
     data = {
@@ -162,7 +162,7 @@ def _announce(config, state, training_set, mesh: Mesh, start: int, num_steps: in
     side_writer.write_texts(start, {"config": f"```\n{config}\n```", "parameters": f"```\n{overview}\n```"})
 
 
-def _batches(config: ConfigDict, training_set: builders.TrainingSet, start: int) -> Iterator[dict[str, np.ndarray]]:
+def _batches(config: ConfigDict, training_set: face_sets.TrainingSet, start: int) -> Iterator[dict[str, np.ndarray]]:
     reading = {key: value for key, value in config.input.items() if key != "dataset"}
     return pipeline.training_batches(
         training_set,
@@ -179,31 +179,29 @@ def _build_evaluation(
     config: ConfigDict, backbone: nn.Module, mesh: Mesh, workdir: pathlib.Path, data_dir: pathlib.Path
 ) -> Callable[[train_step.TrainState, int], dict[str, float]]:
     """Returns (state, step) -> metrics of all sets; it also writes `eval/<step>.json` and shows the table."""
-    evals = {name: dict(settings) for name, settings in config.evals.items()}
-    for name, settings in evals.items():
-        verification.check_settings(name, settings)
-        builders.open_verification_set(str(data_dir), name)
+    planned = evaluation.plan(data_dir, {name: dict(settings) for name, settings in config.evals.items()})
     sharding.check_batch_size("--config.eval_batch_size", config.eval_batch_size, mesh)
     embedder = embed.make_embedder(
         backbone,
-        sizes=verification.sizes_of(evals),
+        sizes=evaluation.sizes_of(planned),
         rounding=config.augment.rounding,
         sharding=sharding.over_batch(mesh),
     )
 
     def evaluate(state: train_step.TrainState, step: int) -> dict[str, float]:
-        results = verification.run_evals(
+        results = evaluation.run(
+            planned,
             embedder,
             _split(state)[0],
-            data_dir=str(data_dir),
-            evals=evals,
+            rounding=config.augment.rounding,
             batch_size=config.eval_batch_size,
             num_threads=config.input.num_threads,
+            cache=None,  # every evaluation of a run has other weights
         )
         summary = report.report_of(results, step=step, checkpoint=f"{checkpoint.FOLDER}/{step}")
         if jax.process_index() == 0:
             report.write_report(workdir / "eval" / f"{step}.json", summary)
-        logger.info("step %d\n%s", step, report.table(summary))
+        logger.info("step %d\n%s", step, tables.table(summary))
         return report.metrics_of(results)
 
     return evaluate

@@ -1,45 +1,22 @@
 import json
 
-import flax.linen as nn
-import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 from lrfr_jax import checkpoint, evaluate
-from lrfr_jax.data import builders, records
 from lrfr_jax.errors import UserError
+from tests.evals.made_up_sets import TinyBackbone, identification, templates, variables, verification, write
 
-RNG = np.random.default_rng(1)
 OWN = {"protocol": "insightface", "resolutions": [14], "fars": [0.1]}
-
-
-class TinyBackbone(nn.Module):
-    @nn.compact
-    def __call__(self, images, train):
-        pooled = nn.avg_pool(images, (14, 14), (14, 14)).reshape(len(images), -1)
-        return nn.BatchNorm(use_running_average=not train)(nn.Dense(16)(pooled))
 
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
-    images = np.repeat(RNG.integers(0, 200, (20, 112, 112, 3), np.uint8), 2, axis=0)
-    images += RNG.integers(0, 50, images.shape, np.uint8)
-    same = np.arange(40).reshape(20, 2)
     for name in ("one", "two"):
-        builders.write_verification_set(
-            str(folder),
-            name,
-            images=((records.encode_image(image, quality=95), f"{i}.jpg") for i, image in enumerate(images)),
-            num_images=40,
-            pairs=np.concatenate([same, np.roll(same.ravel(), 1).reshape(20, 2)]),
-            is_same=np.repeat([True, False], 20),
-            fold=np.arange(40) % 2,
-            num_shards=1,
-            arguments={},
-            notes={},
-        )
+        write(folder, name, verification(num_folds=2))
+    write(folder, "cams", identification(), arguments={"kind": "scface", "partial": True})
+    write(folder, "videos", templates(), arguments={"kind": "ijb"})
     return str(folder)
 
 
@@ -47,11 +24,11 @@ def data_dir(tmp_path_factory):
 def workdir(tmp_path, monkeypatch):
     """A run with two checkpoints, whose network is tiny but saved and read as every other."""
     monkeypatch.setattr(evaluate.models, "create_backbone", lambda backbone: {"tiny": TinyBackbone()}[backbone])
-    backbone = dict(TinyBackbone().init(jax.random.key(0), jnp.zeros((1, 112, 112, 3)), train=False))
     manager = checkpoint.create_manager(tmp_path / "run", keep=2)
     for step in (5, 10):
         metadata = {"step": step, "model": {"backbone": "tiny"}, "evals": {"one": OWN}, "degradation_rounding": "uint8"}
-        checkpoint.save(manager, step, backbone=backbone, training={"x": jnp.zeros(())}, metadata=metadata)
+        training = {"x": jnp.zeros(())}
+        checkpoint.save(manager, step, backbone=dict(variables()), training=training, metadata=metadata)
     manager.close()
     return tmp_path / "run"
 
@@ -69,41 +46,59 @@ def test_newest_checkpoint_by_the_runs_own_settings(workdir, data_dir, capsys):
     printed = capsys.readouterr().out
     for part in ("HR-LR", "112 px", "10.json", str(workdir / "eval" / "10")):
         assert part in printed
+    assert len(list(workdir.glob("embeddings/*/one-*/*.npz"))) == 2
 
 
-def test_options_change_the_runs_settings(workdir, data_dir, tmp_path):
-    options = [
-        "--sets",
-        "one,two",
-        "--resolutions",
-        "20",
-        "--protocol",
-        "released",
-        "--fars",
-        "0.2",
-        "--batch_size",
-        "16",
-    ]
+def test_options_change_the_settings_of_the_sets_that_have_them(workdir, data_dir, tmp_path, capsys):
+    options = ["--sets", "one,two,cams,videos", "--protocol", "released", "--fusion", "none", "--fars", "0.2"]
+    options += ["--comparisons", "hr_lr,matrix", "--ssim", "--split", "half", "--ranks", "1,2", "--fpirs", "0.5"]
     places = ["--output", str(tmp_path / "x" / "e.json"), "--plots", str(tmp_path / "figures")]
     path = str(workdir / "checkpoints" / "5")
+    options += ["--batch_size", "16", "--resolutions", "20"]
+    with pytest.raises(UserError, match=r"evals\.videos\.resolutions must be empty"):
+        evaluate.main(["--checkpoint", path, "--data_dir", data_dir, *options, *places])
+    options[1] = "one,two,cams"
+    with pytest.raises(UserError, match=r"test set cams: fpirs=\(0\.5,\) need probes without a mate"):
+        evaluate.main(["--checkpoint", path, "--data_dir", data_dir, *options, *places])
+    del options[options.index("--fpirs") : options.index("--fpirs") + 2]
     evaluate.main(["--checkpoint", path, "--data_dir", data_dir, *options, *places])
     made = json.loads((tmp_path / "x" / "e.json").read_text())
-    assert (made["step"], list(made["sets"])) == (5, ["one", "two"])
-    for set_report in made["sets"].values():
-        assert set_report["protocol"] == "released"
-        assert [result["resolution"] for result in set_report["results"]] == [112, 20, 20]
-        assert list(set_report["results"][0]["tar"]) == ["0.2"]
-    assert len(list((tmp_path / "figures").iterdir())) == 7
+    assert (made["step"], list(made["sets"])) == (5, ["one", "two", "cams"])
+    for name in ("one", "two"):
+        assert made["sets"][name]["protocol"] == "released, fusion=none"
+        modes = [(r["mode"], r["first_resolution"], r["resolution"]) for r in made["sets"][name]["results"]]
+        matrix = [("matrix", a, b) for a in (112, 20) for b in (112, 20)]
+        assert modes == [("hr_hr", 112, 112), ("hr_lr", 112, 20), *matrix]
+        assert list(made["sets"][name]["results"][0]["tar"]) == ["0.2"]
+        assert made["sets"][name]["ssim"].keys() == {"112", "20"}
+    cams = made["sets"]["cams"]
+    assert (cams["protocol"], cams["is_partial"]) == ("scface, split=half", True)
+    assert {(r["name"], r["group"], r["resolution"]) for r in cams["results"]} == {
+        (f"rank{k}", group, r) for k in (1, 2) for group in ("even", "odd") for r in (112, 20)
+    }
+    assert "cams (partial), %" in capsys.readouterr().out
+    assert len(list((tmp_path / "figures").iterdir())) == 5
     assert not (workdir / "eval").exists()
+    assert not (workdir / "embeddings").exists()
+
+
+def test_a_set_that_the_run_does_not_know_gets_the_settings_of_its_kind(workdir, data_dir):
+    evaluate.main(["--workdir", str(workdir), "--data_dir", data_dir, "--sets", "videos,two", "--no_cache"])
+    made = json.loads((workdir / "eval" / "10.json").read_text())
+    assert made["sets"]["videos"]["protocol"] == "ijb"
+    assert made["sets"]["two"]["protocol"] == "insightface"
+    assert not (workdir / "embeddings").exists()
 
 
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--sets", "two"], r"two is not among the run's own sets \(one\): give --fars, --protocol, --resolutions"),
-        (["--sets", "absent", "--resolutions", "7", "--protocol", "released", "--fars", "0.1"], "absent"),
+        (["--sets", "absent"], "no set named absent"),
         (["--resolutions", "300"], r"must be whole pixels in 1\.\.112"),
         (["--batch_size", "12"], "--batch_size=12 cannot be split evenly over 8 devices"),
+        (["--ranks", "1"], r"--ranks \(1,\) fits none of the sets one \(verification\)"),
+        (["--protocol", "tinyface"], "--protocol tinyface fits none of the sets"),
+        (["--size_lists", "low"], "test set one: the set holds no size list 'low'"),
     ],
 )
 def test_bad_options_are_told(workdir, data_dir, options, sentence):

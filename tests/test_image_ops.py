@@ -116,3 +116,29 @@ def test_flip_mirrors_the_chosen_columns(images):
     assert flipped.dtype == jnp.uint8
     np.testing.assert_array_equal(flipped[::2], np.stack([np.fliplr(image) for image in images[::2]]))
     np.testing.assert_array_equal(flipped[1::2], images[1::2])
+
+
+def ssim_by_loops(x, y):
+    """The formula of Wang et al. at every position of the window, in float64."""
+    line = np.exp(-0.5 * (np.arange(-5, 6) / 1.5) ** 2)
+    window = np.outer(line, line) / line.sum() ** 2
+    c1, c2, values = 2.55**2, 7.65**2, []
+    for channel in range(x.shape[2]):
+        for top in range(x.shape[0] - 10):
+            for left in range(x.shape[1] - 10):
+                a, b = (image[top : top + 11, left : left + 11, channel].astype(np.float64) for image in (x, y))
+                mean_a, mean_b = np.sum(window * a), np.sum(window * b)
+                var_a, var_b = np.sum(window * (a - mean_a) ** 2), np.sum(window * (b - mean_b) ** 2)
+                covariance = np.sum(window * (a - mean_a) * (b - mean_b))
+                ratio = (2 * mean_a * mean_b + c1) * (2 * covariance + c2)
+                values.append(ratio / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2)))
+    return np.mean(values)
+
+
+def test_structural_similarity_is_the_published_formula():
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 256, (2, 16, 14, 3)).astype(np.float32)
+    y = np.clip(x + rng.normal(size=x.shape) * np.array([10, 80])[:, None, None, None], 0, 255).astype(np.float32)
+    found = image_ops.structural_similarity(jnp.asarray(x), jnp.asarray(y))
+    np.testing.assert_allclose(found, [ssim_by_loops(*pair) for pair in zip(x, y, strict=True)], atol=1e-5)
+    np.testing.assert_allclose(image_ops.structural_similarity(jnp.asarray(x), jnp.asarray(x)), 1, atol=1e-6)

@@ -132,7 +132,7 @@ def test_diverged_run_stops_with_step_parts_and_last_good_checkpoint(start, tmp_
         ({"eval_batch_size": 12}, "eval_batch_size=12"),
         ({"input.dataset": "nosuch"}, "no set named nosuch"),
         ({"input.dataset": "generated_test"}, "is a verification set where a training set is needed"),
-        ({"evals.generated_test.protocol": "lfw"}, "protocol='lfw' is unknown"),
+        ({"evals.generated_test.protocol": "lfw"}, "protocol='lfw' is no protocol for a verification set"),
         ({"evals.generated_test.resolutions": (140,)}, "140"),
         ({"model.backbone": "resnet19"}, "resnet19"),
         ({"loss.distance_weight": 1.0, "augment.sizes": (), "augment.ratios": ()}, "no second view"),
@@ -152,8 +152,8 @@ def test_other_data_under_the_same_name_is_refused(start, tmp_path, monkeypatch)
         interrupt(patch, 3, kill)
         with pytest.raises(KeyboardInterrupt):
             start(tmp_path)
-    real = train.builders.open_training_set
+    real = train.face_sets.open_training_set
     fewer = lambda *args: dataclasses.replace(real(*args), num_images=40)  # noqa: E731
-    monkeypatch.setattr(train.builders, "open_training_set", fewer)
+    monkeypatch.setattr(train.face_sets, "open_training_set", fewer)
     with pytest.raises(UserError, match=r"saw other data \(data\.num_images is 48 there, 40 here\)"):
         start(tmp_path)

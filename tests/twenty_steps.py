@@ -15,7 +15,7 @@ import numpy as np
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from configs import quickstart
 from lrfr_jax import experiment, sharding
-from lrfr_jax.data import builders, pipeline
+from lrfr_jax.data import face_sets, pipeline
 
 STEPS = 20
 
@@ -27,7 +27,7 @@ def main(data_dir: str, output: str, port: str | None = None, process: str | Non
     config = quickstart.get_config("policy=maug,batch_size=16")
     config.model.update({"width": 0.0625, "embedding_size": 16})
     config.optimizer.learning_rate = 0.01  # at 0.1 these small batches make the steps chaotic: tenfold apart each step
-    training_set = builders.open_training_set(data_dir, "generated_train")
+    training_set = face_sets.open_training_set(data_dir, "generated_train")
     run = experiment.build_run(config, training_set.num_identities, steps_per_epoch=STEPS)
     mesh = sharding.make_mesh()
     # A float32 run is no measure: one rounding that turns a ReLU over changes a layer's gradient by a thousandth.

@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lrfr_jax.errors import UserError, one_sentence
-from lrfr_jax.evals import plots, report
+from lrfr_jax.evals import plots, report, tables
 
 # What must be the same for two numbers to be comparable.
-SETUP = ("protocol", "pairs", "folds")
+SETUP = ("kind", "is_partial", "protocol", "pairs", "folds", "images")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -33,16 +33,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     reports = {label: report.read_newest(workdir) for label, workdir in zip(labels, workdirs, strict=True)}
     check_comparable(reports)
 
-    lines = comparison(reports)
-    print(report.align(lines))
+    kinds = {name: one["kind"] for name, one in reports[labels[0]]["sets"].items()}
+    verification = [name for name, kind in kinds.items() if kind == "verification"]
+    blocks = [comparison(reports, sets=verification)] if verification else []
+    blocks += [measure_comparison(reports, name=name) for name in kinds if name not in verification]
+    print("\n\n".join(map(tables.align, blocks)))
     folder = pathlib.Path(options.output)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "table.md").write_text(_markdown(lines, reports))
+    (folder / "table.md").write_text(_markdown(blocks, reports))
     with open(folder / "table.csv", "w", newline="") as file:
-        csv.writer(file).writerows(lines)
-    sets = list(reports[labels[0]]["sets"])
-    plots.accuracy_by_resolution(folder / "accuracy_by_resolution.png", reports, sets=sets)
-    print(f"table.md, table.csv and accuracy_by_resolution.png are in {folder}")
+        for lines in blocks:
+            csv.writer(file).writerows(lines)
+    if verification:
+        plots.accuracy_by_resolution(folder / "accuracy_by_resolution.png", reports, sets=verification)
+    print(f"{', '.join(sorted(path.name for path in folder.iterdir()))} are in {folder}")
 
 
 def check_comparable(reports: Mapping[str, Mapping[str, Any]]) -> None:
@@ -57,15 +61,13 @@ def check_comparable(reports: Mapping[str, Mapping[str, Any]]) -> None:
                 raise _not_comparable(label, found, first, wanted)
 
 
-def comparison(reports: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
+def comparison(reports: Mapping[str, Mapping[str, Any]], *, sets: Sequence[str]) -> list[list[str]]:
     """Lays out accuracies in percent: per set and mode a row per run, and its difference to the first run in points.
 
     Resolutions go from full to low; the full one is HR-HR in the rows of both modes. '-': not evaluated for that set.
     """
     first, *others = reports
-    rows = {
-        label: {name: report.accuracy_rows(one["sets"][name]) for name in one["sets"]} for label, one in reports.items()
-    }
+    rows = {label: {name: report.accuracy_rows(one["sets"][name]) for name in sets} for label, one in reports.items()}
     columns = sorted({r for modes in rows[first].values() for row in modes.values() for r in row}, reverse=True)
 
     def cells(accuracies: Mapping[int, float], form: str) -> list[str]:
@@ -74,7 +76,7 @@ def comparison(reports: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
     lines = [["run", "mode", *(f"{r} px" for r in columns)]]
     for name, modes in rows[first].items():
         for mode in modes:
-            title = f"{name} {report.MODE_TITLES[mode]}"
+            title = f"{report.full_name(name, reports[first]['sets'][name])} {report.MODE_TITLES[mode]}"
             accuracy = {label: {r: x["accuracy"] for r, x in rows[label][name][mode].items()} for label in reports}
             lines += [[label, title, *cells(accuracy[label], "{:.2f}")] for label in reports]
             for label in others:
@@ -83,10 +85,37 @@ def comparison(reports: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
     return lines
 
 
+def measure_comparison(reports: Mapping[str, Mapping[str, Any]], *, name: str) -> list[list[str]]:
+    """Lays out the metrics of an identification or template set in percent, as `comparison` does accuracies."""
+    first, *others = reports
+    rows = {label: report.measure_rows(one["sets"][name]) for label, one in reports.items()}
+    metrics = list(dict.fromkeys(metric for row in rows[first].values() for metric in row))
+    lines = [["run", "probes", *metrics]]
+    for group, resolution in rows[first]:
+        title = f"{report.full_name(name, reports[first]['sets'][name])} {group} {resolution} px"
+        values = {
+            label: {metric: result["value"] for metric, result in rows[label][group, resolution].items()}
+            for label in reports
+        }
+
+        def cells(row: Mapping[str, float], form: str) -> list[str]:
+            return [form.format(100 * row[metric]) if metric in row else "-" for metric in metrics]
+
+        lines += [[label, title, *cells(values[label], "{:.2f}")] for label in reports]
+        for label in others:
+            gain = {metric: values[label][metric] - value for metric, value in values[first].items()}
+            lines.append([f"{label} - {first}", title, *cells(gain, "{:+.2f}")])
+    return lines
+
+
 def _setup(name: str, set_report: Mapping[str, Any]) -> str:
-    modes = report.accuracy_rows(set_report)
-    resolutions = "; ".join(f"{mode} {','.join(map(str, row))}" for mode, row in modes.items())
-    return f"{name}: {', '.join(f'{key} {set_report[key]}' for key in SETUP)}, {resolutions}"
+    if set_report["kind"] == "verification":
+        modes = report.accuracy_rows(set_report)
+        measured = "; ".join(f"{mode} {','.join(map(str, row))}" for mode, row in modes.items())
+    else:
+        rows = report.measure_rows(set_report)
+        measured = "; ".join(f"{group} {resolution} px {','.join(row)}" for (group, resolution), row in rows.items())
+    return f"{name}: {', '.join(f'{key} {set_report[key]}' for key in SETUP if key in set_report)}, {measured}"
 
 
 def _not_comparable(label: str, found: str, first: str, wanted: str) -> UserError:
@@ -96,16 +125,16 @@ def _not_comparable(label: str, found: str, first: str, wanted: str) -> UserErro
     )
 
 
-def _markdown(lines: Sequence[Sequence[str]], reports: Mapping[str, Mapping[str, Any]]) -> str:
-    head, *body = lines
-    rule = ["---", "---", *("--:" for _ in head[2:])]
-    rows = "\n".join(
-        "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in (head, rule, *body)
-    )
+def _markdown(blocks: Sequence[Sequence[Sequence[str]]], reports: Mapping[str, Mapping[str, Any]]) -> str:
+    laid_out = []
+    for head, *body in blocks:
+        rule = ["---", "---", *("--:" for _ in head[2:])]
+        lines = ("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in (head, rule, *body))
+        laid_out.append("\n".join(lines))
     _, reference = next(iter(reports.items()))
     sets = [f"{_setup(name, one)}." for name, one in reference["sets"].items()]
     steps = [f"{label}: step {one['step']}." for label, one in reports.items()]
-    return "\n\n".join(["Accuracy in percent; differences in points.", rows, *sets, " ".join(steps)]) + "\n"
+    return "\n\n".join(["In percent; differences in points.", *laid_out, *sets, " ".join(steps)]) + "\n"
 
 
 def _parser() -> argparse.ArgumentParser:

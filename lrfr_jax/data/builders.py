@@ -1,11 +1,9 @@
-"""Face sets on disk: a TFDS builder writes them as ArrayRecord shards, a thin random-access source reads them back.
+"""Writes face sets: a TFDS builder makes ArrayRecord shards, with what `face_sets` reads beside them.
 
-DIR/NAME/1.0.0/ holds the shards, the TFDS metadata, prepared.json (kind and arguments) and, for verification,
-protocol.npz. TFDS fills a folder with another name and renames it at the end, so a folder with this name is complete.
+TFDS fills a folder with another name and renames it at the end, so a folder with a set's name is complete.
 """
 
 import contextlib
-import dataclasses
 import io
 import itertools
 import json
@@ -18,59 +16,21 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
-from jaxtyping import Bool, Int
-from tensorflow_datasets.proto import tf_example_pb2
 
 from lrfr_jax import folder_lock
+from lrfr_jax.data.face_sets import (
+    FORMAT_VERSION,
+    PREPARED,
+    PROTOCOL,
+    PROTOCOL_KINDS,
+    SPLITS,
+    Protocol,
+    folder_of,
+    read_prepared,
+    to_arrays,
+)
 from lrfr_jax.data.records import IMAGE_SIZE
 from lrfr_jax.errors import UserError
-
-FORMAT_VERSION = "1.0.0"
-_SPLITS = {"training": "train", "verification": "test"}
-_PREPARED = "prepared.json"
-_PROTOCOL = "protocol.npz"
-
-
-class RecordSource(Sequence):
-    """Random access to records: `source[i]` is {'image': encoded bytes} and, in a training set, 'label': int.
-
-    It parses the example itself: TFDS' own route spends twice the time of reading on the interpreter lock, which the
-    reader threads of a training run share. Any number of threads may read; it can be pickled.
-    """
-
-    def __init__(self, shards: Any):
-        self._shards = shards
-
-    def __len__(self) -> int:
-        return len(self._shards)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        if not 0 <= index < len(self):
-            raise IndexError(f"record {index} of {len(self)}")
-        features = tf_example_pb2.Example.FromString(self._shards[index]).features.feature
-        record = {"image": features["image"].bytes_list.value[0]}
-        if "label" in features:
-            record["label"] = features["label"].int64_list.value[0]
-        return record
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainingSet:
-    """Labeled faces; labels run from 0 to num_identities - 1."""
-
-    source: RecordSource
-    num_images: int
-    num_identities: int
-
-
-@dataclasses.dataclass(frozen=True)
-class VerificationSet:
-    """Pairs of faces; `pairs` indexes into `source`, `fold` holds the fold numbers of the protocol's file."""
-
-    source: RecordSource
-    pairs: Int[np.ndarray, "pairs 2"]
-    is_same: Bool[np.ndarray, " pairs"]
-    fold: Int[np.ndarray, " pairs"]
 
 
 class _FaceSet(tfds.core.ShardBasedBuilder, skip_registration=True):
@@ -140,31 +100,32 @@ def write_training_set(
     return _write(data_dir, name, "training", features, examples, num_images, num_shards, arguments, files)
 
 
-def write_verification_set(
+def write_test_set(
     data_dir: str,
     name: str,
     *,
     images: Iterable[tuple[bytes, str]],
     num_images: int,
-    pairs: Int[np.ndarray, "pairs 2"],
-    is_same: Bool[np.ndarray, " pairs"],
-    fold: Int[np.ndarray, " pairs"],
+    protocol: Protocol,
     num_shards: int,
     arguments: Mapping[str, Any],
     notes: Mapping[str, str],
 ) -> pathlib.Path:
-    """Writes faces and the pairs to compare as DIR/NAME/1.0.0; `images` yields (encoded image, path).
+    """Writes faces and what to compare as DIR/NAME/1.0.0; `images` yields (encoded image, path).
 
-    Arguments, result and errors as in `write_training_set`; `pairs` indexes into `images`.
+    The class of `protocol`, whose numbers of records index into `images`, makes the kind of the set. An argument
+    `partial` that is true marks every number measured on the set. All else as in `write_training_set`.
     """
-    if len(pairs) == 0 or pairs.min() < 0 or pairs.max() >= num_images:
-        raise ValueError(f"pairs must index into the {num_images} images, and there must be one")
+    used = protocol.used_records
+    if len(used) == 0 or used.min() < 0 or used.max() >= num_images:
+        raise ValueError(f"the protocol must index into the {num_images} images, and must use one")
+    kind = next(kind for kind, protocol_class in PROTOCOL_KINDS.items() if isinstance(protocol, protocol_class))
     features = {"image": _image_feature(), "path": tfds.features.Text()}
     examples = ({"image": image, "path": path} for image, path in images)
-    protocol = io.BytesIO()
-    np.savez(protocol, pairs=pairs.astype(np.int32), is_same=is_same, fold=fold.astype(np.int32))
-    files = {file_name: text.encode() for file_name, text in notes.items()} | {_PROTOCOL: protocol.getvalue()}
-    return _write(data_dir, name, "verification", features, examples, num_images, num_shards, arguments, files)
+    stream = io.BytesIO()
+    np.savez(stream, **to_arrays(protocol))
+    files = {file_name: text.encode() for file_name, text in notes.items()} | {PROTOCOL: stream.getvalue()}
+    return _write(data_dir, name, kind, features, examples, num_images, num_shards, arguments, files)
 
 
 def is_complete(data_dir: str, name: str, *, arguments: Mapping[str, Any]) -> bool:
@@ -173,11 +134,12 @@ def is_complete(data_dir: str, name: str, *, arguments: Mapping[str, Any]) -> bo
     Raises:
       UserError: it exists and was prepared with others.
     """
-    folder = _folder(data_dir, name)
+    folder = folder_of(data_dir, name)
     if not folder.exists():
         return False
-    found, wanted = _prepared(folder)["arguments"], json.loads(json.dumps(arguments))
-    different = [key for key in sorted(found.keys() | wanted.keys()) if found.get(key) != wanted.get(key)]
+    found, wanted = read_prepared(folder)["arguments"], json.loads(json.dumps(arguments))
+    keys = (found.keys() | wanted.keys()) - {"partial"}  # known only once the images were looked at
+    different = [key for key in sorted(keys) if found.get(key) != wanted.get(key)]
     if different:
         key = different[0]
         raise UserError(
@@ -197,40 +159,15 @@ def check_target(name: str, *, num_shards: int) -> None:
         raise UserError(f"--shards must be at least 1, it is {num_shards}")
 
 
-def open_training_set(data_dir: str, name: str) -> TrainingSet:
-    """Opens a prepared training set.
-
-    Raises:
-      UserError: missing, of another version, incomplete, or not a training set.
-    """
-    source, builder = _open(data_dir, name, "training")
-    return TrainingSet(source, len(source), builder.info.features["label"].num_classes)
-
-
-def open_verification_set(data_dir: str, name: str) -> VerificationSet:
-    """Opens a prepared verification set.
-
-    Raises:
-      UserError: missing, of another version, incomplete, or not a verification set.
-    """
-    source, _ = _open(data_dir, name, "verification")
-    with np.load(_existing(_folder(data_dir, name) / _PROTOCOL), allow_pickle=False) as protocol:
-        return VerificationSet(source, protocol["pairs"], protocol["is_same"], protocol["fold"])
-
-
 def _image_feature() -> tfds.features.Image:
     return tfds.features.Image(shape=(IMAGE_SIZE, IMAGE_SIZE, 3))
-
-
-def _folder(data_dir: str, name: str) -> pathlib.Path:
-    return pathlib.Path(data_dir) / name / FORMAT_VERSION
 
 
 def _write(data_dir, name, kind, features, examples, num_images, num_shards, arguments, files) -> pathlib.Path:
     check_target(name, num_shards=num_shards)
     if num_shards > num_images:
         raise UserError(f"--shards must be at most the number of images, {num_images}; it is {num_shards}")
-    folder = _folder(data_dir, name)
+    folder = folder_of(data_dir, name)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -245,52 +182,14 @@ def _write(data_dir, name, kind, features, examples, num_images, num_shards, arg
         builder = _FaceSet(
             data_dir=str(data_dir),
             name=name,
-            split=_SPLITS[kind],
+            split=SPLITS[kind],
             features=features,
             examples=zip(range(num_images), _emptied_after_use(examples), strict=True),
             sizes=np.diff(bounds).tolist(),
-            files=files | {_PREPARED: prepared},
+            files=files | {PREPARED: prepared},
         )
         config = tfds.download.DownloadConfig(try_download_gcs=False)
         # TFDS wants a folder for downloads and prints about them; there are none.
         with tempfile.TemporaryDirectory() as downloads, contextlib.redirect_stdout(io.StringIO()):
             builder.download_and_prepare(download_dir=downloads, download_config=config)
     return folder
-
-
-def _open(data_dir: str, name: str, kind: str) -> tuple[RecordSource, tfds.core.DatasetBuilder]:
-    folder = _folder(data_dir, name)
-    if not folder.exists():
-        raise UserError(_why_missing(folder))
-    found = _prepared(folder)["kind"]
-    if found != kind:
-        raise UserError(f"{folder} is a {found} set where a {kind} set is needed: name another set")
-    builder = tfds.builder_from_directory(_existing(folder / "dataset_info.json").parent)
-    for shard in builder.info.splits[_SPLITS[kind]].filepaths:
-        _existing(pathlib.Path(shard))
-    return RecordSource(builder.as_data_source(split=_SPLITS[kind]).data_source), builder
-
-
-def _prepared(folder: pathlib.Path) -> dict:
-    return json.loads(_existing(folder / _PREPARED).read_text())
-
-
-def _existing(path: pathlib.Path) -> pathlib.Path:
-    if not path.exists():
-        raise UserError(f"{path.parent} is incomplete, {path.name} is missing: remove it and prepare the set again")
-    return path
-
-
-def _why_missing(folder: pathlib.Path) -> str:
-    named, data_dir = folder.parent, folder.parent.parent
-    children = sorted(path.name for path in named.iterdir()) if named.is_dir() else []
-    versions = [child for child in children if not child.startswith("incomplete.")]
-    if versions:
-        return f"{named} was prepared in format {', '.join(versions)}, not {FORMAT_VERSION}: prepare it again"
-    if children:
-        return f"preparing {named} was interrupted: run its `python -m lrfr_jax.prepare` command again"
-    existing = sorted(path.parent.parent.name for path in data_dir.glob(f"*/{FORMAT_VERSION}/{_PREPARED}"))
-    return (
-        f"no set named {named.name} in {data_dir} (there: {', '.join(existing) or 'none'}): "
-        f"make it with `python -m lrfr_jax.prepare KIND --name {named.name} --data_dir {data_dir}`"
-    )

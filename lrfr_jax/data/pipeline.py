@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 import grain
 import numpy as np
 
-from lrfr_jax.data import builders, records
+from lrfr_jax.data import face_sets, records
 from lrfr_jax.errors import UserError
 
 
@@ -19,7 +19,7 @@ def _decode(record: Mapping) -> dict[str, np.ndarray]:
 
 
 def training_batches(
-    training_set: builders.TrainingSet,
+    training_set: face_sets.TrainingSet,
     *,
     batch_size: int,
     seed: int,
@@ -37,7 +37,7 @@ def training_batches(
     is all that a checkpoint must hold of the data.
 
     Args:
-      training_set: what `builders.open_training_set` returned.
+      training_set: what `face_sets.open_training_set` returned.
       batch_size: images over all processes; divisible by `process_count`.
       start_batch: number of the first batch returned; 0 for a fresh run.
       num_threads: threads that read and decode in this process.

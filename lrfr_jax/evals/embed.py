@@ -1,7 +1,7 @@
 """From encoded images to raw features at every resolution: the only file of the evaluation that knows jax."""
 
+import collections
 import concurrent.futures
-import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int, UInt8
+from tqdm import tqdm
 
 from lrfr_jax import image_ops
 from lrfr_jax.data import records
@@ -18,6 +19,12 @@ from lrfr_jax.errors import UserError
 
 # (variables, images uint8 [batch, h, w, 3], resolutions int32 [batch]) -> raw features float32 [batch, 2, dim].
 Embedder = Callable[[Any, np.ndarray, np.ndarray], jax.Array]
+# (images uint8 [batch, h, w, 3], resolutions int32 [batch]) -> SSIM of image and reduced image, float32 [batch].
+SimilarityMeter = Callable[[np.ndarray, np.ndarray], jax.Array]
+# Batches that the device may be busy with while the host decodes the next ones.
+_IN_FLIGHT = 2
+# Decoded batches that wait for the device, so that memory does not grow with the set.
+_DECODED_AHEAD = 3
 
 
 def make_embedder(
@@ -37,23 +44,12 @@ def make_embedder(
     Returns:
       (variables, images, resolutions) -> features; on the second axis first the image, then the mirrored one.
     """
-    full = image_ops.IMAGE_SIZE
-    # Without the full size: every operator is padded to the largest one.
-    lower = tuple(sorted({*sizes} - {full})) or (full,)
     replicated = None if sharding is None else NamedSharding(sharding.mesh, PartitionSpec())
 
     def embed(
         variables: Any, images: UInt8[Array, "batch size size 3"], resolutions: Int[Array, " batch"]
     ) -> Float[Array, "batch 2 dim"]:
-        whole, is_whole = images.astype(jnp.float32), resolutions == full
-
-        def degraded() -> Float[Array, "batch size size 3"]:
-            reduced = image_ops.degrade(
-                images, jnp.where(is_whole, lower[0], resolutions), sizes=lower, rounding=rounding
-            )
-            return jnp.where(is_whole[:, None, None, None], whole, reduced)
-
-        pixels = jax.lax.cond(jnp.all(is_whole), lambda: whole, degraded)
+        pixels = _reduced(images, resolutions, sizes=sizes, rounding=rounding)
         # Both orientations side by side, not one batch after the other: each device keeps its own images.
         views = jnp.stack([pixels, pixels[:, :, ::-1]], axis=1).reshape(-1, *pixels.shape[1:])
         features = backbone.apply(variables, image_ops.normalize(views), train=False)
@@ -72,66 +68,162 @@ def make_embedder(
     return place_and_embed
 
 
-def embed_source(
+def make_similarity_meter(*, sizes: tuple[int, ...], rounding: str) -> SimilarityMeter:
+    """Builds the function that compares each image of a batch with itself at its resolution; see `make_embedder`."""
+
+    @jax.jit
+    def measure(images: UInt8[Array, "batch size size 3"], resolutions: Int[Array, " batch"]) -> Float[Array, " batch"]:
+        whole = images.astype(jnp.float32)
+        return image_ops.structural_similarity(whole, _reduced(images, resolutions, sizes=sizes, rounding=rounding))
+
+    return measure
+
+
+def embed_records(
     embedder: Embedder,
     variables: Any,
     source: Sequence[Mapping[str, Any]],
     *,
-    resolutions: tuple[int, ...],
+    wanted: Mapping[int, Int[np.ndarray, " records"]],
     batch_size: int,
     num_threads: int,
 ) -> dict[int, Float[np.ndarray, "images 2 dim"]]:
-    """Embeds all images of a source at all resolutions; each image is read and decoded once.
+    """Embeds records at the resolutions wanted of each; every record is read and decoded once.
 
     Args:
       embedder: from `make_embedder`, with all the resolutions among its sizes.
       source: records {'image': encoded bytes}.
-      resolutions: side lengths in pixels.
+      wanted: {side length in pixels: numbers of the records}.
       batch_size: over all devices; the last batch is filled up with black images, whose features are dropped.
       num_threads: threads that decode while the device works.
 
     Returns:
-      For each resolution the raw features of [image, mirrored image], float32.
+      For each resolution the raw features of [image, mirrored image], float32, a row per record of the source; rows
+      that are not wanted are zero, and take no memory.
 
     Raises:
       UserError: an image cannot be decoded, or features are not finite.
     """
-    collected = {resolution: [] for resolution in resolutions}
-    for images, count in _decoded_batches(source, batch_size=batch_size, num_threads=num_threads):
-        outputs = {r: embedder(variables, images, np.full(batch_size, r, np.int32)) for r in resolutions}
-        for resolution, features in outputs.items():
-            collected[resolution].append(np.asarray(features)[:count])
-    joined = {resolution: np.concatenate(parts) for resolution, parts in collected.items()}
-    for resolution, features in joined.items():
-        if not np.isfinite(features).all():
-            bad = np.flatnonzero(~np.isfinite(features).all(axis=(1, 2)))
-            raise UserError(
-                f"the features of {len(bad)} of {len(features)} images at {resolution} px are not finite (the first: "
-                f"record {bad[0]}): this model has diverged or its weights are damaged, use another checkpoint"
-            )
-    return joined
+    features: dict[int, np.ndarray] = {}
+    flying: collections.deque = collections.deque()
+
+    def land() -> None:
+        output, jobs = flying.popleft()
+        rows = np.asarray(output)[: len(jobs)]
+        for resolution in {resolution for _, resolution in jobs}:
+            chosen = [place for place, job in enumerate(jobs) if job[1] == resolution]
+            table = features.setdefault(resolution, np.zeros((len(source), *rows.shape[1:]), np.float32))
+            table[[jobs[place][0] for place in chosen]] = rows[chosen]
+
+    for images, jobs in _batches(source, wanted, batch_size=batch_size, num_threads=num_threads):
+        resolutions = np.full(batch_size, jobs[-1][1], np.int32)
+        resolutions[: len(jobs)] = [resolution for _, resolution in jobs]
+        flying.append((embedder(variables, images, resolutions), jobs))
+        if len(flying) > _IN_FLIGHT:
+            land()
+    while flying:
+        land()
+    _check_finite(features, wanted)
+    return features
 
 
-def _decoded_batches(
-    source: Sequence[Mapping[str, Any]], *, batch_size: int, num_threads: int
-) -> Iterator[tuple[np.ndarray, int]]:
-    """Yields (uint8 batch, number of real images in it), while the next batch is already being decoded."""
+def mean_similarity(
+    meter: SimilarityMeter,
+    source: Sequence[Mapping[str, Any]],
+    *,
+    wanted: Mapping[int, Int[np.ndarray, " records"]],
+    batch_size: int,
+    num_threads: int,
+) -> dict[int, float]:
+    """Returns, for each resolution, the mean structural similarity of reduced records to their whole selves."""
+    totals = dict.fromkeys(wanted, 0.0)
+    for images, jobs in _batches(source, wanted, batch_size=batch_size, num_threads=num_threads):
+        resolutions = np.full(batch_size, jobs[-1][1], np.int32)
+        resolutions[: len(jobs)] = [resolution for _, resolution in jobs]
+        for (_, resolution), value in zip(jobs, np.asarray(meter(images, resolutions)), strict=False):
+            totals[resolution] += float(value)
+    return {resolution: total / max(len(wanted[resolution]), 1) for resolution, total in totals.items()}
 
-    def decode(index: int) -> np.ndarray:
+
+def _reduced(
+    images: UInt8[Array, "batch size size 3"],
+    resolutions: Int[Array, " batch"],
+    *,
+    sizes: tuple[int, ...],
+    rounding: str,
+) -> Float[Array, "batch size size 3"]:
+    full = image_ops.IMAGE_SIZE
+    # Without the full size: every operator is padded to the largest one.
+    lower = tuple(sorted({*sizes} - {full})) or (full,)
+    whole, is_whole = images.astype(jnp.float32), resolutions == full
+
+    def degraded() -> Float[Array, "batch size size 3"]:
+        reduced = image_ops.degrade(images, jnp.where(is_whole, lower[0], resolutions), sizes=lower, rounding=rounding)
+        return jnp.where(is_whole[:, None, None, None], whole, reduced)
+
+    return jax.lax.cond(jnp.all(is_whole), lambda: whole, degraded)
+
+
+def _batches(
+    source: Sequence[Mapping[str, Any]],
+    wanted: Mapping[int, Int[np.ndarray, " records"]],
+    *,
+    batch_size: int,
+    num_threads: int,
+) -> Iterator[tuple[UInt8[np.ndarray, "batch size size 3"], list[tuple[int, int]]]]:
+    """Yields (images, [(record, resolution)]): every wanted combination once, full resolution apart from lower ones."""
+    resolutions_of: dict[int, list[int]] = {}
+    for resolution in sorted(wanted, reverse=True):
+        for record in wanted[resolution].tolist():
+            resolutions_of.setdefault(record, []).append(resolution)
+    queues: dict[bool, list] = {True: [], False: []}
+    decoded = _decoded(source, sorted(resolutions_of), batch_size=batch_size, num_threads=num_threads)
+    for record, image in tqdm(decoded, total=len(resolutions_of), desc="embed", unit=" images", disable=None):
+        for resolution in resolutions_of[record]:
+            queue = queues[resolution == image_ops.IMAGE_SIZE]
+            queue.append((image, (record, resolution)))
+            if len(queue) == batch_size:
+                yield _stacked(queue, batch_size)
+                queue.clear()
+    yield from (_stacked(queue, batch_size) for queue in queues.values() if queue)
+
+
+def _stacked(queue: list, batch_size: int) -> tuple[np.ndarray, list[tuple[int, int]]]:
+    images = np.zeros((batch_size, image_ops.IMAGE_SIZE, image_ops.IMAGE_SIZE, 3), np.uint8)
+    for row, (image, _) in enumerate(queue):
+        images[row] = image
+    return images, [job for _, job in queue]
+
+
+def _decoded(
+    source: Sequence[Mapping[str, Any]], wanted: Sequence[int], *, batch_size: int, num_threads: int
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Yields (record, pixels) in order, while threads decode the next ones."""
+
+    def decode(record: int) -> np.ndarray:
         try:
-            return records.decode_image(source[index]["image"])
+            return records.decode_image(source[record]["image"])
         except ValueError as error:
-            raise UserError(f"record {index} of the verification set {error}; prepare the set again") from error
+            raise UserError(f"record {record} of the test set {error}; prepare the set again") from error
 
-    shape = (batch_size, image_ops.IMAGE_SIZE, image_ops.IMAGE_SIZE, 3)
     with concurrent.futures.ThreadPoolExecutor(num_threads) as pool:
-        # One batch is decoded ahead, so memory does not grow with the set.
-        starts = range(0, len(source), batch_size)
-        waiting = ([pool.submit(decode, i) for i in range(s, min(s + batch_size, len(source)))] for s in starts)
-        current = next(waiting, [])
-        for following in itertools.chain(waiting, [[]]):
-            images = np.zeros(shape, np.uint8)
-            for row, future in enumerate(current):
-                images[row] = future.result()
-            yield images, len(current)
-            current = following
+        waiting: collections.deque = collections.deque()
+        for record in wanted:
+            waiting.append((record, pool.submit(decode, record)))
+            if len(waiting) > _DECODED_AHEAD * batch_size:
+                first, image = waiting.popleft()
+                yield first, image.result()
+        while waiting:
+            first, image = waiting.popleft()
+            yield first, image.result()
+
+
+def _check_finite(features: Mapping[int, np.ndarray], wanted: Mapping[int, np.ndarray]) -> None:
+    for resolution, numbers in wanted.items():
+        finite = np.isfinite(features[resolution][numbers]).all(axis=(1, 2)) if len(numbers) else np.ones(0, bool)
+        if not finite.all():
+            raise UserError(
+                f"the features of {np.sum(~finite)} of {len(numbers)} images at {resolution} px are not finite (the "
+                f"first: record {numbers[~finite][0]}): this model has diverged or its weights are damaged, use "
+                "another checkpoint"
+            )

@@ -1,77 +1,170 @@
-"""How published evaluations fuse flips, score pairs and choose thresholds; they differ by tenths of a point."""
+"""Published evaluations by name: how flips are fused, what is compared, where thresholds come from.
+
+They differ by tenths of a point, so every number is reported with the name of its row here; docs/protocols.md explains
+the rows. A setting of the same name in a config or on the command line replaces a field.
+"""
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
+from lrfr_jax.errors import UserError
 from lrfr_jax.evals import metrics
+from lrfr_jax.evals.fusion import FUSIONS, unit
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Protocol:
-    """One way from raw features to decisions.
+class ScoreRules:
+    """Scores of pairs and the thresholds on them.
 
     Attributes:
-      fuse: features of [image, mirrored image] -> one vector per image.
       score: (vectors, vectors) of pairs -> scores, higher = more similar.
       cosines: scores -> cosine similarities, the axis that figures use.
       thresholds: grid on the score axis; a pair is accepted if score > threshold.
       ties: which of equally good thresholds, see `metrics.kfold_accuracy`.
     """
 
-    fuse: Callable[[np.ndarray], np.ndarray]
     score: Callable[[np.ndarray, np.ndarray], np.ndarray]
     cosines: Callable[[np.ndarray], np.ndarray]
     thresholds: Float[np.ndarray, " grid"]
     ties: str
 
 
-def unit(vectors: Float[np.ndarray, "*batch dim"]) -> Float[np.ndarray, "*batch dim"]:
-    """Divides each vector by its length, in float64; a zero vector stays zero."""
-    vectors = np.asarray(vectors, np.float64)
-    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return vectors / np.where(lengths > 0, lengths, 1)
+@dataclasses.dataclass(frozen=True, eq=False)
+class VerificationRules:
+    """1:1: pairs in folds. `comparisons` and `size_lists` say what is compared beside full resolution, see
+    `verification.evaluate_verification`; TAR is measured at `fars`; `ssim` adds how much the reduced images differ."""
+
+    scoring: ScoreRules
+    fusion: str
+    fars: tuple[float, ...]
+    comparisons: tuple[str, ...] = ("hr_lr", "lr_lr")
+    size_lists: tuple[str, ...] = ()
+    ssim: bool = False
 
 
-def sum_flips(features: Float[np.ndarray, "images 2 dim"]) -> Float[np.ndarray, "images dim"]:
-    """f(x) + f(flipped x), then unit length: the longer of the two weighs more."""
-    return unit(features.astype(np.float64).sum(axis=1))
+@dataclasses.dataclass(frozen=True)
+class IdentificationRules:
+    """1:N: see `identification.evaluate_identification`."""
+
+    fusion: str
+    split: str
+    ranks: tuple[int, ...]
+    fpirs: tuple[float, ...]
+    mean_average_precision: bool
 
 
-def concat_flips(features: Float[np.ndarray, "images 2 dim"]) -> Float[np.ndarray, "images 2*dim"]:
-    """[f(x), f(flipped x)], each of unit length: their cosine is the mean of the two orientations' cosines."""
-    return unit(features).reshape(len(features), -1)
+@dataclasses.dataclass(frozen=True)
+class TemplateRules:
+    """Sets of images: see `templates.evaluate_templates`."""
+
+    fusion: str
+    weights: str
+    use_faceness: bool
+    fars: tuple[float, ...]
+    ranks: tuple[int, ...]
+    fpirs: tuple[float, ...]
 
 
-def no_flip(features: Float[np.ndarray, "images 2 dim"]) -> Float[np.ndarray, "images dim"]:
-    """f(x) at unit length; the mirrored image is not used."""
-    return unit(features[:, 0])
+Rules = VerificationRules | IdentificationRules | TemplateRules
+COMPARISONS = ("hr_lr", "lr_lr", "matrix")
 
 
-def _cosines_of_squared_l2(scores: np.ndarray) -> np.ndarray:
-    # ||x - y||^2 = 2 - 2 cos for unit vectors, and a score is its negative.
-    return 1 + scores / 2
+def negative_cosine_distance(
+    x: Float[np.ndarray, "pairs dim"], y: Float[np.ndarray, "pairs dim"]
+) -> Float[np.ndarray, " pairs"]:
+    """Scores pairs by cos - 1, computed as half the squared distance of unit vectors, as scikit-learn does."""
+    return metrics.negative_squared_l2(unit(x), unit(y)) / 2
 
 
-_insightface = functools.partial(
-    Protocol,
-    score=metrics.negative_squared_l2,
-    cosines=_cosines_of_squared_l2,
-    thresholds=-np.arange(0, 4, 0.01),  # the grid of recognition/arcface_torch/eval/verification.py
-    ties="strictest",
+_FARS = (0.1, 0.01, 0.001)
+# Grid of recognition/arcface_torch/eval/verification.py. For unit vectors ||x - y||^2 = 2 - 2 cos.
+_SQUARED_L2 = ScoreRules(
+    metrics.negative_squared_l2, lambda scores: 1 + scores / 2, -np.arange(0, 4, 0.01), "strictest"
 )
+# Grid and epsilon of LRFR's released src/lfw_eval.py.
+_RELEASED = ScoreRules(
+    functools.partial(metrics.cosine, epsilon=1e-5), lambda scores: scores, np.arange(-1, 1, 0.005), "strictest"
+)
+# Grid of evaluate.py of the XQLFW release, which LRFR's xqlfw_eval.py repeats.
+_XQLFW = ScoreRules(negative_cosine_distance, lambda scores: 1 + scores, -np.arange(0, 2, 0.001), "strictest")
+_IJB_FARS = (0.1, 0.01, 0.001, 0.0001, 0.00001, 0.000001)
 
-PROTOCOLS = {
-    "insightface": _insightface(fuse=sum_flips),
-    "insightface_no_flip": _insightface(fuse=no_flip),
-    "released": Protocol(
-        fuse=concat_flips,
-        score=functools.partial(metrics.cosine, epsilon=1e-5),  # grid and epsilon of LRFR's released src/lfw_eval.py
-        cosines=lambda scores: scores,
-        thresholds=np.arange(-1, 1, 0.005),
-        ties="strictest",
-    ),
+PROTOCOLS: dict[str, Rules] = {
+    "insightface": VerificationRules(_SQUARED_L2, "sum", _FARS),
+    "released": VerificationRules(_RELEASED, "concat", _FARS),
+    "xqlfw": VerificationRules(_XQLFW, "concat", _FARS),
+    # Mean over ten draws of 80 test identities (Ling et al. 2022 use one, which is not published); no flip, as there.
+    "scface": IdentificationRules("none", "random_80", (1,), (), False),
+    "tinyface": IdentificationRules("sum", "all", (1, 5, 10, 20), (), True),
+    "survface": IdentificationRules("sum", "all", (1, 10, 20), (0.3, 0.2, 0.1, 0.01), False),
+    "ijb": TemplateRules("sum", "norm", True, _IJB_FARS, (1, 5, 10), (0.1, 0.01)),
 }
+KIND_RULES = {
+    "verification": VerificationRules,
+    "identification": IdentificationRules,
+    "templates": TemplateRules,
+}
+
+
+def default_protocol(kind: str, made_by: str) -> str:
+    """The protocol of a set that `prepare MADE_BY` made, where none is named: its own, else that of its kind."""
+    if made_by in PROTOCOLS and isinstance(PROTOCOLS[made_by], KIND_RULES[kind]):
+        return made_by
+    return next(name for name, rules in PROTOCOLS.items() if isinstance(rules, KIND_RULES[kind]))
+
+
+def settings_of(kind: str) -> set[str]:
+    """The keys that the settings of a set of this kind may have."""
+    fields = {field.name for field in dataclasses.fields(KIND_RULES[kind])} - {"scoring"}
+    return fields | {"protocol", "resolutions"}
+
+
+def rules_of(name: str, kind: str, settings: Mapping[str, Any]) -> Rules:
+    """Returns the rules that the settings of set `name` name, with the fields that they replace.
+
+    Raises:
+      UserError: an unknown key, protocol, fusion or comparison, or a protocol for sets of another kind.
+    """
+    unknown = sorted(set(settings) - settings_of(kind))
+    if unknown:
+        known = ", ".join(sorted(settings_of(kind)))
+        raise UserError(f"evals.{name}.{unknown[0]} is no setting of a {kind} set: it takes {known}")
+    protocol = settings["protocol"]
+    fitting = [key for key, rules in PROTOCOLS.items() if isinstance(rules, KIND_RULES[kind])]
+    if protocol not in fitting:
+        raise UserError(
+            f"evals.{name}.protocol={protocol!r} is no protocol for a {kind} set: choose one of {', '.join(fitting)}"
+        )
+    changes = {key: value for key, value in settings.items() if key not in ("protocol", "resolutions")}
+    changes = {key: tuple(value) if isinstance(value, list | tuple) else value for key, value in changes.items()}
+    changes |= {key: tuple(map(float, changes[key])) for key in ("fars", "fpirs") if key in changes}
+    rules = dataclasses.replace(PROTOCOLS[protocol], **changes)
+    _check_choice(name, "fusion", (rules.fusion,), FUSIONS)
+    _check_choice(name, "comparisons", getattr(rules, "comparisons", ()), COMPARISONS)
+    for key in ("fars", "fpirs"):
+        if not all(0 < rate <= 1 for rate in getattr(rules, key, ())):
+            raise UserError(f"evals.{name}.{key}={getattr(rules, key)} must be rates in (0, 1], not percent")
+    return rules
+
+
+def description(protocol: str, rules: Rules) -> str:
+    """Names a protocol with every field that differs from the published one, for reports."""
+    published = PROTOCOLS[protocol]
+    changed = [
+        f"{field.name}={getattr(rules, field.name)}"
+        for field in dataclasses.fields(rules)
+        if field.name not in ("scoring", "fars", "fpirs", "ranks", "comparisons", "size_lists", "ssim")
+        and getattr(rules, field.name) != getattr(published, field.name)
+    ]
+    return ", ".join([protocol, *changed])
+
+
+def _check_choice(name: str, key: str, values: tuple, known) -> None:
+    for value in values:
+        if value not in known:
+            raise UserError(f"evals.{name}.{key}={value!r} is unknown: choose one of {', '.join(known)}")

@@ -6,31 +6,37 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from lrfr_jax.errors import UserError
-from lrfr_jax.evals.verification import ModeResult, VerificationResult
+from lrfr_jax.evals import protocols
+from lrfr_jax.evals.evaluation import SetResult
+from lrfr_jax.evals.measures import Measure, in_full
+from lrfr_jax.evals.verification import Comparison, VerificationResult
+from lrfr_jax.image_ops import IMAGE_SIZE
 
 MODE_TITLES = {"hr_hr": "HR-HR", "hr_lr": "HR-LR", "lr_lr": "LR-LR"}
 
 
-def metrics_of(results: Mapping[str, VerificationResult]) -> dict[str, float]:
-    """Returns flat metrics: `lfw/accuracy`, `lfw/tar@far=0.001`, `lfw/feature_norm`, `lfw/hr_lr_14/accuracy`, ..."""
+def metrics_of(results: Mapping[str, SetResult]) -> dict[str, float]:
+    """Returns flat metrics: `lfw/accuracy`, `lfw/hr_lr_14/tar@far=0.001`, `scface_d1/rank1`, `tinyface/map`, ...
+
+    Of a set without the official counts they are `partial/lfw/accuracy`, ...
+    """
     flat = {}
     for name, result in results.items():
-        flat[f"{name}/feature_norm"] = result.feature_norm
-        for mode in result.modes:
-            prefix = name if mode.mode == "hr_hr" else f"{name}/{mode.mode}_{mode.resolution}"
-            flat |= {f"{prefix}/accuracy": mode.accuracy.mean, f"{prefix}/auc": mode.auc}
-            flat |= {f"{prefix}/tar@far={_in_full(far)}": tar for far, tar in mode.tar.items()}
+        made = _verification_metrics if isinstance(result.outcome, VerificationResult) else _measure_metrics
+        prefix = "partial/" if result.evaluation.test_set.is_partial else ""
+        flat |= {f"{prefix}{key}": value for key, value in made(name, result.outcome).items()}
+        flat |= {f"{prefix}{name}/ssim_{resolution}": value for resolution, value in result.ssim.items()}
     return flat
 
 
-def report_of(results: Mapping[str, VerificationResult], *, step: int, checkpoint: str) -> dict[str, Any]:
+def report_of(results: Mapping[str, SetResult], *, step: int, checkpoint: str) -> dict[str, Any]:
     """Returns all but the scores as plain json values; rates in [0, 1].
 
-    The schema: {step, checkpoint, sets: {name: {protocol, pairs, folds, feature_norm, results: [{mode, resolution,
-    accuracy, accuracy_interval, std, fold_accuracies, thresholds, auc, tar: {far: rate}}]}}}.
+    The schema: {step, checkpoint, sets: {name: {kind, protocol, is_partial, ssim: {resolution: value}, ...}}}. A
+    verification set has {pairs, folds, feature_norm, results: [{mode, resolution, first_resolution, accuracy,
+    accuracy_interval, std, fold_accuracies, thresholds, auc, auc_interval, tar: {far: rate}, tar_intervals}]}, the
+    others {images, results: [{name, group, resolution, value, interval, std, parts, trials}]}. Intervals are of 95 %.
     """
     return {"step": step, "checkpoint": checkpoint, "sets": {name: _set_report(r) for name, r in results.items()}}
 
@@ -60,19 +66,20 @@ def read_newest(workdir: str | os.PathLike) -> dict[str, Any]:
     try:
         report = json.loads(path.read_text())
         for set_report in report["sets"].values():
-            accuracy_rows(set_report)
+            (accuracy_rows if set_report["kind"] == "verification" else measure_rows)(set_report)
         return report
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is no evaluation report ({error!r}): evaluate that checkpoint again") from error
 
 
 def accuracy_rows(set_report: Mapping[str, Any]) -> dict[str, dict[int, dict[str, Any]]]:
-    """Returns {mode: {resolution: result}} of one set, resolutions descending.
+    """Returns {mode: {resolution: result}} of a verification set, resolutions descending.
 
-    HR-HR is the end point of both other modes, so it stands in their rows at its resolution; it has its own row only if
-    nothing lower was evaluated.
+    HR-HR is the end point of HR-LR and LR-LR, so it stands in their rows at its resolution; it has its own row only if
+    nothing lower was evaluated. Of a matrix and of size lists see `matrix_rows` and `size_list_rows`.
     """
-    full, *lower = sorted(set_report["results"], key=lambda result: (result["mode"] != "hr_hr", -result["resolution"]))
+    results = [result for result in set_report["results"] if result["mode"] in MODE_TITLES]
+    full, *lower = sorted(results, key=lambda result: (result["mode"] != "hr_hr", -result["resolution"]))
     modes = sorted({result["mode"] for result in lower}) or ["hr_hr"]
     return {
         mode: {result["resolution"]: result for result in [full, *(r for r in lower if r["mode"] == mode)]}
@@ -80,70 +87,111 @@ def accuracy_rows(set_report: Mapping[str, Any]) -> dict[str, dict[int, dict[str
     }
 
 
-def table(report: Mapping[str, Any]) -> str:
-    """Lays the accuracies out, in percent: one row per set and mode, one column per resolution."""
-    sets = {name: accuracy_rows(set_report) for name, set_report in report["sets"].items()}
-    columns = sorted({r for rows in sets.values() for row in rows.values() for r in row}, reverse=True)
-    lines = [["accuracy %", "mode", *(f"{r} px" for r in columns)]]
-    for name, rows in sets.items():
-        for mode, row in rows.items():
-            lines.append(
-                [name, MODE_TITLES[mode], *(percent(row[r]["accuracy"]) if r in row else "-" for r in columns)]
-            )
-    return "\n".join([align(lines), *(_full_resolution_line(*item) for item in report["sets"].items())])
+def matrix_rows(set_report: Mapping[str, Any]) -> dict[int, dict[int, dict[str, Any]]]:
+    """Returns {resolution of the first images: {of the second ones: result}} of a verification set; {} if not asked."""
+    rows: dict[int, dict] = {}
+    for result in set_report["results"]:
+        if result["mode"] == "matrix":
+            rows.setdefault(result["first_resolution"], {})[result["resolution"]] = result
+    return rows
 
 
-def percent(rate: float) -> str:
-    """A rate in [0, 1] as papers print it."""
-    return f"{100 * rate:.2f}"
-
-
-def align(lines: Sequence[Sequence[str]]) -> str:
-    """Pads cells to columns: words to the left (the first two columns), numbers to the right."""
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(w) if i < 2 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in lines
-    )
-
-
-def _full_resolution_line(name: str, set_report: Mapping[str, Any]) -> str:
-    full = next(result for result in set_report["results"] if result["mode"] == "hr_hr")
-    facts = [
-        f"{percent(full['accuracy'])} +- {percent(full['std'])} at {full['resolution']} px",
-        f"AUC {percent(full['auc'])}",
-        *(f"TAR {percent(tar)} at FAR {far}" for far, tar in full["tar"].items()),
-        f"feature norm {set_report['feature_norm']:.2f}",
-    ]
-    size = f"{set_report['pairs']} pairs, {set_report['folds']} folds, protocol {set_report['protocol']}"
-    return f"{name}: {', '.join(facts)} ({size})"
-
-
-def _set_report(result: VerificationResult) -> dict[str, Any]:
+def size_list_rows(set_report: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Returns {name of a size list: result} of a verification set."""
+    prefix = "sizes_"
     return {
-        "protocol": result.protocol,
-        "pairs": len(result.is_same),
-        "folds": result.num_folds,
-        "feature_norm": result.feature_norm,
-        "results": [_mode_report(mode) for mode in result.modes],
+        result["mode"].removeprefix(prefix): result
+        for result in set_report["results"]
+        if result["mode"].startswith(prefix)
     }
 
 
-def _mode_report(mode: ModeResult) -> dict[str, Any]:
-    return {
-        "mode": mode.mode,
-        "resolution": mode.resolution,
-        "accuracy": mode.accuracy.mean,
-        "accuracy_interval": list(mode.interval),
-        "std": mode.accuracy.std,
-        "fold_accuracies": mode.accuracy.fold_accuracies.tolist(),
-        "thresholds": mode.accuracy.thresholds.tolist(),
-        "auc": mode.auc,
-        "tar": {_in_full(far): tar for far, tar in mode.tar.items()},
+def measure_rows(set_report: Mapping[str, Any]) -> dict[tuple[str, int], dict[str, dict[str, Any]]]:
+    """Returns {(group, resolution): {metric: result}} of an identification or template set."""
+    rows: dict[tuple[str, int], dict] = {}
+    for result in set_report["results"]:
+        rows.setdefault((result["group"], result["resolution"]), {})[result["name"]] = result
+    return rows
+
+
+def full_name(name: str, set_report: Mapping[str, Any]) -> str:
+    """The set's name, with a mark if it has not the official counts."""
+    return f"{name} (partial)" if set_report["is_partial"] else name
+
+
+def _verification_metrics(name: str, result: VerificationResult) -> dict[str, float]:
+    flat = {f"{name}/feature_norm": result.feature_norm}
+    for comparison in result.comparisons:
+        prefix = f"{name}{_suffix(comparison)}"
+        flat |= {f"{prefix}/accuracy": comparison.accuracy.mean, f"{prefix}/auc": comparison.auc}
+        flat |= {f"{prefix}/tar@far={in_full(far)}": tar for far, tar in comparison.tar.items()}
+    return flat
+
+
+def _suffix(comparison: Comparison) -> str:
+    if comparison.mode == "hr_hr":
+        return ""
+    if comparison.mode == "matrix":
+        return f"/matrix_{comparison.first_resolution}_{comparison.resolution}"
+    return f"/{comparison.mode}_{comparison.resolution}" if comparison.mode in MODE_TITLES else f"/{comparison.mode}"
+
+
+def _measure_metrics(name: str, measures: Sequence[Measure]) -> dict[str, float]:
+    flat = {}
+    for measure in measures:
+        group = f"_{measure.group}" if measure.group else ""
+        lower = f"/lr_{measure.resolution}" if measure.resolution < IMAGE_SIZE else ""
+        flat[f"{name}{group}{lower}/{measure.name}"] = measure.value
+    return flat
+
+
+def _set_report(result: SetResult) -> dict[str, Any]:
+    evaluation = result.evaluation
+    shared = {
+        "kind": evaluation.test_set.kind,
+        "protocol": protocols.description(evaluation.protocol, evaluation.rules),
+        "is_partial": evaluation.test_set.is_partial,
+        "ssim": {str(resolution): value for resolution, value in result.ssim.items()},
+    }
+    outcome = result.outcome
+    if isinstance(outcome, VerificationResult):
+        return shared | {
+            "pairs": len(outcome.is_same),
+            "folds": outcome.num_folds,
+            "feature_norm": outcome.feature_norm,
+            "results": [_comparison_report(comparison) for comparison in outcome.comparisons],
+        }
+    return shared | {
+        "images": len(evaluation.test_set.source),
+        "results": [_measure_report(measure) for measure in outcome],
     }
 
 
-def _in_full(far: float) -> str:
-    return np.format_float_positional(far, trim="-")
+def _comparison_report(comparison: Comparison) -> dict[str, Any]:
+    return {
+        "mode": comparison.mode,
+        "resolution": comparison.resolution,
+        "first_resolution": comparison.first_resolution,
+        "accuracy": comparison.accuracy.mean,
+        "accuracy_interval": list(comparison.interval),
+        "std": comparison.accuracy.std,
+        "fold_accuracies": comparison.accuracy.fold_accuracies.tolist(),
+        "thresholds": comparison.accuracy.thresholds.tolist(),
+        "auc": comparison.auc,
+        "auc_interval": list(comparison.auc_interval),
+        "tar": {in_full(far): tar for far, tar in comparison.tar.items()},
+        "tar_intervals": {in_full(far): list(interval) for far, interval in comparison.tar_intervals.items()},
+    }
+
+
+def _measure_report(measure: Measure) -> dict[str, Any]:
+    return {
+        "name": measure.name,
+        "group": measure.group,
+        "resolution": measure.resolution,
+        "value": measure.value,
+        "interval": list(measure.interval),
+        "std": measure.std,
+        "parts": list(measure.parts),
+        "trials": measure.trials,
+    }

@@ -1,170 +1,179 @@
 """1:1 verification at full and reduced resolution: who is compared with whom, and every number of it."""
 
 import dataclasses
-import os
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
-from lrfr_jax.data import builders
+from lrfr_jax.data.face_sets import VerificationProtocol
 from lrfr_jax.errors import UserError
-from lrfr_jax.evals import embed, metrics
-from lrfr_jax.evals.protocols import PROTOCOLS
+from lrfr_jax.evals import metrics
+from lrfr_jax.evals.fusion import FUSIONS
+from lrfr_jax.evals.protocols import VerificationRules
 from lrfr_jax.image_ops import IMAGE_SIZE
-
-SETTINGS = {"protocol", "resolutions", "fars"}
-# The usual level of a reported interval.
-CONFIDENCE = 0.95
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class ModeResult:
-    """One comparison of all pairs.
+class Comparison:
+    """All pairs, compared at one choice of resolutions.
 
     Attributes:
-      mode: 'hr_hr', 'hr_lr' (the second image of each pair is reduced) or 'lr_lr' (both are).
-      resolution: side length in pixels of the reduced images; the full one for 'hr_hr'.
+      mode: 'hr_hr', 'hr_lr' (the second image of each pair is reduced), 'lr_lr' (both are), 'matrix' (each to its own
+        size), or 'sizes_NAME' (by the size list NAME).
+      resolution: side length in pixels of the second images; the full one under a size list, which mixes them.
+      first_resolution: that of the first images.
       accuracy: per fold, with thresholds on the protocol's score axis.
       interval: of the mean accuracy, pairs taken as independent draws.
-      auc: area under the ROC over all pairs.
-      tar: true accept rate at each false accept rate that the number of impostor pairs can resolve.
+      auc, auc_interval: area under the ROC over all pairs.
+      tar, tar_intervals: true accept rate at each false accept rate that the number of impostor pairs can resolve;
+        the interval counts genuine pairs alone, the threshold as given.
       cosines: one similarity per pair.
     """
 
     mode: str
     resolution: int
+    first_resolution: int
     accuracy: metrics.KFoldAccuracy
     interval: tuple[float, float]
     auc: float
+    auc_interval: tuple[float, float]
     tar: dict[float, float]
+    tar_intervals: dict[float, tuple[float, float]]
     cosines: Float[np.ndarray, " pairs"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class VerificationResult:
-    """All modes of one set; `feature_norm` is the mean raw length at full resolution (InsightFace's XNorm)."""
+    """All comparisons of one set; `feature_norm` is the mean raw length at full resolution (InsightFace's XNorm)."""
 
-    protocol: str
     num_folds: int
     feature_norm: float
     is_same: Bool[np.ndarray, " pairs"]
-    modes: tuple[ModeResult, ...]
+    comparisons: tuple[Comparison, ...]
 
 
-def check_settings(name: str, settings: Mapping[str, Any]) -> None:
-    """Raises UserError unless the settings of set `name` are ones that `run_evals` can follow."""
-    if set(settings) != SETTINGS:
-        raise UserError(f"evals.{name} has the keys {sorted(settings)}: it needs exactly {sorted(SETTINGS)}")
-    if settings["protocol"] not in PROTOCOLS:
-        raise UserError(f"evals.{name}.protocol={settings['protocol']!r} is unknown: choose one of {sorted(PROTOCOLS)}")
-    if not all(isinstance(r, int) and 1 <= r <= IMAGE_SIZE for r in settings["resolutions"]):
-        raise UserError(f"evals.{name}.resolutions={settings['resolutions']} must be whole pixels in 1..{IMAGE_SIZE}")
-    if not all(0 < far <= 1 for far in settings["fars"]):
-        raise UserError(f"evals.{name}.fars={settings['fars']} must be rates in (0, 1], not percent")
+def wanted_records(
+    protocol: VerificationProtocol, rules: VerificationRules, *, resolutions: tuple[int, ...]
+) -> dict[int, Int[np.ndarray, " records"]]:
+    """Which records `evaluate_verification` needs at which resolution.
 
-
-def sizes_of(evals: Mapping[str, Mapping[str, Any]]) -> tuple[int, ...]:
-    """Returns all resolutions that occur, descending, the full one first: the `sizes` of `embed.make_embedder`."""
-    return _descending(r for settings in evals.values() for r in settings["resolutions"])
+    Raises:
+      UserError: the set holds no size list of a name in the rules.
+    """
+    wanted = [(r, protocol.pairs) for r in _descending(resolutions)]
+    for sizes in _size_lists(protocol, rules).values():
+        wanted += [(int(r), protocol.pairs[sizes == r]) for r in np.unique(sizes)]
+    by_resolution: dict[int, list] = {}
+    for resolution, records in wanted:
+        by_resolution.setdefault(resolution, []).append(records.ravel())
+    return {r: np.unique(np.concatenate(parts)) for r, parts in by_resolution.items()}
 
 
 def evaluate_verification(
     features_by_resolution: Mapping[int, Float[np.ndarray, "images 2 dim"]],
-    verification_set: builders.VerificationSet,
+    protocol: VerificationProtocol,
+    rules: VerificationRules,
     *,
-    protocol: str,
     resolutions: tuple[int, ...],
-    fars: tuple[float, ...],
 ) -> VerificationResult:
-    """Scores HR-HR once, then HR-LR and LR-LR at every lower resolution.
+    """Scores HR-HR once, then the comparisons of the rules at every lower resolution.
 
-    In HR-LR the second image of each pair is the reduced one, as in the protocols of Knoche et al.
+    'hr_lr': the second image of each pair is the reduced one, as in the protocols of Knoche et al.; 'lr_lr': both are;
+    'matrix': every resolution of the first image against every one of the second, which holds the other two. A size
+    list gives every image of every pair its own resolution.
 
     Args:
-      features_by_resolution: raw features of [image, mirrored image] of every record; the full resolution is needed.
-      verification_set: pairs of records, whether they are the same identity, and folds.
-      protocol: one of `PROTOCOLS`.
+      features_by_resolution: raw features of [image, mirrored image] of the records that `wanted_records` names.
+      protocol: pairs of records, whether they are the same identity, folds, and size lists.
+      rules: scoring, fusion, what to compare.
       resolutions: in pixels, any order; the full one is always added.
-      fars: false accept rates in (0, 1]; one below 1 / (number of impostor pairs) is left out.
 
     Raises:
       ValueError: fewer than two folds, or only one kind of pairs.
+      UserError: the set holds no size list of a name in the rules.
 
     References:
       Knoche et al. 2021, Susceptibility to image resolution in face recognition and training strategies.
     """
-    rules = PROTOCOLS[protocol]
-    first, second = verification_set.pairs.T
-    is_same, folds = verification_set.is_same, verification_set.fold
-    impostors = int(np.sum(~is_same))
-    resolvable = [far for far in fars if impostors and 1 / impostors <= far]
-    vectors = {r: rules.fuse(features_by_resolution[r]) for r in _descending(resolutions)}
-
-    def compare(mode: str, gallery_resolution: int, probe_resolution: int) -> ModeResult:
-        scores = rules.score(vectors[gallery_resolution][first], vectors[probe_resolution][second])
-        accuracy = metrics.kfold_accuracy(scores, is_same, folds=folds, thresholds=rules.thresholds, ties=rules.ties)
-        decided_right = sum(
-            a * np.sum(folds == k) for k, a in zip(np.unique(folds), accuracy.fold_accuracies, strict=True)
+    first, second = protocol.pairs.T
+    fuse = FUSIONS[rules.fusion]
+    vectors = {r: fuse(features_by_resolution[r]) for r in _descending(resolutions)}
+    comparisons = [
+        _compare(vectors[one][first], vectors[other][second], protocol, rules, (mode, one, other))
+        for mode, one, other in _resolution_pairs(rules.comparisons, list(vectors))
+    ]
+    for name, sizes in _size_lists(protocol, rules).items():
+        x, y = (
+            fuse(_rows(features_by_resolution, records, side))
+            for records, side in zip((first, second), sizes.T, strict=True)
         )
-        return ModeResult(
-            mode=mode,
-            resolution=probe_resolution,
-            accuracy=accuracy,
-            interval=metrics.wilson_interval(float(decided_right) / len(folds), len(folds), confidence=CONFIDENCE),
-            auc=metrics.roc_auc(scores, is_same),
-            tar={far: metrics.tar_at_far(scores, is_same, far=far) for far in resolvable},
-            cosines=rules.cosines(scores),
-        )
-
-    modes = [compare("hr_hr", IMAGE_SIZE, IMAGE_SIZE)]
-    lower = [r for r in vectors if r < IMAGE_SIZE]
-    modes += [compare("hr_lr", IMAGE_SIZE, r) for r in lower]
-    modes += [compare("lr_lr", r, r) for r in lower]
+        comparisons.append(_compare(x, y, protocol, rules, (f"sizes_{name}", IMAGE_SIZE, IMAGE_SIZE)))
     # Over the images of all pairs, repeated as often as they are compared: so does InsightFace count.
-    norms = np.linalg.norm(features_by_resolution[IMAGE_SIZE], axis=-1)[verification_set.pairs]
-    return VerificationResult(protocol, len(np.unique(folds)), float(norms.mean()), is_same, tuple(modes))
+    norms = np.linalg.norm(features_by_resolution[IMAGE_SIZE], axis=-1)[protocol.pairs]
+    return VerificationResult(len(np.unique(protocol.fold)), float(norms.mean()), protocol.is_same, tuple(comparisons))
 
 
-def run_evals(
-    embedder: embed.Embedder,
-    variables: Any,
-    *,
-    data_dir: str | os.PathLike,
-    evals: Mapping[str, Mapping[str, Any]],
-    batch_size: int,
-    num_threads: int,
-) -> dict[str, VerificationResult]:
-    """Runs every verification set: read, embed once at all resolutions, score.
+def _resolution_pairs(comparisons: tuple[str, ...], resolutions: list[int]) -> Iterator[tuple[str, int, int]]:
+    """Yields (mode, resolution of the first images, of the second ones); full against full once, and first."""
+    lower = resolutions[1:]
+    yield "hr_hr", IMAGE_SIZE, IMAGE_SIZE
+    for mode in comparisons:
+        if mode == "hr_lr":
+            yield from ((mode, IMAGE_SIZE, r) for r in lower)
+        elif mode == "lr_lr":
+            yield from ((mode, r, r) for r in lower)
+        else:
+            yield from ((mode, a, b) for a in resolutions for b in resolutions)
 
-    Args:
-      embedder: from `embed.make_embedder` with `sizes_of(evals)`; reuse it, so that it compiles once.
-      variables: {'params', 'batch_stats'} of the backbone.
-      evals: {set name: {'protocol', 'resolutions', 'fars'}}, see `evaluate_verification`.
-      batch_size, num_threads: see `embed.embed_source`.
 
-    Raises:
-      UserError: bad settings, a missing or unusable set, an undecodable image, features that are not finite.
-    """
-    results = {}
-    for name, settings in evals.items():
-        check_settings(name, settings)
-        settings = {**settings, "resolutions": _descending(settings["resolutions"]), "fars": tuple(settings["fars"])}
-        verification_set = builders.open_verification_set(str(data_dir), name)
-        features = embed.embed_source(
-            embedder,
-            variables,
-            verification_set.source,
-            resolutions=settings["resolutions"],
-            batch_size=batch_size,
-            num_threads=num_threads,
-        )
-        try:
-            results[name] = evaluate_verification(features, verification_set, **settings)
-        except ValueError as error:
-            raise UserError(f"verification set {name} cannot be scored: {error}") from error
-    return results
+def _compare(
+    x: np.ndarray,
+    y: np.ndarray,
+    protocol: VerificationProtocol,
+    rules: VerificationRules,
+    name: tuple[str, int, int],
+) -> Comparison:
+    scoring, is_same, folds = rules.scoring, protocol.is_same, protocol.fold
+    scores = scoring.score(x, y)
+    accuracy = metrics.kfold_accuracy(scores, is_same, folds=folds, thresholds=scoring.thresholds, ties=scoring.ties)
+    decided_right = sum(a * np.sum(folds == k) for k, a in zip(np.unique(folds), accuracy.fold_accuracies, strict=True))
+    genuine, impostors = int(np.sum(is_same)), int(np.sum(~is_same))
+    auc = metrics.roc_auc(scores, is_same)
+    resolvable = [far for far in rules.fars if 1 / impostors <= far]
+    tar = {far: metrics.tar_at_far(scores, is_same, far=far) for far in resolvable}
+    return Comparison(
+        mode=name[0],
+        resolution=name[2],
+        first_resolution=name[1],
+        accuracy=accuracy,
+        interval=metrics.wilson_interval(float(decided_right) / len(folds), len(folds), confidence=metrics.CONFIDENCE),
+        auc=auc,
+        auc_interval=metrics.auc_interval(auc, genuine, impostors, confidence=metrics.CONFIDENCE),
+        tar=tar,
+        tar_intervals={
+            far: metrics.wilson_interval(rate, genuine, confidence=metrics.CONFIDENCE) for far, rate in tar.items()
+        },
+        cosines=scoring.cosines(scores),
+    )
+
+
+def _rows(
+    features_by_resolution: Mapping[int, np.ndarray], records: np.ndarray, sizes: np.ndarray
+) -> Float[np.ndarray, "pairs 2 dim"]:
+    """The features of each record at its own size."""
+    rows = np.empty((len(records), *features_by_resolution[IMAGE_SIZE].shape[1:]), np.float32)
+    for size in np.unique(sizes):
+        rows[sizes == size] = features_by_resolution[int(size)][records[sizes == size]]
+    return rows
+
+
+def _size_lists(protocol: VerificationProtocol, rules: VerificationRules) -> dict[str, Int[np.ndarray, "pairs 2"]]:
+    missing = [name for name in rules.size_lists if name not in protocol.sizes]
+    if missing:
+        held = ", ".join(protocol.sizes) or "none"
+        raise UserError(f"the set holds no size list {missing[0]!r} (it holds: {held}): prepare it with --sizes FILE")
+    return {name: protocol.sizes[name] for name in rules.size_lists}
 
 
 def _descending(resolutions) -> tuple[int, ...]:

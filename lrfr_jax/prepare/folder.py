@@ -1,59 +1,74 @@
-"""`prepare folder`: folders or tars of `<identity>/<image>` become a training set."""
+"""`prepare folder`: folders, tars or lists of aligned faces become a training set."""
 
 import argparse
-import hashlib
 import time
-from collections.abc import Iterable
+from collections.abc import Callable
 
-import numpy as np
 from tqdm import tqdm
 
 from lrfr_jax.data import builders
-from lrfr_jax.errors import UserError
-from lrfr_jax.prepare import sources
+from lrfr_jax.prepare import labeled_sources, sources, training_options
 from lrfr_jax.prepare.sources import Problem, SourceImage
+
+SUMMARY = "aligned faces in folders, tars (also of webdataset) or .lst lists -> training set"
+EXAMPLE = """python -m lrfr_jax.prepare folder --source casia112.tar --name casia --data_dir ~/faces \\
+      --exclude_identities ~/faces/lfw/1.0.0/identities.txt
+  python -m lrfr_jax.prepare folder --source 'shards/faces-{000000..000099}.tar' --name many --data_dir ~/faces"""
+
+
+def add_arguments(add: Callable) -> None:
+    """Declares the options of the command; `add` is the parser's `add_argument`."""
+    add(
+        "--source",
+        required=True,
+        action="append",
+        help="112x112 JPEG, PNG or WebP in a folder or uncompressed tar of <identity>/<image>, or of "
+        "<root>/<identity>/<image>; in a tar of webdataset, KEY.jpg with its identity in KEY.cls or as `label` in "
+        "KEY.json, also name-{000..099}.tar; or in a list `index<TAB>label<TAB>path` or `flag<TAB>path<TAB>label`, "
+        "which lies above its images. May be repeated, identities of one name are merged",
+    )
+    training_options.add_arguments(add)
 
 
 def prepare(arguments: argparse.Namespace) -> str:
     """Makes a training set of all images of the sources, and returns the summary; see `--help` for the arguments.
 
-    Equal names of identities in several sources are one identity; labels number them in the order of names.
+    Equal names of identities in several sources are one identity; labels number them in the order of names, 2 before
+    10.
 
     Raises:
       UserError: bad sources, bad images under `--on_error error`, an empty selection, or another set of that name.
     """
     start = time.perf_counter()
     builders.check_target(arguments.name, num_shards=arguments.shards)
-    excluded = _names(arguments.exclude_identities, flag="--exclude_identities")
-    only = _names(arguments.only_identities, flag="--only_identities")
-    listed = [(source, *sources.list_images(source)) for source in arguments.source]
+    selection = training_options.read_selection(arguments)
+    paths = [path for source in arguments.source for path in labeled_sources.expand(source)]
+    listed = [(path, *labeled_sources.list_images(path)) for path in paths]
     record = {
         "kind": "folder",
-        "sources": [[source, sources.fingerprint(source)] for source in arguments.source],
-        "shards": arguments.shards,
-        "on_error": arguments.on_error,
-        "exclude_identities": _digest(excluded),
-        "only_identities": _digest(only),
+        "sources": [[path, labeled_sources.fingerprint(path, found)] for path, found, _ in listed],
+        **training_options.to_remember(arguments, selection),
     }
     if builders.is_complete(arguments.data_dir, arguments.name, arguments=record):
         return f"{arguments.name} is complete already in {arguments.data_dir}: nothing to do"
-    images = [image for _, found, _ in listed for image in found if _wanted(image.identity, excluded, only)]
+    images = [image for _, found, _ in listed for image in found if selection.takes(image.identity)]
     problems = [problem for _, _, refused in listed for problem in refused]
-    images.sort(key=lambda image: image.identity)  # stable: within an identity, the order of the sources and their own
-    if not images:
-        raise UserError("no identity is left after --exclude_identities and --only_identities: check these lists")
     images, problems = _usable(images, problems, on_error=arguments.on_error)
-    identities, labels = np.unique([image.identity for image in images], return_inverse=True)
-    stored = ((sources.read_image(image), int(label)) for image, label in zip(images, labels, strict=True))
+    if not images:
+        raise training_options.nothing_left(problems, selection)
+    identities = sorted({image.identity for image in images}, key=lambda name: (sources.natural(name), name))
+    labels = {identity: label for label, identity in enumerate(identities)}
+    images.sort(key=lambda image: labels[image.identity])  # stable: within one, the order of the sources and their own
+    stored = ((sources.read_image(image), labels[image.identity]) for image in images)
     folder = builders.write_training_set(
         arguments.data_dir,
         arguments.name,
         images=iter(tqdm(stored, total=len(images), desc="write", unit=" images", disable=None)),
         num_images=len(images),
-        identities=identities.tolist(),
+        identities=identities,
         num_shards=arguments.shards,
         arguments=record,
-        notes={"skipped.txt": "".join(f"{problem.where} {problem.reason}\n" for problem in problems)},
+        notes=training_options.skipped_note(problems),
     )
     seconds = time.perf_counter() - start
     return (
@@ -68,36 +83,12 @@ def _usable(
     """Parts the images that decode from those that do not; under `error`, the first bad one ends the command."""
     good, bad = [], list(problems)
     if bad and on_error == "error":
-        raise _bad_image(bad[0])
+        raise training_options.as_error(bad[0])
     for image, problem in zip(images, sources.unusable(images), strict=True):
         if problem is None:
             good.append(image)
         elif on_error == "error":
-            raise _bad_image(problem)
+            raise training_options.as_error(problem)
         else:
             bad.append(problem)
-    if not good:
-        raise UserError(f"not one of the {len(bad)} images can be used, the first: {bad[0].where} {bad[0].reason}")
     return good, bad
-
-
-def _bad_image(problem: Problem) -> UserError:
-    return UserError(f"{problem.where} {problem.reason} (--on_error skip leaves such images out)")
-
-
-def _names(path: str | None, *, flag: str) -> set[str] | None:
-    """Reads one identity a line; None where no file is given."""
-    if path is None:
-        return None
-    names = {line.strip() for line in sources.read_text(path, flag=flag).splitlines()} - {""}
-    if not names:
-        raise UserError(f"{flag} {path} is empty: it must name one identity a line")
-    return names
-
-
-def _wanted(identity: str, excluded: set[str] | None, only: set[str] | None) -> bool:
-    return (only is None or identity in only) and (excluded is None or identity not in excluded)
-
-
-def _digest(names: Iterable[str] | None) -> str | None:
-    return None if names is None else hashlib.sha256("\n".join(sorted(names)).encode()).hexdigest()

@@ -5,13 +5,13 @@ import contextlib
 import hashlib
 import multiprocessing
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Int
 from tqdm import tqdm
 
-from lrfr_jax.data import builders, records, synthetic
+from lrfr_jax.data import builders, face_sets, records, synthetic
 from lrfr_jax.errors import UserError
 from lrfr_jax.prepare.sources import num_workers
 
@@ -20,6 +20,25 @@ _PAIRS_UNIT = 2 * NUM_FOLDS  # each fold holds as many matched as mismatched pai
 _JPEG_QUALITY = 95
 _CHUNK = 16  # faces per task of a rendering process
 _IN_PROCESS = 512  # up to so many faces, starting processes takes longer than drawing
+
+
+SUMMARY = "drawn faces of made-up identities -> training set, or verification set with --pairs"
+EXAMPLE = """python -m lrfr_jax.prepare generated --name drawn --data_dir ~/faces --identities 300 \\
+      --images_per_identity 20
+  python -m lrfr_jax.prepare generated --name drawn_pairs --data_dir ~/faces --identities 200 --images_per_identity 6 \\
+      --first_identity 300 --pairs 1200"""
+
+
+def add_arguments(add: Callable) -> None:
+    """Declares the options of the command; `add` is the parser's `add_argument`."""
+    add("--identities", type=int, required=True, help="how many identities")
+    add("--images_per_identity", type=int, required=True, help="images of each identity (with --pairs: to choose from)")
+    add("--first_identity", type=int, default=0, help="number of the first; sets with other numbers share no identity")
+    add("--seed", type=int, default=0, help="seed of the faces and of the choice of pairs")
+    add("--shards", type=int, default=8, help="files to spread the set over")
+    add(
+        "--pairs", type=int, help="make a verification set of so many pairs in 10 folds, half matched; a multiple of 20"
+    )
 
 
 def prepare(arguments: argparse.Namespace) -> str:
@@ -127,14 +146,12 @@ def _write_verification(arguments: argparse.Namespace, record: dict) -> tuple[st
     used, indices = np.unique(faces.reshape(-1, 2), axis=0, return_inverse=True)
     tasks = _tasks(arguments, used.tolist())
     with _rendered(tasks) as encoded:
-        folder = builders.write_verification_set(
+        folder = builders.write_test_set(
             arguments.data_dir,
             arguments.name,
             images=((face, f"{task[0]}/{task[1]}.jpg") for face, task in zip(encoded, tasks, strict=True)),
             num_images=len(tasks),
-            pairs=indices.reshape(-1, 2),
-            is_same=is_same,
-            fold=fold,
+            protocol=face_sets.VerificationProtocol(indices.reshape(-1, 2), is_same, fold),
             num_shards=arguments.shards,
             arguments=record,
             notes={},

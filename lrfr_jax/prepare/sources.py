@@ -1,35 +1,41 @@
 """Faces as they come: a folder or a tar of `<identity>/<image>`, listed without extraction and checked before use."""
 
+import functools
 import hashlib
 import multiprocessing.pool
 import os
 import pathlib
 import re
+import stat
 import tarfile
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
 from lrfr_jax.data import records
 from lrfr_jax.errors import UserError
 
-_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
-_MAX_IMAGE_BYTES = 16 * 2**20  # an aligned face takes some kB: whatever exceeds this is no such image
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+MAX_IMAGE_BYTES = 16 * 2**20  # an aligned face takes some kB: whatever exceeds this is no such image
 _CHUNK = 64  # images per task of the checking threads; keeps the overhead of a task small beside its work
 
 
 class SourceImage(NamedTuple):
-    """Where one image's bytes lie: a file of its own (offset None), or a stretch of a tar."""
+    """Where one image's bytes lie: a file of its own (offset None), or a stretch of a tar.
+
+    `label` is the identity where a list or a file beside the image says it; else it is the name of the image's folder.
+    """
 
     source: str
     path: str
     offset: int | None
     size: int
+    label: str | None = None
 
     @property
     def identity(self) -> str:
-        return self.path.split("/")[-2]
+        return self.path.split("/")[-2] if self.label is None else self.label
 
     @property
     def name(self) -> str:
@@ -56,21 +62,41 @@ def list_images(source: str) -> tuple[list[SourceImage], list[Problem]]:
     Raises:
       UserError: missing, not an uncompressed tar, damaged, without identities, or with images at different depths.
     """
+    images, problems = find_images(source)
+    return arrange(source, images), problems
+
+
+def arrange(source: str, images: dict[str, SourceImage]) -> list[SourceImage]:
+    """Checks the layout of images by their paths, and sorts them: see `list_images`."""
+    _check_layout(source, images)
+    return sorted(images.values(), key=lambda image: (image.identity, natural(image.path)))
+
+
+def find_images(
+    source: str, suffixes: tuple[str, ...] = IMAGE_SUFFIXES
+) -> tuple[dict[str, SourceImage], list[Problem]]:
+    """Finds the images (or files that end in `suffixes`) of a folder or a tar at any depth, by their paths below it.
+
+    Result and errors as in `list_images`.
+    """
     if not os.path.exists(source):
-        raise UserError(f"--source {source} does not exist: give a folder or a tar of <identity>/<image>")
+        raise UserError(f"--source {source} does not exist: give a folder or a tar of images")
     images, problems = {}, []
-    for image, reason in _walk_folder(source) if os.path.isdir(source) else _walk_tar(source):
-        if image.size > _MAX_IMAGE_BYTES:
-            reason = f"has {image.size} bytes, more than an aligned face can have"
-        if not image.path.isprintable():
-            reason = "has characters in its path that are no text"
+    walk = _walk_folder if os.path.isdir(source) else _walk_tar
+    for image, reason in walk(source, suffixes):
+        reason = refusal(image) or reason
         if reason:
-            printable = image.path.encode("ascii", "backslashreplace").decode()
-            problems.append(Problem(f"{source}/{printable}", reason))
+            problems.append(Problem(f"{source}/{printable(image.path)}", reason))
         else:
             images[image.path] = image  # a path that occurs twice in a tar: the later one counts, as in extraction
-    _check_layout(source, images)
-    return sorted(images.values(), key=lambda image: (image.identity, _natural(image.path))), problems
+    return images, problems
+
+
+def refusal(image: SourceImage) -> str | None:
+    """Says why a file with such a path and size may not be read, or None."""
+    if not image.path.isprintable():
+        return "has characters in its path that are no text"
+    return f"has {image.size} bytes, more than an aligned face can have" if image.size > MAX_IMAGE_BYTES else None
 
 
 def read_image(image: SourceImage) -> bytes:
@@ -81,24 +107,28 @@ def read_image(image: SourceImage) -> bytes:
         return file.read(image.size)
 
 
-def unusable(images: Sequence[SourceImage]) -> Iterator[Problem | None]:
-    """Decodes every image on all cores; yields, in order, what is wrong with each, or None."""
+def unusable(
+    images: Sequence[SourceImage], *, decode: Callable[[bytes], Any] = records.decode_image
+) -> Iterator[Problem | None]:
+    """Decodes every image on all cores; yields, in order, what `decode` finds wrong (ValueError) with each, or None."""
+    problem = functools.partial(_problem, decode=decode)
     with multiprocessing.pool.ThreadPool(num_workers()) as pool:
         yield from tqdm(
-            pool.imap(_problem, images, chunksize=_CHUNK), total=len(images), desc="check", unit=" images", disable=None
+            pool.imap(problem, images, chunksize=_CHUNK), total=len(images), desc="check", unit=" images", disable=None
         )
 
 
-def fingerprint(source: str) -> str:
-    """Digest of a source's sizes and times (of the tar, or of every file in the folder), to notice that it changed."""
+def fingerprint(source: str, files: Iterable[str] = ()) -> str:
+    """Digest of sizes and times, to notice a change: of the tar or every file in the folder, and of more `files`."""
     if os.path.isdir(source):
         paths = [os.path.join(folder, name) for folder, _, names in os.walk(source) for name in names]
     else:
         paths = [source]
     digest = hashlib.sha256()
-    for path in sorted(paths):
-        stat = os.lstat(path)
-        digest.update(f"{os.path.relpath(path, source)} {stat.st_size} {stat.st_mtime_ns}\n".encode(errors="replace"))
+    for path in sorted([*paths, *files]):
+        status = os.lstat(path)
+        line = f"{os.path.relpath(path, source)} {status.st_size} {status.st_mtime_ns}\n"
+        digest.update(line.encode(errors="replace"))
     return digest.hexdigest()
 
 
@@ -110,51 +140,67 @@ def read_text(path: str, *, flag: str) -> str:
         raise UserError(f"{flag} {path} cannot be read as text: {error}") from error
 
 
+def printable(path: str) -> str:
+    """A path as one line of text, whatever it holds."""
+    return path if path.isprintable() else path.encode("unicode_escape").decode()
+
+
+def file_size(path: str) -> tuple[int, str | None]:
+    """Returns a file's size and None, or 0 and why nothing can be read from it."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return 0, "is a link to nothing" if os.path.islink(path) else "does not exist"
+    return (status.st_size, None) if stat.S_ISREG(status.st_mode) else (0, "is not a plain file")
+
+
+def natural(name: str) -> list[str | tuple[int, str]]:
+    """Key that sorts 2 before 10; text and numbers alternate, so that two keys can always be compared."""
+    parts = re.split(r"0*([0-9]+)", name)  # a number, without leading zeros, sorts by its length and then its digits
+    return [(len(part), part) if place % 2 else part for place, part in enumerate(parts)]
+
+
 def num_workers() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _problem(image: SourceImage) -> Problem | None:
+def _problem(image: SourceImage, *, decode: Callable[[bytes], Any]) -> Problem | None:
     try:
-        records.decode_image(read_image(image))
+        decode(read_image(image))
     except (ValueError, OSError) as error:
         return Problem(f"{image.source}/{image.path}", str(error))
     return None
 
 
-def _is_image(path: str) -> bool:
+def _is_wanted(path: str, suffixes: tuple[str, ...]) -> bool:
     parts = path.split("/")
     hidden = any(part == "__MACOSX" or (part[:1] == "." and part not in (".", "..")) for part in parts)
-    return not hidden and path.lower().endswith(_IMAGE_SUFFIXES)
+    return not hidden and path.lower().endswith(suffixes)
 
 
-def _walk_folder(source: str) -> Iterator[tuple[SourceImage, str | None]]:
+def _walk_folder(source: str, suffixes: tuple[str, ...]) -> Iterator[tuple[SourceImage, str | None]]:
     for folder, _, names in os.walk(source):
         for name in names:
             path = os.path.relpath(os.path.join(folder, name), source).replace(os.sep, "/")
-            if not _is_image(path):
-                continue
-            try:
-                size, reason = os.stat(os.path.join(folder, name)).st_size, None
-            except OSError:
-                size, reason = 0, "is a link to nothing"
-            yield SourceImage(source, path, None, size), reason
+            if _is_wanted(path, suffixes):
+                size, reason = file_size(os.path.join(folder, name))
+                yield SourceImage(source, path, None, size), reason
 
 
-def _walk_tar(source: str) -> Iterator[tuple[SourceImage, str | None]]:
+def _walk_tar(source: str, suffixes: tuple[str, ...]) -> Iterator[tuple[SourceImage, str | None]]:
     try:
         with tarfile.open(source, "r:") as tar:
-            images = (member for member in tar if _is_image(member.name) and not member.isdir())
-            for member in images:
+            wanted = (member for member in tar if _is_wanted(member.name, suffixes) and not member.isdir())
+            for member in wanted:
                 tar.members = []  # it would keep a kilobyte for each image
                 path = member.name.removeprefix("./")
-                yield SourceImage(source, path, member.offset_data, member.size), _refusal(member)
+                yield SourceImage(source, path, member.offset_data, member.size), _member_refusal(member)
     except (tarfile.TarError, OSError) as error:
         raise UserError(f"--source {source} is not a whole, uncompressed tar: {error}") from error
 
 
-def _refusal(member: tarfile.TarInfo) -> str | None:
+def _member_refusal(member: tarfile.TarInfo) -> str | None:
     if member.name.startswith("/") or ".." in member.name.split("/"):
         return "has a path that leaves the archive"
     if not member.isreg() or member.issparse():
@@ -164,7 +210,7 @@ def _refusal(member: tarfile.TarInfo) -> str | None:
 
 def _check_layout(source: str, images: dict[str, SourceImage]) -> None:
     if not images:
-        raise UserError(f"--source {source} holds no <identity>/<image> ending in {', '.join(_IMAGE_SUFFIXES)}")
+        raise UserError(f"--source {source} holds no <identity>/<image> ending in {', '.join(IMAGE_SUFFIXES)}")
     depths = {path.count("/"): path for path in images}
     if len(depths) > 1 or min(depths) not in (1, 2):
         raise UserError(
@@ -176,8 +222,3 @@ def _check_layout(source: str, images: dict[str, SourceImage]) -> None:
         raise UserError(
             f"--source {source} has several roots, {roots[0]} and {roots[1]}: give each as its own --source"
         )
-
-
-def _natural(name: str) -> list[str | int]:
-    """Splits off the numbers; text and numbers alternate, so that two keys can always be compared."""
-    return [int(part) if place % 2 else part for place, part in enumerate(re.split(r"([0-9]+)", name))]

@@ -14,7 +14,8 @@ def run_report(step, low):
         return {"mode": mode, "resolution": resolution, "accuracy": accuracy, "accuracy_interval": interval}
 
     results = [one("hr_hr", 112, 0.99), one("hr_lr", 14, 0.8), one("hr_lr", 7, low), one("lr_lr", 7, low - 0.05)]
-    faces = {"protocol": "insightface", "pairs": 600, "folds": 10, "results": results}
+    faces = {"kind": "verification", "is_partial": False, "protocol": "insightface", "pairs": 600, "folds": 10}
+    faces["results"] = results
     return {"step": step, "checkpoint": "c", "sets": {"faces": faces}}
 
 
@@ -66,7 +67,7 @@ def test_a_run_without_evaluation_is_told(runs):
         call(runs, ("hr", "none"))
 
 
-@pytest.mark.parametrize("key", ["protocol", "pairs", "folds", "results", "name"])
+@pytest.mark.parametrize("key", ["protocol", "pairs", "folds", "is_partial", "results", "name"])
 def test_unlike_evaluations_are_refused(runs, key):
     other = copy.deepcopy(run_report(30, 0.7))
     faces = other["sets"]["faces"]
@@ -78,3 +79,20 @@ def test_unlike_evaluations_are_refused(runs, key):
     with pytest.raises(UserError, match=r"maug was evaluated on \(.*\) but hr on \(.*evaluate both alike"):
         call(runs)
     assert not (runs / "out").exists()
+
+
+def test_identification_sets_have_a_table_of_their_own(runs, capsys):
+    for name, gain in (("hr", 0.0), ("maug", 0.25)):
+        made = run_report(40, 0.7)
+        measures = [("d1", 0.5 + gain), ("d2", 0.75)]
+        results = [{"name": "rank1", "group": group, "resolution": 112, "value": value} for group, value in measures]
+        shared = {"kind": "identification", "is_partial": True, "protocol": "scface", "images": 99}
+        made["sets"]["cams"] = shared | {"results": results}
+        report.write_report(runs / name / "eval" / "40.json", made)
+    call(runs)
+    markdown = (runs / "out" / "table.md").read_text()
+    assert "| maug - hr | cams (partial) d1 112 px | +25.00 |" in markdown
+    assert "| maug - hr | cams (partial) d2 112 px | +0.00 |" in markdown
+    assert "| maug | faces HR-LR | 99.00 | 80.00 | 70.00 |" in markdown
+    with open(runs / "out" / "table.csv", newline="") as file:
+        assert ["hr", "cams (partial) d1 112 px", "50.00"] in list(csv.reader(file))

@@ -8,7 +8,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from lrfr_jax import folder_lock
-from lrfr_jax.data import builders, records
+from lrfr_jax.data import builders, face_sets, records
 from lrfr_jax.errors import UserError
 
 _NUM_IMAGES = 11
@@ -33,14 +33,12 @@ def _write_training(data_dir, name="faces", *, num_shards=3, images=None):
 
 
 def _write_verification(data_dir, *, pairs):
-    return builders.write_verification_set(
+    return builders.write_test_set(
         str(data_dir),
         "pairs",
         images=[(image, f"a/{i}.jpg") for i, image in enumerate(_images())],
         num_images=_NUM_IMAGES,
-        pairs=np.array(pairs),
-        is_same=np.array([True, False]),
-        fold=np.array([9, 10]),
+        protocol=face_sets.VerificationProtocol(np.array(pairs), np.array([True, False]), np.array([9, 10])),
         num_shards=2,
         arguments={},
         notes={},
@@ -50,7 +48,7 @@ def _write_verification(data_dir, *, pairs):
 @pytest.mark.parametrize("num_shards", [1, 3, _NUM_IMAGES])
 def test_record_i_is_image_i_unchanged_over_any_number_of_shards(tmp_path, num_shards):
     folder = _write_training(tmp_path, num_shards=num_shards)
-    opened = builders.open_training_set(str(tmp_path), "faces")
+    opened = face_sets.open_training_set(str(tmp_path), "faces")
     assert (opened.num_images, opened.num_identities, len(opened.source)) == (_NUM_IMAGES, 4, _NUM_IMAGES)
     assert [record["image"] for record in opened.source] == _images()
     assert [record["label"] for record in opened.source] == [i % 4 for i in range(_NUM_IMAGES)]
@@ -70,7 +68,7 @@ def test_the_files_are_a_tfds_dataset(tmp_path):
 
 def test_the_source_can_be_pickled_and_read_by_many_threads(tmp_path):
     _write_training(tmp_path)
-    source = pickle.loads(pickle.dumps(builders.open_training_set(str(tmp_path), "faces").source))
+    source = pickle.loads(pickle.dumps(face_sets.open_training_set(str(tmp_path), "faces").source))
     places = np.random.default_rng(0).integers(_NUM_IMAGES, size=200).tolist()
     with ThreadPoolExecutor(16) as pool:
         assert list(pool.map(lambda i: source[i]["label"], places)) == [i % 4 for i in places]
@@ -78,10 +76,10 @@ def test_the_source_can_be_pickled_and_read_by_many_threads(tmp_path):
 
 def test_a_verification_set_returns_its_protocol(tmp_path):
     _write_verification(tmp_path, pairs=[[0, 1], [10, 3]])
-    opened = builders.open_verification_set(str(tmp_path), "pairs")
-    np.testing.assert_array_equal(opened.pairs, [[0, 1], [10, 3]])
-    np.testing.assert_array_equal(opened.is_same, [True, False])
-    np.testing.assert_array_equal(opened.fold, [9, 10])
+    opened = face_sets.open_test_set(str(tmp_path), "pairs")
+    np.testing.assert_array_equal(opened.protocol.pairs, [[0, 1], [10, 3]])
+    np.testing.assert_array_equal(opened.protocol.is_same, [True, False])
+    np.testing.assert_array_equal(opened.protocol.fold, [9, 10])
     assert [record["image"] for record in opened.source] == _images()
     with pytest.raises(ValueError, match="must index into the 11 images"):
         _write_verification(tmp_path / "other", pairs=[[0, 1], [11, 3]])
@@ -113,9 +111,9 @@ def test_what_ends_in_the_middle_leaves_nothing_and_can_be_repeated(tmp_path, er
         _write_training(tmp_path, images=_failing(error))
     assert list((tmp_path / "faces").iterdir()) == []
     with pytest.raises(UserError, match="no set named faces"):
-        builders.open_training_set(str(tmp_path), "faces")
+        face_sets.open_training_set(str(tmp_path), "faces")
     _write_training(tmp_path)
-    assert builders.open_training_set(str(tmp_path), "faces").num_images == _NUM_IMAGES
+    assert face_sets.open_training_set(str(tmp_path), "faces").num_images == _NUM_IMAGES
 
 
 def test_a_killed_write_does_not_open_and_the_next_one_clears_it(tmp_path):
@@ -123,7 +121,7 @@ def test_a_killed_write_does_not_open_and_the_next_one_clears_it(tmp_path):
     leftover.mkdir(parents=True)
     (leftover / "prepared.json").write_text("{}")
     with pytest.raises(UserError, match="was interrupted: run its"):
-        builders.open_training_set(str(tmp_path), "faces")
+        face_sets.open_training_set(str(tmp_path), "faces")
     _write_training(tmp_path)
     assert [path.name for path in (tmp_path / "faces").iterdir()] == ["1.0.0"]
 
@@ -149,25 +147,25 @@ def test_every_set_that_cannot_be_opened_has_its_sentence(tmp_path):
     _write_verification(tmp_path, pairs=[[0, 1], [2, 3]])
     data_dir = str(tmp_path)
     with pytest.raises(UserError, match=re.escape(f"no set named x in {tmp_path} (there: faces, pairs)")):
-        builders.open_training_set(data_dir, "x")
+        face_sets.open_training_set(data_dir, "x")
     with pytest.raises(UserError, match="is a verification set where a training set is needed"):
-        builders.open_training_set(data_dir, "pairs")
-    with pytest.raises(UserError, match="is a training set where a verification set is needed"):
-        builders.open_verification_set(data_dir, "faces")
+        face_sets.open_training_set(data_dir, "pairs")
+    with pytest.raises(UserError, match="is a training set where a test set is needed"):
+        face_sets.open_test_set(data_dir, "faces")
     shard = sorted(folder.glob("*.array_record-*"))[1]
     shard.rename(tmp_path / "lost")
     with pytest.raises(UserError, match=rf"is incomplete, {shard.name} is missing"):
-        builders.open_training_set(data_dir, "faces")
+        face_sets.open_training_set(data_dir, "faces")
     folder.rename(folder.parent / "0.9.0")
     with pytest.raises(UserError, match=r"was prepared in format 0\.9\.0, not 1\.0\.0"):
-        builders.open_training_set(data_dir, "faces")
+        face_sets.open_training_set(data_dir, "faces")
 
 
 @pytest.mark.parametrize("lost", ["protocol.npz", "prepared.json", "dataset_info.json"])
 def test_a_missing_file_makes_a_set_incomplete(tmp_path, lost):
     (_write_verification(tmp_path, pairs=[[0, 1], [2, 3]]) / lost).unlink()
     with pytest.raises(UserError, match=f"is incomplete, {lost} is missing"):
-        builders.open_verification_set(str(tmp_path), "pairs")
+        face_sets.open_test_set(str(tmp_path), "pairs")
 
 
 def test_an_existing_set_is_recognized_by_its_arguments_and_never_overwritten(tmp_path):

@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 import pytest
 
-from lrfr_jax.data import builders, pipeline
+from lrfr_jax.data import face_sets, pipeline
 from lrfr_jax.errors import UserError
 
 READING = {"num_threads": 2, "prefetch_images": 8}
@@ -31,7 +31,7 @@ def images_of(batches):
 
 @pytest.fixture(scope="module")
 def training_set(generated_data):
-    return builders.open_training_set(generated_data, "generated_train")
+    return face_sets.open_training_set(generated_data, "generated_train")
 
 
 def test_batches_have_the_declared_form(training_set):
@@ -81,7 +81,7 @@ def test_uneven_share_is_a_sentence(training_set):
 
 
 def test_damaged_record_is_a_sentence(training_set):
-    class Damaged(builders.RecordSource):
+    class Damaged(face_sets.RecordSource):
         def __len__(self):
             return 4
 

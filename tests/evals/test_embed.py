@@ -40,9 +40,8 @@ def variables():
 
 
 def run(embedder, variables, source, batch_size=8):
-    return embed.embed_source(
-        embedder, variables, source, resolutions=RESOLUTIONS, batch_size=batch_size, num_threads=3
-    )
+    wanted = {resolution: np.arange(len(source)) for resolution in RESOLUTIONS}
+    return embed.embed_records(embedder, variables, source, wanted=wanted, batch_size=batch_size, num_threads=3)
 
 
 # With rounding, another order of summation moves single pixels by one grey level.
@@ -86,7 +85,7 @@ def test_a_damaged_record_is_named(variables):
     source = Source(np.zeros((5, 112, 112, 3), np.uint8))
     list.__setitem__(source, 3, {"image": list.__getitem__(source, 3)["image"][:-200]})
     embedder = embed.make_embedder(TinyBackbone(), sizes=RESOLUTIONS, rounding="uint8")
-    with pytest.raises(UserError, match=r"record 3 of the verification set .*truncated"):
+    with pytest.raises(UserError, match=r"record 3 of the test set .*truncated"):
         run(embedder, variables, source, batch_size=4)
 
 
@@ -95,3 +94,30 @@ def test_features_that_are_not_finite_are_told(variables):
     embedder = embed.make_embedder(TinyBackbone(), sizes=RESOLUTIONS, rounding="uint8")
     with pytest.raises(UserError, match="features of 3 of 3 images at 112 px are not finite"):
         run(embedder, broken, Source(np.zeros((3, 112, 112, 3), np.uint8)))
+
+
+def test_only_wanted_records_are_read_and_their_rows_filled(variables):
+    source = Source(np.random.default_rng(3).integers(0, 256, (9, 112, 112, 3), np.uint8))
+    embedder = embed.make_embedder(TinyBackbone(), sizes=RESOLUTIONS, rounding="none")
+    everything = run(embedder, variables, source, batch_size=4)
+    wanted = {112: np.array([0, 8]), 20: np.array([8, 2, 5]), 7: np.array([5])}
+    list.__setitem__(source, 3, {"image": b"never read"})
+    some = embed.embed_records(embedder, variables, source, wanted=wanted, batch_size=4, num_threads=2)
+    for resolution, numbers in wanted.items():
+        expected = np.zeros_like(everything[resolution])
+        expected[numbers] = everything[resolution][numbers]
+        np.testing.assert_allclose(some[resolution], expected, atol=1e-5)
+
+
+def test_mean_similarity_is_the_mean_over_the_records_of_each_resolution(variables):
+    images = np.random.default_rng(4).integers(0, 256, (5, 112, 112, 3), np.uint8)
+    source = Source(images)
+    meter = embed.make_similarity_meter(sizes=RESOLUTIONS, rounding="uint8")
+    wanted = {112: np.arange(5), 20: np.array([1, 4])}
+    found = embed.mean_similarity(meter, source, wanted=wanted, batch_size=3, num_threads=2)
+    decoded = jnp.stack([records.decode_image(list.__getitem__(source, i)["image"]) for i in (1, 4)]).astype(
+        jnp.float32
+    )
+    reduced = image_ops.degrade(decoded, jnp.full(2, 20), sizes=(20,), rounding="uint8")
+    assert found[112] == pytest.approx(1, abs=1e-6)
+    assert found[20] == pytest.approx(float(image_ops.structural_similarity(decoded, reduced).mean()), abs=1e-5)

@@ -136,6 +136,110 @@ def test_roc_curve_and_area():
     assert metrics.roc_auc(SCORES, IS_SAME) == pytest.approx(np.trapezoid(tars, fars))
 
 
+def nearest_loop(scores, is_same, fars):
+    """InsightFace's choice, point by point: corners of the curve, and of equally near ones the last."""
+    points = [(np.sum(scores[~is_same] >= t), np.sum(scores[is_same] >= t)) for t in sorted(set(scores), reverse=True)]
+    corners = [(0, 0), points[0]]
+    for before, point, after in zip(points, points[1:], points[2:], strict=False):
+        if any(after[k] - point[k] != point[k] - before[k] for k in (0, 1)):
+            corners.append(point)
+    corners += points[-1:]
+    impostors, genuine = points[-1]
+    return {
+        far: min((abs(i / impostors - far), -index, g / genuine) for index, (i, g) in enumerate(corners))[2]
+        for far in fars
+    }
+
+
+@pytest.mark.parametrize("decimals", [0, 1, 6])
+def test_tar_at_nearest_far_is_the_slow_loop(decimals):
+    scores, fars = np.round(RNG.normal(size=120) + 1.5 * IS_SAME, decimals), (0.0, 0.01, 0.05, 0.1, 0.3, 0.7)
+    assert metrics.tar_at_nearest_far(scores, IS_SAME, fars=fars) == nearest_loop(scores, IS_SAME, fars)
+
+
+def test_tar_at_nearest_far_passes_over_points_that_are_no_corners():
+    scores = np.array([9.0, 8, 7, 6, 5, 4, 3, 2, 1, 0, -1])
+    is_same = np.isin(scores, [9, 3])
+    # Nine impostors: the curve runs straight from FAR 0 to 5/9, then up, then straight again.
+    assert metrics.tar_at_nearest_far(scores, is_same, fars=(2 / 9, 3 / 9)) == {2 / 9: 0.5, 3 / 9: 1.0}
+    assert metrics.tar_at_far(scores, is_same, far=3 / 9) == 0.5
+    two = metrics.tar_at_nearest_far(np.array([1.0, 0.0]), np.array([True, False]), fars=(0.1,))
+    assert two == {0.1: 1.0}
+
+
+GALLERY_LABELS = np.array([4, -1, 7, 4, 9, -1, 7, 2, 4])
+PROBE_LABELS = np.array([4, 7, 9, 4, 2])
+SIMILARITIES = np.round(RNG.normal(size=(5, 9)), 1) * np.array([1, 1, 0, 1, 1])[:, None]  # ties; the third row is all 0
+
+
+def ranks_loop(row, label):
+    """Ranks of all mates: after every other that scores as high or higher, and after the better mates."""
+    mates = sorted((s for s, g in zip(row, GALLERY_LABELS, strict=True) if g == label), reverse=True)
+    others = [s for s, g in zip(row, GALLERY_LABELS, strict=True) if g != label]
+    return [m + sum(s >= score for s in others) for m, score in enumerate(mates, start=1)]
+
+
+def average_precision_loop(ranks, gallery_size):
+    """Walks down the ranked list, a trapezoid at each step."""
+    area = recall = found = 0
+    precision = 1.0
+    for position in range(1, gallery_size + 1):
+        found += position in ranks
+        area += (found / len(ranks) - recall) * (precision + found / position) / 2
+        recall, precision = found / len(ranks), found / position
+    return area
+
+
+def test_cmc_and_mean_average_precision_are_the_slow_loops():
+    ranks = [ranks_loop(row, label) for row, label in zip(SIMILARITIES, PROBE_LABELS, strict=True)]
+    assert ranks[2] == [9]  # all scores are equal: the others come first
+    result = metrics.cmc(SIMILARITIES, PROBE_LABELS, GALLERY_LABELS, ranks=(1, 2, 3, 8, 9))
+    assert result == {k: sum(of_probe[0] <= k for of_probe in ranks) / 5 for k in (1, 2, 3, 8, 9)}
+    assert result[9] == 1
+    precisions = [average_precision_loop(of_probe, 9) for of_probe in ranks]
+    found = metrics.mean_average_precision(SIMILARITIES, PROBE_LABELS, GALLERY_LABELS)
+    assert found == pytest.approx(np.mean(precisions), abs=1e-12)
+    per_probe = metrics.average_precisions(np.array([1, 2, 5]), np.array([0, 2, 2, 3]))
+    np.testing.assert_allclose(per_probe, [1, np.nan, 0.1])  # (0 / 4 + 1 / 5) / 2
+
+
+def test_order_of_gallery_and_probes_does_not_matter():
+    one, other = RNG.permutation(5), RNG.permutation(9)
+    shuffled = (SIMILARITIES[one][:, other], PROBE_LABELS[one], GALLERY_LABELS[other])
+    straight = (SIMILARITIES, PROBE_LABELS, GALLERY_LABELS)
+    assert metrics.cmc(*shuffled, ranks=(1, 3)) == metrics.cmc(*straight, ranks=(1, 3))
+    found = [metrics.mean_average_precision(*arguments) for arguments in (straight, shuffled)]
+    assert found[0] == pytest.approx(found[1], abs=1e-12)
+
+
+@pytest.mark.parametrize("fpir", [0.0, 0.04, 0.05, 0.1, 0.5, 1.0])
+def test_tpir_at_fpir_is_the_best_allowed_threshold(fpir):
+    mates, unmated = np.round(RNG.normal(1, 1, 30), 1), np.round(RNG.normal(0, 1, 20), 1)
+    ranks = RNG.integers(1, 6, 30)
+    allowed = [
+        np.mean((mates >= t) & (ranks <= 3)) for t in [*mates, *unmated, np.inf] if np.mean(unmated >= t) <= fpir
+    ]
+    assert metrics.tpir_at_fpir(mates, ranks, unmated, fpir=fpir, rank=3) == max(allowed)
+
+
+def test_bad_searches_are_told():
+    with pytest.raises(ValueError, match=r"probe 1 \(label 5\) has no mate"):
+        metrics.cmc(SIMILARITIES[:2], np.array([4, 5]), GALLERY_LABELS, ranks=(1,))
+    with pytest.raises(ValueError, match="has no mate"):
+        metrics.mean_average_precision(SIMILARITIES[:1], np.array([-1]), GALLERY_LABELS)
+    with pytest.raises(ValueError, match="1 or more"):
+        metrics.cmc(SIMILARITIES, PROBE_LABELS, GALLERY_LABELS, ranks=(0, 1))
+    with pytest.raises(ValueError, match="1 similarities are not finite"):
+        metrics.cmc(np.array([[np.nan] + [0.0] * 8]), np.array([4]), GALLERY_LABELS, ranks=(1,))
+    scores, ranks = np.array([0.5]), np.array([1])
+    with pytest.raises(ValueError, match="0 without: some of both"):
+        metrics.tpir_at_fpir(scores, ranks, np.zeros(0), fpir=0.1, rank=1)
+    with pytest.raises(ValueError, match="not finite"):
+        metrics.tpir_at_fpir(np.array([-np.inf]), ranks, scores, fpir=0.1, rank=1)
+    with pytest.raises(ValueError, match=r"must lie in \[0, 1\]"):
+        metrics.tpir_at_fpir(scores, ranks, scores, fpir=1.5, rank=1)
+
+
 def test_wilson_interval():
     # Both ends solve |p - accuracy| = z sqrt(p (1 - p) / n), which defines the interval.
     for accuracy, trials in [(0.9, 50), (1.0, 600), (0.0, 10)]:

@@ -1,28 +1,74 @@
 import json
+import pathlib
 
 import numpy as np
 import pytest
 
+from lrfr_jax.data import face_sets
 from lrfr_jax.errors import UserError
-from lrfr_jax.evals import metrics, report
-from lrfr_jax.evals.verification import ModeResult, VerificationResult
+from lrfr_jax.evals import metrics, report, tables
+from lrfr_jax.evals.evaluation import Evaluation, SetResult
+from lrfr_jax.evals.measures import Measure
+from lrfr_jax.evals.protocols import PROTOCOLS
+from lrfr_jax.evals.verification import Comparison, VerificationResult
 
 
-def mode(name, resolution, accuracy):
+def comparison(mode, resolution, accuracy, first=112):
     folds = metrics.KFoldAccuracy(np.array([accuracy, accuracy]), np.array([-1.0, -1.1]), accuracy, 0.0)
-    return ModeResult(name, resolution, folds, (0.5, 1.0), 0.9, {0.00001: 0.25}, np.zeros(4))
+    tar, interval = {0.00001: 0.25}, (0.5, 1.0)
+    return Comparison(
+        mode, resolution, first, folds, interval, 0.9, (0.8, 0.95), tar, {0.00001: (0.2, 0.3)}, np.zeros(4)
+    )
 
 
-MODES = (mode("hr_hr", 112, 0.9925), mode("hr_lr", 14, 0.75), mode("hr_lr", 7, 0.5), mode("lr_lr", 7, 0.625))
+def result(name, protocol, outcome, *, kind="verification", is_partial=False, ssim=None):
+    source = face_sets.RecordSource([b""] * 7)
+    unused = face_sets.VerificationProtocol(np.zeros((1, 2), int), np.ones(1, bool), np.ones(1, int))
+    test_set = face_sets.TestSet(name, kind, pathlib.Path("unused"), source, unused, is_partial)
+    return SetResult(Evaluation(test_set, protocol, PROTOCOLS[protocol], ()), outcome, ssim or {})
+
+
+COMPARISONS = (
+    comparison("hr_hr", 112, 0.9925),
+    comparison("hr_lr", 14, 0.75),
+    comparison("hr_lr", 7, 0.5),
+    comparison("lr_lr", 7, 0.625),
+)
+MATRIX = tuple(comparison("matrix", r, 0.5 + r / 1000, first=f) for f in (112, 7) for r in (112, 7))
+IS_SAME = np.array([True, False] * 2)
 RESULTS = {
-    "faces": VerificationResult("released", 2, 21.5, np.array([True, False] * 2), MODES),
-    "others": VerificationResult("insightface", 2, 20.0, np.array([True, False] * 2), MODES[:1]),
+    "faces": result(
+        "faces", "released", VerificationResult(2, 21.5, IS_SAME, COMPARISONS), ssim={112: 1.0, 14: 0.7, 7: 0.5}
+    ),
+    "others": result(
+        "others",
+        "insightface",
+        VerificationResult(2, 20.0, IS_SAME, COMPARISONS[:1] + MATRIX + (comparison("sizes_low", 112, 0.625),)),
+    ),
+    "cams": result(
+        "cams",
+        "scface",
+        [
+            Measure("rank1", "d1", 112, 0.5, (0.4, 0.6), (0.25, 0.75), 400),
+            Measure("rank1", "d2", 112, 0.9, (0.8, 0.95), (0.9, 0.9), 400),
+            Measure("rank1", "d1", 7, 0.1, (0.0, 0.2), (0.1,), 400),
+        ],
+        kind="identification",
+        is_partial=True,
+    ),
 }
 REPORT = report.report_of(RESULTS, step=12, checkpoint="runs/a/checkpoints/12")
 
 
-def test_rates_are_written_in_full():
-    assert report.metrics_of(RESULTS)["faces/hr_lr_14/tar@far=0.00001"] == 0.25
+def test_metrics_are_named_by_set_group_mode_and_resolution_with_rates_in_full():
+    flat = report.metrics_of(RESULTS)
+    assert flat["faces/hr_lr_14/tar@far=0.00001"] == 0.25
+    assert flat["faces/accuracy"] == 0.9925
+    assert flat["faces/ssim_14"] == 0.7
+    assert flat["others/matrix_7_112/accuracy"] == 0.612
+    assert flat["others/sizes_low/auc"] == 0.9
+    assert flat["partial/cams_d1/rank1"] == 0.5
+    assert flat["partial/cams_d1/lr_7/rank1"] == 0.1
     assert REPORT["sets"]["faces"]["results"][0]["tar"] == {"0.00001": 0.25}
 
 
@@ -31,8 +77,17 @@ def test_report_survives_the_disk_and_the_newest_step_is_read(tmp_path):
     report.write_report(tmp_path / "eval" / "12.json", REPORT)
     assert report.read_newest(tmp_path) == REPORT == json.loads((tmp_path / "eval" / "12.json").read_text())
     assert sorted(path.name for path in (tmp_path / "eval").iterdir()) == ["12.json", "9.json"]
-    faces = REPORT["sets"]["faces"]
+
+
+def test_every_number_carries_protocol_parts_and_interval():
+    faces, cams = REPORT["sets"]["faces"], REPORT["sets"]["cams"]
     assert (faces["protocol"], faces["pairs"], faces["folds"], faces["feature_norm"]) == ("released", 4, 2, 21.5)
+    assert faces["results"][0]["fold_accuracies"] == [0.9925, 0.9925]
+    assert faces["results"][0]["auc_interval"] == [0.8, 0.95]
+    assert faces["results"][0]["tar_intervals"] == {"0.00001": [0.2, 0.3]}
+    assert (cams["protocol"], cams["is_partial"], cams["images"]) == ("scface", True, 7)
+    first = cams["results"][0]
+    assert (first["parts"], first["std"], first["interval"], first["trials"]) == ([0.25, 0.75], 0.25, [0.4, 0.6], 400)
 
 
 def test_a_failed_write_leaves_the_old_report(tmp_path):
@@ -43,7 +98,16 @@ def test_a_failed_write_leaves_the_old_report(tmp_path):
     assert json.loads(path.read_text()) == REPORT
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"sets": {"a": {}}}', '{"sets": {"a": {"results": []}}}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        '{"sets": {"a": {}}}',
+        '{"sets": {"a": {"kind": "verification", "results": []}}}',
+        '{"sets": {"a": {"kind": "identification", "results": [{}]}}}',
+    ],
+)
 def test_a_run_without_a_readable_report_is_told(tmp_path, content):
     with pytest.raises(UserError, match=r"holds no evaluation.*python -m lrfr_jax\.evaluate --workdir"):
         report.read_newest(tmp_path)
@@ -61,21 +125,29 @@ def test_full_resolution_stands_in_the_rows_of_both_modes():
 
 
 def test_table_is_aligned_and_complete():
-    lines = report.table(REPORT).splitlines()
-    assert [line.split() for line in lines[:4]] == [
+    lines = tables.table(REPORT).splitlines()
+    assert [line.split() for line in lines[:5]] == [
         ["accuracy", "%", "mode", "112", "px", "14", "px", "7", "px"],
         ["faces", "HR-LR", "99.25", "75.00", "50.00"],
         ["faces", "LR-LR", "99.25", "-", "62.50"],
+        ["faces", "SSIM", "1.000", "0.700", "0.500"],
         ["others", "HR-HR", "99.25", "-", "-"],
     ]
-    assert len({len(line) for line in lines[:4]}) == 1
-    for fact in (
-        "99.25 +- 0.00 at 112 px",
-        "AUC 90.00",
-        "TAR 25.00 at FAR 0.00001",
-        "feature norm 21.50",
-        "4 pairs, 2 folds",
-    ):
-        assert fact in lines[4]
-    assert "protocol released" in lines[4]
-    assert "protocol insightface" in lines[5]
+    assert len({len(line) for line in lines[:5]}) == 1
+    facts = "99.25 +- 0.00 at 112 px, AUC 90.00, TAR 25.00 at FAR 0.00001, feature norm 21.50 (4 pairs, 2 folds"
+    assert facts in lines[5]
+    assert "protocol released" in lines[5]
+    assert "protocol insightface" in lines[6]
+    assert [line.split()[-4:] for line in lines[7:10]] == [
+        ["112", "px", "7", "px"],
+        ["112", "px", "61.20", "50.70"],
+        ["7", "px", "61.20", "50.70"],
+    ]
+    assert lines[10] == "others, sizes low: 62.50 +- 0.00, AUC 90.00"
+    assert [line.split() for line in lines[11:15]] == [
+        ["cams", "(partial),", "%", "probes", "rank1"],
+        ["d1", "112", "px", "50.00", "+-", "25.00"],
+        ["d2", "112", "px", "90.00", "+-", "0.00"],
+        ["d1", "7", "px", "10.00"],
+    ]
+    assert lines[15] == "(7 images, protocol scface)"

@@ -1,9 +1,11 @@
+import io
 import re
+import tarfile
 
 import numpy as np
 import pytest
 
-from lrfr_jax.data import builders, records
+from lrfr_jax.data import face_sets, records
 from lrfr_jax.prepare.__main__ import main
 
 
@@ -41,7 +43,7 @@ def two_sources(tmp_path):
 
 
 def _content(tmp_path, name="faces"):
-    opened = builders.open_training_set(str(tmp_path / "sets"), name)
+    opened = face_sets.open_training_set(str(tmp_path / "sets"), name)
     pixels = [int(records.decode_image(record["image"])[0, 0, 0]) for record in opened.source]
     return list(zip([record["label"] for record in opened.source], pixels, strict=True)), opened.num_identities
 
@@ -113,3 +115,33 @@ def test_each_bad_input_is_one_sentence_and_writes_nothing(tmp_path, two_sources
     for flags, options, sentence in cases:
         line = _refused(capsys, tmp_path, *flags, **options)
         assert re.search(sentence, line), line
+
+
+def _tar(path, files):
+    with tarfile.open(path, "w") as tar:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+
+
+def test_lists_shards_and_folders_are_merged_and_integers_sorted_as_such(tmp_path, capsys):
+    root = tmp_path / "listed"
+    _source(root, {"x/1.jpg": _face(1), "x/2.jpg": _face(2)})
+    (root / "train.lst").write_text("0\t10\tx/1.jpg\n1\t9\tx/2.jpg\n2\t9\tx/none.jpg\n")
+    _tar(tmp_path / "s-0.tar", {"a.jpg": _face(3), "a.cls": b"10", "b.jpg": _face(4), "b.json": b'{"label": 2}'})
+    _tar(tmp_path / "s-1.tar", {"a.jpg": _face(5), "a.cls": b"9"})
+    named = _source(tmp_path / "named", {"9/1.jpg": _face(6), "n/1.jpg": _face(7)})
+    flags = [
+        flag for path in (root / "train.lst", tmp_path / "s-{0..1}.tar", named) for flag in ("--source", str(path))
+    ]
+    assert "train.lst line 3: x/none.jpg does not exist" in _refused(capsys, tmp_path, *flags)
+    _prepare(tmp_path, *flags, "--on_error", "skip")
+    assert _content(tmp_path) == ([(0, 4), (1, 2), (1, 5), (1, 6), (2, 1), (2, 3), (3, 7)], 4)
+    assert (
+        tmp_path / "sets/faces/1.0.0/skipped.txt"
+    ).read_text() == f"{root}/train.lst line 3: x/none.jpg does not exist\n"
+    _source(root, {"x/2.jpg": _face(200)})
+    with pytest.raises(SystemExit):
+        _prepare(tmp_path, *flags, "--on_error", "skip")
+    assert "was prepared with sources=" in capsys.readouterr().err

@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from lrfr_jax.data import builders, records, synthetic
+from lrfr_jax.data import face_sets, records, synthetic
 from lrfr_jax.errors import UserError
 from lrfr_jax.prepare import generated
 from lrfr_jax.prepare.__main__ import main
@@ -18,7 +18,7 @@ def _prepare(tmp_path, name, **flags):
 def test_record_and_label_are_the_face_of_their_identity(tmp_path, capsys):
     _prepare(tmp_path, "drawn", first_identity=7)
     assert capsys.readouterr().out.startswith("6 images of 3 identities, 1 shards")
-    opened = builders.open_training_set(str(tmp_path), "drawn")
+    opened = face_sets.open_training_set(str(tmp_path), "drawn")
     assert [record["label"] for record in opened.source] == [0, 0, 1, 1, 2, 2]
     face = synthetic.render_face(9, 1, seed=5)
     decoded = records.decode_image(opened.source[5]["image"])
@@ -31,7 +31,7 @@ def test_processes_draw_the_same_bytes_in_the_same_order(tmp_path, monkeypatch):
     monkeypatch.setattr(generated, "_IN_PROCESS", 0)
     monkeypatch.setattr(generated, "_CHUNK", 1)
     _prepare(tmp_path, "pool", identities=15)
-    alone, pool = (list(builders.open_training_set(str(tmp_path), name).source) for name in ("alone", "pool"))
+    alone, pool = (list(face_sets.open_training_set(str(tmp_path), name).source) for name in ("alone", "pool"))
     assert alone == pool
 
 
@@ -81,13 +81,13 @@ def test_all_pairs_can_be_drawn_and_not_one_more():
 
 def test_a_verification_set_stores_the_planned_faces_once(tmp_path):
     _prepare(tmp_path, "pairs", identities=20, images_per_identity=2, pairs=20, first_identity=100)
-    opened = builders.open_verification_set(str(tmp_path), "pairs")
+    opened = face_sets.open_test_set(str(tmp_path), "pairs")
     faces, is_same, fold = generated.plan_pairs(num_identities=20, images_per_identity=2, num_pairs=20, seed=5)
-    np.testing.assert_array_equal(opened.is_same, is_same)
-    np.testing.assert_array_equal(opened.fold, fold)
+    np.testing.assert_array_equal(opened.protocol.is_same, is_same)
+    np.testing.assert_array_equal(opened.protocol.fold, fold)
     assert len(opened.source) == len(np.unique(faces.reshape(-1, 2), axis=0))
     for place in (0, 11, 19):
-        for index, (identity, image) in zip(opened.pairs[place], faces[place], strict=True):
+        for index, (identity, image) in zip(opened.protocol.pairs[place], faces[place], strict=True):
             expected = generated._render((100 + int(identity), int(image), 5))
             assert opened.source[int(index)]["image"] == expected
 

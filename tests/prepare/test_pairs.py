@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from lrfr_jax.data import builders, records
+from lrfr_jax.data import face_sets, records
 from lrfr_jax.errors import UserError
 from lrfr_jax.prepare import pairs
 from lrfr_jax.prepare.__main__ import main
@@ -29,9 +29,9 @@ def command(tmp_path):
 
 def _stored_pairs(tmp_path, name):
     """Reads a set back as pairs of file contents."""
-    opened = builders.open_verification_set(str(tmp_path / "sets"), name)
+    opened = face_sets.open_test_set(str(tmp_path / "sets"), name)
     images = [record["image"] for record in opened.source]
-    return [(images[first], images[second]) for first, second in opened.pairs], opened
+    return [(images[first], images[second]) for first, second in opened.protocol.pairs], opened
 
 
 def test_stored_pairs_are_the_images_that_the_file_names(tmp_path, command, capsys):
@@ -41,8 +41,8 @@ def test_stored_pairs_are_the_images_that_the_file_names(tmp_path, command, caps
     faces = tmp_path / "faces"
     expected = [tuple((faces / f"{stem}.jpg").read_bytes() for stem in (pair.first, pair.second)) for pair in parsed]
     assert stored == expected
-    np.testing.assert_array_equal(opened.is_same, [True, True, False, False] * 2)
-    np.testing.assert_array_equal(opened.fold, [1] * 4 + [2] * 4)
+    np.testing.assert_array_equal(opened.protocol.is_same, [True, True, False, False] * 2)
+    np.testing.assert_array_equal(opened.protocol.fold, [1] * 4 + [2] * 4)
     assert len(opened.source) == 9  # a_0004 and e_0001 are in no pair
     assert capsys.readouterr().out.startswith("8 pairs in 2 folds, 9 images of 4 identities")
 
@@ -50,7 +50,7 @@ def test_stored_pairs_are_the_images_that_the_file_names(tmp_path, command, caps
 def test_chosen_folds_keep_their_numbers_images_and_identities(tmp_path, command, capsys):
     main([*command, "--name", "second", "--folds", "2"])
     _, opened = _stored_pairs(tmp_path, "second")
-    assert set(opened.fold.tolist()) == {2}
+    assert set(opened.protocol.fold.tolist()) == {2}
     assert len(opened.source) == 4
     assert (tmp_path / "sets/second/1.0.0/identities.txt").read_text() == "c\nd\n"
     main([*command, "--name", "second", "--folds", "2"])

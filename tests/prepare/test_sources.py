@@ -71,7 +71,7 @@ def test_links_devices_and_leaving_paths_are_problems(tmp_path):
     assert {name for name, reason in reasons.items() if "link or a device" in reason} == {"s.jpg", "h.jpg", "d.jpg"}
     assert {name for name, reason in reasons.items() if "leaves the archive" in reason} == {"up.jpg", "root.jpg"}
     assert len(reasons) == 6
-    assert all(problem.where.isprintable() or "new" in problem.where for problem in problems)
+    assert all(problem.where.isprintable() for problem in problems)
 
 
 def test_files_over_the_cap_and_dead_links_are_problems(tmp_path):

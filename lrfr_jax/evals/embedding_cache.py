@@ -1,0 +1,72 @@
+"""Features on disk, so that ten protocols embed a set once: keyed by the model's weights and by the set's files."""
+
+import hashlib
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Float, Int
+
+from lrfr_jax.data.face_sets import TestSet
+
+
+def model_digest(variables: Any, description: Mapping[str, Any]) -> str:
+    """Digest of the weights and of what else decides about features: the model's arguments and the rounding."""
+    digest = hashlib.sha256(repr(sorted(description.items())).encode())
+    for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
+        digest.update(jax.tree_util.keystr(path).encode())
+        digest.update(np.ascontiguousarray(leaf).tobytes())
+    return digest.hexdigest()
+
+
+class EmbeddingCache:
+    """A folder of features of one model: `FOLDER/<model>/<set>/<resolution>.npz` holds record numbers and features.
+
+    Features identify people as their images do: keep the folder as the images are kept.
+    """
+
+    def __init__(self, folder: str | os.PathLike, model: str):
+        # 16 hexadecimal digits: by chance, two models in four billion share them.
+        self.folder = pathlib.Path(folder) / model[:16]
+
+    def load(
+        self, test_set: TestSet, *, wanted: Mapping[int, Int[np.ndarray, " records"]]
+    ) -> dict[int, Float[np.ndarray, "images 2 dim"]]:
+        """Returns features of the resolutions at which all wanted records are there, a row per record of the set."""
+        found = {}
+        for resolution, records in wanted.items():
+            path = self._path(test_set, resolution)
+            if not path.exists():
+                continue
+            with np.load(path, allow_pickle=False) as file:
+                if np.isin(records, file["records"]).all():
+                    rows = file["features"]
+                    found[resolution] = np.zeros((len(test_set.source), *rows.shape[1:]), np.float32)
+                    found[resolution][file["records"]] = rows
+        return found
+
+    def store(
+        self,
+        test_set: TestSet,
+        features: Mapping[int, Float[np.ndarray, "images 2 dim"]],
+        *,
+        wanted: Mapping[int, Int[np.ndarray, " records"]],
+    ) -> None:
+        """Writes the wanted records' features, each file whole or not at all; one with other records is replaced."""
+        for resolution, table in features.items():
+            path = self._path(test_set, resolution)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = path.with_name(f"{path.stem}.{os.getpid()}.partial.npz")
+            np.savez(partial, records=wanted[resolution], features=table[wanted[resolution]])
+            os.replace(partial, path)
+
+    def _path(self, test_set: TestSet, resolution: int) -> pathlib.Path:
+        """A set that was removed and prepared anew has other files, so another name here."""
+        digest = hashlib.sha256()
+        for path in sorted(test_set.path.iterdir()):
+            stat = path.stat()
+            digest.update(f"{path.name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+        return self.folder / f"{test_set.name}-{digest.hexdigest()[:16]}" / f"{resolution}.npz"

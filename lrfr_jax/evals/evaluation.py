@@ -1,0 +1,137 @@
+"""Every test set of an evaluation: opened, embedded once at all resolutions it needs, scored by its kind's rules."""
+
+import dataclasses
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+
+from lrfr_jax.data import face_sets
+from lrfr_jax.errors import UserError
+from lrfr_jax.evals import embed, identification, protocols, templates, verification
+from lrfr_jax.evals.embedding_cache import EmbeddingCache
+from lrfr_jax.evals.measures import Measure
+from lrfr_jax.image_ops import IMAGE_SIZE
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Evaluation:
+    """A test set, and by which rules and at which resolutions it is evaluated."""
+
+    test_set: face_sets.TestSet
+    protocol: str
+    rules: protocols.Rules
+    resolutions: tuple[int, ...]
+
+    @property
+    def wanted(self) -> dict[int, Int[np.ndarray, " records"]]:
+        """The records that are embedded, by resolution: galleries and templates at the full one alone."""
+        stored = self.test_set.protocol
+        if isinstance(stored, face_sets.VerificationProtocol):
+            return verification.wanted_records(stored, self.rules, resolutions=self.resolutions)
+        lower = [r for r in self.resolutions if r < IMAGE_SIZE]
+        full = {IMAGE_SIZE: np.unique(stored.used_records)}
+        return full | ({r: np.unique(stored.probes) for r in lower} if lower else {})
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SetResult:
+    """What was measured on one set; `outcome` by its kind, `ssim` by resolution where the rules ask for it."""
+
+    evaluation: Evaluation
+    outcome: verification.VerificationResult | list[Measure]
+    ssim: dict[int, float]
+
+
+def plan(data_dir: str | os.PathLike, evals: Mapping[str, Mapping[str, Any]]) -> dict[str, Evaluation]:
+    """Opens every set and reads its settings, so that what is wrong is told before anything is embedded.
+
+    Args:
+      evals: {set name: {'protocol', 'resolutions', and fields of the protocol's rules to replace}}; without 'protocol'
+        that of the set's kind.
+
+    Raises:
+      UserError: a missing set, or settings that it cannot follow.
+    """
+    planned = {}
+    for name, settings in evals.items():
+        test_set = face_sets.open_test_set(str(data_dir), name)
+        made_by = face_sets.read_prepared(test_set.path)["arguments"].get("kind", "")
+        settings = {"protocol": protocols.default_protocol(test_set.kind, made_by), "resolutions": (), **settings}
+        rules = protocols.rules_of(name, test_set.kind, settings)
+        resolutions = tuple(settings["resolutions"])
+        if not all(isinstance(r, int) and 1 <= r <= IMAGE_SIZE for r in resolutions):
+            raise UserError(f"evals.{name}.resolutions={resolutions} must be whole pixels in 1..{IMAGE_SIZE}")
+        if resolutions and test_set.kind == "templates":
+            raise UserError(f"evals.{name}.resolutions must be empty: templates are evaluated as they are")
+        planned[name] = Evaluation(test_set, settings["protocol"], rules, resolutions)
+        _named(name, getattr, planned[name], "wanted")
+    return planned
+
+
+def sizes_of(planned: Mapping[str, Evaluation]) -> tuple[int, ...]:
+    """Returns all resolutions that occur, descending, the full one first: the `sizes` of `embed.make_embedder`."""
+    return tuple(sorted({IMAGE_SIZE}.union(*(evaluation.wanted for evaluation in planned.values())), reverse=True))
+
+
+def run(
+    planned: Mapping[str, Evaluation],
+    embedder: embed.Embedder,
+    variables: Any,
+    *,
+    rounding: str,
+    batch_size: int,
+    num_threads: int,
+    cache: EmbeddingCache | None,
+) -> dict[str, SetResult]:
+    """Embeds and scores every set.
+
+    Args:
+      planned: from `plan`.
+      embedder: from `embed.make_embedder` with `sizes_of(planned)`; reuse it, so that it compiles once.
+      variables: {'params', 'batch_stats'} of the backbone.
+      rounding: as the embedder's; for the structural similarity.
+      batch_size, num_threads: see `embed.embed_records`.
+      cache: where features are looked up and kept; None for none.
+
+    Raises:
+      UserError: an undecodable image, features that are not finite, a set that cannot be scored.
+    """
+    results, meter = {}, embed.make_similarity_meter(sizes=sizes_of(planned), rounding=rounding)
+    reading = {"batch_size": batch_size, "num_threads": num_threads}
+    for name, evaluation in planned.items():
+        source, wanted = evaluation.test_set.source, evaluation.wanted
+        features = cache.load(evaluation.test_set, wanted=wanted) if cache else {}
+        missing = {r: records for r, records in wanted.items() if r not in features}
+        if missing:
+            made = _named(name, embed.embed_records, embedder, variables, source, wanted=missing, **reading)
+            if cache:
+                cache.store(evaluation.test_set, made, wanted=missing)
+            features |= made
+        ssim = {}
+        if getattr(evaluation.rules, "ssim", False):
+            ssim = embed.mean_similarity(meter, source, wanted=wanted, **reading)
+        results[name] = SetResult(evaluation, _named(name, _score, evaluation, features), ssim)
+    return results
+
+
+def _score(
+    evaluation: Evaluation, features: Mapping[int, np.ndarray]
+) -> verification.VerificationResult | list[Measure]:
+    stored, rules = evaluation.test_set.protocol, evaluation.rules
+    if isinstance(stored, face_sets.VerificationProtocol):
+        return verification.evaluate_verification(features, stored, rules, resolutions=evaluation.resolutions)
+    fields = {field.name: getattr(rules, field.name) for field in dataclasses.fields(rules)}
+    if isinstance(stored, face_sets.IdentificationProtocol):
+        return identification.evaluate_identification(features, stored, resolutions=evaluation.resolutions, **fields)
+    return templates.evaluate_templates(features[IMAGE_SIZE], stored, **fields)
+
+
+def _named(name: str, function: Callable, *args: Any, **kwargs: Any) -> Any:
+    """Calls the function; what it cannot do is told with the set's name."""
+    try:
+        return function(*args, **kwargs)
+    except (ValueError, UserError) as error:
+        raise UserError(f"test set {name}: {error}") from error

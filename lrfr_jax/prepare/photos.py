@@ -1,0 +1,28 @@
+"""Raw photos of any size: their bytes to pixels, with a cap that is checked before a pixel is decoded."""
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+from lrfr_jax.data import records
+
+_MAX_PIXELS = 40_000_000  # more than most cameras have; a decoded photo then takes at most 120 MB
+
+
+def decode_photo(encoded: bytes) -> UInt8[np.ndarray, "height width 3"]:
+    """Decodes a photo to RGB as it is shown: EXIF orientation applied, gray repeated, alpha dropped, 16 bits cut to 8.
+
+    Raises:
+      ValueError: another format than JPEG, PNG or WebP, truncated, too large, or not decodable; the message starts
+        with "is" or "cannot".
+    """
+    width, height = records.image_size(encoded)
+    if width * height > _MAX_PIXELS:
+        raise ValueError(f"is {width}x{height}, more than the {_MAX_PIXELS // 10**6} million pixels a photo may have")
+    try:
+        photo = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR_RGB)
+    except cv2.error:
+        photo = None
+    if photo is None or sorted(photo.shape[:2]) != sorted((width, height)):
+        raise ValueError("cannot be decoded: its header is that of an image, its content is damaged")
+    return photo

@@ -1,0 +1,90 @@
+"""What the kinds that make training sets share: whom to take, what a bad image does, what the set remembers of it."""
+
+import argparse
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+from lrfr_jax.errors import UserError
+from lrfr_jax.prepare import sources
+from lrfr_jax.prepare.sources import Problem
+
+
+class Selection(NamedTuple):
+    """Names of the identities to take (None: all) and of those to leave out."""
+
+    only: frozenset[str] | None
+    excluded: frozenset[str]
+
+    def takes(self, identity: str) -> bool:
+        return identity not in self.excluded and (self.only is None or identity in self.only)
+
+
+def add_arguments(add: Callable) -> None:
+    """Declares the shared options; `add` is the parser's `add_argument`."""
+    add("--shards", type=int, default=8, help="files to spread the set over")
+    add(
+        "--exclude_identities",
+        metavar="FILE",
+        help="identities to leave out, one a line (identities.txt of a test set)",
+    )
+    add("--only_identities", metavar="FILE", help="identities to take, one a line; the others are left out")
+    add(
+        "--on_error",
+        choices=("error", "skip"),
+        default="error",
+        help="what a bad image does: end the command with nothing written, or be left out and listed in skipped.txt",
+    )
+
+
+def read_selection(arguments: argparse.Namespace) -> Selection:
+    """Reads the lists of identities that the command line names.
+
+    Raises:
+      UserError: a list cannot be read, or is empty.
+    """
+    only = _names(arguments.only_identities, flag="--only_identities")
+    excluded = _names(arguments.exclude_identities, flag="--exclude_identities")
+    return Selection(only, excluded or frozenset())
+
+
+def to_remember(arguments: argparse.Namespace, selection: Selection) -> dict[str, Any]:
+    """The shared options as a set keeps them, to tell whether it was made with the same ones."""
+    return {
+        "shards": arguments.shards,
+        "on_error": arguments.on_error,
+        "exclude_identities": _digest(selection.excluded) if arguments.exclude_identities else None,
+        "only_identities": _digest(selection.only) if arguments.only_identities else None,
+    }
+
+
+def as_error(problem: Problem) -> UserError:
+    """What ends the command under `--on_error error`."""
+    return UserError(f"{problem.where} {problem.reason} (--on_error skip leaves such images out)")
+
+
+def nothing_left(problems: Sequence[Problem], selection: Selection) -> UserError:
+    """What ends the command where no image is left to write."""
+    if selection.excluded or selection.only is not None:
+        return UserError("no identity is left after --exclude_identities and --only_identities: check these lists")
+    first = problems[0]
+    return UserError(f"not one of the {len(problems)} images can be used, the first: {first.where} {first.reason}")
+
+
+def skipped_note(problems: Iterable[Problem]) -> dict[str, str]:
+    """The note that names every image left out."""
+    return {"skipped.txt": "".join(f"{problem.where} {problem.reason}\n" for problem in problems)}
+
+
+def _names(path: str | None, *, flag: str) -> frozenset[str] | None:
+    """Reads one identity a line; None where no file is given."""
+    if path is None:
+        return None
+    names = {line.strip() for line in sources.read_text(path, flag=flag).splitlines()} - {""}
+    if not names:
+        raise UserError(f"{flag} {path} is empty: it must name one identity a line")
+    return frozenset(names)
+
+
+def _digest(names: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(sorted(names)).encode()).hexdigest()
