@@ -72,7 +72,7 @@ def window(path: str, start: int, stop: int) -> Iterator[tuple[mmap.mmap, int]]:
 def read_record(buffer: bytes | mmap.mmap, position: int, limit: int) -> Record:
     """Reads the record that starts at `position`; its parts must end at `limit` at the latest.
 
-    Allocates no more than MAX_IMAGE_BYTES and some labels, whatever the record claims.
+    Keeps no more than MAX_IMAGE_BYTES of the data, whatever the record claims.
 
     Raises:
       RecordIOError: no record starts here, it does not end before `limit`, its parts are out of order, or its data are

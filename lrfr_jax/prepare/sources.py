@@ -96,7 +96,9 @@ def refusal(image: SourceImage) -> str | None:
     """Says why a file with such a path and size may not be read, or None."""
     if not image.path.isprintable():
         return "has characters in its path that are no text"
-    return f"has {image.size} bytes, more than an aligned face can have" if image.size > MAX_IMAGE_BYTES else None
+    if image.size > MAX_IMAGE_BYTES:
+        return f"has {image.size} bytes, more than the {MAX_IMAGE_BYTES} that an image may have"
+    return None
 
 
 def read_image(image: SourceImage) -> bytes:

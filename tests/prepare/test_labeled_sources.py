@@ -78,7 +78,7 @@ def test_files_of_a_list_that_cannot_be_read_are_problems_with_their_line(tmp_pa
         ("2: ../out.jp", "lies outside the list's folder"),
         ("3: ../up.jpg", "lies outside the list's folder"),
         ("4: d.jpg", "is not a plain file"),
-        ("5: huge.jpg", "has 16777217 bytes, more than an aligned face can have"),
+        ("5: huge.jpg", "has 16777217 bytes, more than the 16777216 that an image may have"),
         ("6: ..2.jpg", "does not exist"),
         ("8: a\\x07a\\x0", "has characters in its path that are no text"),
         ("9: \\x00.jpg", "has characters in its path that are no text"),
@@ -153,9 +153,15 @@ def test_samples_without_a_usable_class_are_problems(tmp_path):
 
 def test_a_tar_without_classes_is_one_of_folders_whatever_else_it_holds(tmp_path):
     files = {"a/1.jpg": _face(1), "a/1.json": b'{"pose": 3}', "info.json": b"{", "lone.cls": b"7"}
-    images, problems = labeled_sources.list_images(_tar(tmp_path / "faces.tar", files))
+    path = _tar(tmp_path / "faces.tar", files)
+    with tarfile.open(path, "a") as tar:
+        for name in ("a/2.jpg", "a/2.json"):
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = tarfile.SYMTYPE, "1.jpg"
+            tar.addfile(member)
+    images, problems = labeled_sources.list_images(path)
     assert _labels(images) == [("a/1.jpg", "a")]
-    assert problems == []
+    assert [problem.where for problem in problems] == [f"{path}/a/2.jpg"]
     _folder(tmp_path / "faces", {"a/1.jpg": _face(1)})
     assert _labels(labeled_sources.list_images(str(tmp_path / "faces"))[0]) == [("a/1.jpg", "a")]
 

@@ -1,0 +1,198 @@
+import argparse
+import csv
+import json
+import tarfile
+
+import cv2
+import numpy as np
+import pytest
+
+from lrfr_jax import folder_lock
+from lrfr_jax.data import records
+from lrfr_jax.errors import one_sentence
+from lrfr_jax.prepare import align, warp
+from lrfr_jax.prepare.landmarks import Face
+
+
+def run(*flags):
+    parser = argparse.ArgumentParser()
+    align.add_arguments(parser.add_argument)
+    with one_sentence():
+        return align.run(parser.parse_args([str(flag) for flag in flags]))
+
+
+def refused(capsys, output, *flags):
+    """Runs a command that must fail; returns its one line. Nothing may be left behind."""
+    before = sorted(output.parent.iterdir())
+    with pytest.raises(SystemExit) as status:
+        run("--output", output, *flags)
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert status.value.code == 1
+    assert len(lines) == 1
+    assert sorted(output.parent.iterdir()) == before
+    return lines[0]
+
+
+def photo_of(points, size=200, color=(200, 120, 60)):
+    """A photo with a blob at each of five points."""
+    photo = np.full((size, size, 3), 20, np.uint8)
+    for x, y in points:
+        cv2.circle(photo, (round(x), round(y)), 6, color, -1)
+    return photo
+
+
+def encoded(photo, suffix=".png"):
+    return cv2.imencode(suffix, photo[..., ::-1] if photo.ndim == 3 else photo)[1].tobytes()
+
+
+def line(name, points):
+    return ",".join([name, *(f"{value:.3f}" for value in np.ravel(points))]) + "\n"
+
+
+POINTS = warp.TEMPLATE * 0.9 + (40, 30)
+OTHER = warp.TEMPLATE * 0.5 + (130, 120)
+
+
+@pytest.fixture
+def source(tmp_path):
+    for path, photo in {"root/a/1.png": photo_of(POINTS), "root/b/x.png": photo_of([*POINTS, *OTHER])}.items():
+        (tmp_path / "photos" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "photos" / path).write_bytes(encoded(photo))
+    (tmp_path / "points.csv").write_text(line("a/1.png", POINTS) + line("b/x.png", OTHER) + line("b/x.png", POINTS))
+    return tmp_path
+
+
+def flags(source, *more):
+    return ["--source", source / "photos", "--landmarks", source / "points.csv", *more]
+
+
+def decoded(path):
+    return records.decode_image(path.read_bytes()).astype(int)
+
+
+def at_template(face):
+    """Mean color at the template's points."""
+    return face[tuple(np.round(warp.TEMPLATE[:, ::-1]).astype(int).T)].mean(0)
+
+
+def test_faces_stand_at_the_template_in_equal_folders_in_rgb(source):
+    summary = run("--output", source / "out", *flags(source, "--format", "png"))
+    assert summary.startswith("2 photos: 2 aligned (1 with several faces), 0 cropped and 0 left out")
+    assert sorted(str(path.relative_to(source / "out")) for path in source.glob("out/*/*")) == ["a/1.png", "b/x.png"]
+    for path in source.glob("out/*/*.png"):
+        np.testing.assert_allclose(at_template(decoded(path)), [200, 120, 60], atol=3)
+    run("--output", source / "jpeg", "--report", source / "r", *flags(source, "--quality", "100"))
+    difference = decoded(source / "jpeg/a/1.jpg") - decoded(source / "out/a/1.png")
+    assert np.abs(difference).mean() < 1.5
+    assert not list(source.glob(".*"))
+
+
+def test_a_tar_gives_the_same_and_the_choice_of_face_counts(source):
+    with tarfile.open(source / "photos.tar", "w") as tar:
+        tar.add(source / "photos/root", "root")
+    given = ["--source", source / "photos.tar", "--landmarks", source / "points.csv", "--format", "png"]
+    run("--output", source / "largest", *given)
+    run("--output", source / "folder", *flags(source, "--format", "png"))
+    assert (source / "largest/b/x.png").read_bytes() == (source / "folder/b/x.png").read_bytes()
+    run("--output", source / "centre", *given, "--faces", "centre")
+    # POINTS are in the middle and large; with OTHER moved to the middle the choices differ.
+    (source / "points.csv").write_text(line("b/x.png", POINTS) + line("b/x.png", OTHER - 57) + line("a/1.png", POINTS))
+    run("--output", source / "centre2", *given, "--faces", "centre")
+    assert (source / "centre/b/x.png").read_bytes() == (source / "largest/b/x.png").read_bytes()
+    assert (source / "centre/b/x.png").read_bytes() != (source / "centre2/b/x.png").read_bytes()
+
+
+def test_policies_for_photos_without_a_face(source, capsys):
+    (source / "points.csv").write_text(line("b/x.png", POINTS))
+    sentence = refused(capsys, source / "out", *flags(source))
+    assert "a/1.png has no line in" in sentence
+    run("--output", source / "skip", *flags(source, "--no_face", "skip"))
+    assert [path.parent.name for path in source.glob("skip/*/*")] == ["b"]
+    run("--output", source / "crop", *flags(source, "--no_face", "crop", "--format", "png"))
+    np.testing.assert_array_equal(decoded(source / "crop/a/1.png"), warp.crop_center(photo_of(POINTS)))
+    report = json.loads((source / "crop_report/report.json").read_text())
+    assert report["counts"] == {"aligned": 1, "cropped": 1, "no_face": 0, "unreadable": 0, "several_faces": 0}
+    assert report["cropped"] == ["a/1.png"]
+
+
+def test_the_report_tells_what_became_of_each_photo(source):
+    (source / "photos/root/a/2.jpg").write_bytes(encoded(photo_of(POINTS), ".jpg")[:-300])
+    run("--output", source / "out", "--report", source / "r", *flags(source, "--on_error", "skip"))
+    rows = list(csv.DictReader((source / "r/images.csv").open()))
+    assert [(row["image"], row["outcome"], row["faces"]) for row in rows] == [
+        ("a/1.png", "aligned", "1"),
+        ("a/2.jpg", "unreadable", "0"),
+        ("b/x.png", "aligned", "2"),
+    ]
+    assert float(rows[0]["residual"]) < 0.01
+    report = json.loads((source / "r/report.json").read_text())
+    assert report["unreadable"] == {"a/2.jpg": "is truncated: the file ends before the image does"}
+    sheet = cv2.imread(str(source / "r/contact_sheet.png"))
+    assert sheet.shape[:2] == (112 + 16 + 8 + 8, 12 * 120 + 8)
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (["--detector", "mtcnn"], "give either --landmarks FILE or --detector mtcnn"),
+        (["--faces", "highest_score"], "--faces highest_score needs --detector"),
+        (["--quality", "0"], "--quality must be in 1..100"),
+        (["--min_face", "nan"], "--min_face must be at least 1 pixel"),
+        (["--report", "OUT/report"], "must not lie in --output"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(source, capsys, more, sentence):
+    more = [flag.replace("OUT", str(source / "out")) for flag in more]
+    assert sentence in refused(capsys, source / "out", *flags(source, *more))
+
+
+def test_bad_photos_and_names_are_refused(source, capsys):
+    (source / "photos/root/a/1.jpg").write_bytes(encoded(photo_of(POINTS), ".jpg"))
+    assert "holds both" in refused(capsys, source / "out", *flags(source))
+    (source / "photos/root/a/1.jpg").unlink()
+    (source / "photos/root/a/0.jpg").write_bytes(b"text")
+    assert "a/0.jpg is not an image in a known format" in refused(capsys, source / "out", *flags(source))
+    (source / "photos/root/a/0.jpg").unlink()
+    (source / "points.csv").write_text(line("a/1.png", POINTS + 120) + line("b/x.png", POINTS))
+    assert "a/1.png has 200x200 pixels, its landmarks reach to x=" in refused(capsys, source / "o", *flags(source))
+    (source / "points.csv").write_text(line("c/1.png", POINTS))
+    assert "has no line for any photo" in refused(capsys, source / "out", *flags(source))
+    (source / "points.csv").write_text(line("a/1.png", np.full((5, 2), 9.0)) + line("b/x.png", POINTS + 200))
+    assert "not one of the 2 photos" in refused(capsys, source / "out", *flags(source, "--on_error", "skip"))
+
+
+def test_an_output_that_holds_something_is_refused_and_a_killed_run_leaves_no_trace(source, capsys):
+    (source / ".out.incomplete/left").mkdir(parents=True)
+    (source / ".out.incomplete/left/over.jpg").write_bytes(b"")
+    (source / "out").mkdir()
+    run("--output", source / "out", *flags(source))
+    assert sorted(path.name for path in source.glob("out/*")) == ["a", "b"]
+    assert not list(source.glob(".*"))
+    with pytest.raises(SystemExit):
+        run("--output", source / "out", *flags(source))
+    assert "exists and is not an empty folder" in capsys.readouterr().err
+
+
+def test_another_process_keeps_its_work(source, capsys):
+    unfinished = source / ".out.incomplete"
+    (unfinished / "a").mkdir(parents=True)
+    with folder_lock.alone_in(unfinished):
+        assert "another process is writing" in refused(capsys, source / "out", *flags(source))
+        assert (unfinished / "a").exists()
+
+
+def test_a_detector_is_asked_and_its_score_counts(source, monkeypatch):
+    def faces(photo):
+        return [Face(POINTS, np.array([40.0, 30, 140, 130]), 0.8), Face(OTHER, np.array([130.0, 120, 180, 170]), 0.9)]
+
+    monkeypatch.setitem(align.DETECTORS, "mtcnn", lambda min_face: faces)
+    given = ["--source", source / "photos", "--detector", "mtcnn", "--format", "png"]
+    run("--output", source / "best", *given, "--faces", "highest_score")
+    run("--output", source / "large", *given)
+    np.testing.assert_allclose(at_template(decoded(source / "best/b/x.png")), [200, 120, 60], atol=3)
+    assert np.abs(decoded(source / "best/a/1.png") - decoded(source / "large/a/1.png")).mean() > 3
+    monkeypatch.setitem(
+        align.DETECTORS, "mtcnn", lambda min_face: lambda photo: faces(photo)[: int(photo[48, 151, 0] > 99)]
+    )
+    with pytest.raises(SystemExit):
+        run("--output", source / "none", *given)

@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+
+from lrfr_jax.prepare import warp
+
+
+def umeyama(points, targets):
+    """The published solution, by singular values."""
+    centered, wanted = points - points.mean(0), targets - targets.mean(0)
+    left, values, right = np.linalg.svd(wanted.T @ centered / len(points))
+    signs = np.array([1, np.sign(np.linalg.det(left) * np.linalg.det(right))])
+    scale = (values * signs).sum() / (centered**2).sum() * len(points)
+    matrix = scale * left @ np.diag(signs) @ right
+    return np.column_stack([matrix, targets.mean(0) - matrix @ points.mean(0)])
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_fit_is_umeyamas_also_where_a_mirror_image_would_fit_better(mirrored):
+    random = np.random.default_rng(0)
+    for _ in range(20):
+        points = random.normal(size=(5, 2)) * 40 + 100
+        targets = warp.TEMPLATE * ([-1, 1] if mirrored else [1, 1]) + random.normal(size=(5, 2))
+        matrix, residual = warp.fit_similarity(points, targets)
+        np.testing.assert_allclose(matrix, umeyama(points, targets), atol=1e-9)
+        moved = points @ matrix[:, :2].T + matrix[:, 2]
+        assert residual == pytest.approx(np.sqrt(((moved - targets) ** 2).sum(1).mean()))
+
+
+def test_warp_undoes_a_known_similarity_and_is_black_outside():
+    rotation = 1.5 * np.exp(0.3j)
+    points = np.stack([((warp.TEMPLATE @ [1, 1j]) * rotation + 60 + 20j).real, 0 * warp.TEMPLATE[:, 0]], axis=1)
+    points[:, 1] = ((warp.TEMPLATE @ [1, 1j]) * rotation + 60 + 20j).imag
+    x, y = np.meshgrid(np.arange(300), np.arange(300))
+    photo = np.stack([x * 0.5, y * 0.5, np.full(x.shape, 90)], axis=2).astype(np.uint8)
+    face, residual = warp.warp_face(photo, points)
+    assert residual < 1e-9
+    for row, column in [(56, 56), (30, 80), (90, 40)]:
+        place = (column + 1j * row) * rotation + 60 + 20j
+        np.testing.assert_allclose(face[row, column], [place.real * 0.5, place.imag * 0.5, 90], atol=1.0)
+    outside = warp.warp_face(photo, points - 200)[0]
+    assert not outside[:20, :20].any()
+
+
+def test_points_at_one_place_are_refused():
+    with pytest.raises(ValueError, match="five landmarks at one point"):
+        warp.fit_similarity(np.full((5, 2), 7.0), warp.TEMPLATE)
+
+
+def test_center_is_the_largest_square_in_the_middle():
+    photo = np.zeros((224, 400, 3), np.uint8)
+    photo[:, 88:312] = 200
+    np.testing.assert_array_equal(warp.crop_center(photo), np.full((112, 112, 3), 200))
+    assert not warp.crop_center(photo[:, :88]).any()
