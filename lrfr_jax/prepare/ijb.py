@@ -18,7 +18,8 @@ from jaxtyping import Float
 from lrfr_jax.data import face_sets
 from lrfr_jax.errors import UserError
 from lrfr_jax.prepare import ijb_lists, listed_images, official_counts, official_sets, sources, warp
-from lrfr_jax.prepare.resize import decode_any, encode_png
+from lrfr_jax.prepare.photos import decode_photo
+from lrfr_jax.prepare.resize import encode_png
 from lrfr_jax.prepare.sources import SourceImage
 
 SUMMARY = "IJB-B or IJB-C (loose crops and InsightFace's lists) -> set of templates, 1:1 and 1:N"
@@ -94,7 +95,7 @@ def _write(arguments: argparse.Namespace, record: Mapping[str, Any]) -> str:
     partial = official_counts.check(counts, allow_partial=allow_partial, what=arguments.source)
     present = np.flatnonzero([image is not None for image in images])
     good, problems = official_sets.usable(
-        [images[place] for place in present], problems, decode=decode_any, allow_partial=allow_partial
+        [images[place] for place in present], problems, decode=decode_photo, allow_partial=allow_partial
     )
     used = present[good]
     protocol, is_whole = _protocol(listed, used, (pairs, is_same), galleries, probes)
@@ -147,4 +148,4 @@ def _protocol(
 
 def _align(task: tuple[SourceImage, Float[np.ndarray, "5 2"]]) -> bytes:
     image, landmarks = task
-    return encode_png(warp.warp_face(decode_any(sources.read_image(image)), landmarks)[0])
+    return encode_png(warp.warp_face(decode_photo(sources.read_image(image)), landmarks)[0])

@@ -1,4 +1,4 @@
-"""Raw photos of any size: their bytes to pixels, with a cap that is checked before a pixel is decoded."""
+"""Pictures of any size: their bytes to pixels, with a cap that is checked before a pixel is decoded."""
 
 import cv2
 import numpy as np
@@ -17,8 +17,8 @@ def decode_photo(encoded: bytes) -> UInt8[np.ndarray, "height width 3"]:
         with "is" or "cannot".
     """
     width, height = records.image_size(encoded)
-    if width * height > _MAX_PIXELS:
-        raise ValueError(f"is {width}x{height}, more than the {_MAX_PIXELS // 10**6} million pixels a photo may have")
+    if not 0 < width * height <= _MAX_PIXELS:
+        raise ValueError(f"is {width}x{height}, its pixels must number from 1 to {_MAX_PIXELS}")
     try:
         photo = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR_RGB)
     except cv2.error:

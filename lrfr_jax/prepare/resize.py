@@ -1,4 +1,4 @@
-"""Pictures of any size as records: decoded under a cap of pixels, brought to 112x112 the way Pillow does it."""
+"""Pictures of any size as records: brought to 112x112 the way Pillow does it."""
 
 import functools
 
@@ -8,23 +8,12 @@ from jaxtyping import Float64, UInt8
 
 from lrfr_jax.data import records
 from lrfr_jax.data.records import IMAGE_SIZE
+from lrfr_jax.prepare import photos
 
-MAX_PIXELS = 40_000_000  # more than a camera's photo has; checked in the header, before a pixel is decoded
 _A = -0.5  # the bicubic kernel of Pillow and of jax.image.resize; cv2.INTER_CUBIC has -0.75 and no antialias
 _REACH = 2  # the kernel is zero from this distance on
 _FIXED_POINT = 2**22  # Pillow's weights are whole multiples of 1 / 2**22
 _PNG_COMPRESSION = 1  # of 0..9: 1 is a sixth larger than 6 and writes four times as fast
-
-
-def decode_any(encoded: bytes) -> UInt8[np.ndarray, "height width 3"]:
-    """Decodes a picture of any size to RGB; all else as in `records.decode_image`."""
-    width, height = records.image_size(encoded)
-    if not 0 < width * height <= MAX_PIXELS:
-        raise ValueError(f"is {width}x{height}, its pixels must number from 1 to {MAX_PIXELS}")
-    image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR_RGB)
-    if image is None:
-        raise ValueError("cannot be decoded: its header is that of an image, its content is damaged")
-    return image
 
 
 def decode(encoded: bytes, *, resize: bool) -> UInt8[np.ndarray, "height width 3"]:
@@ -39,7 +28,7 @@ def decode(encoded: bytes, *, resize: bool) -> UInt8[np.ndarray, "height width 3
             f"is {size[0]}x{size[1]}, not {IMAGE_SIZE}x{IMAGE_SIZE}: align the faces with "
             "`python -m lrfr_jax.prepare align`, or take them unaligned with --resize"
         )
-    return decode_any(encoded)
+    return photos.decode_photo(encoded)
 
 
 def to_record(encoded: bytes, *, resize: bool) -> bytes:

@@ -14,7 +14,7 @@ import numpy as np
 
 from lrfr_jax.data import face_sets
 from lrfr_jax.errors import UserError
-from lrfr_jax.prepare import listed_images, mat_lists, official_counts, official_sets, resize
+from lrfr_jax.prepare import listed_images, mat_lists, official_counts, official_sets, photos
 from lrfr_jax.prepare.listed_images import Face
 
 SUMMARY = "QMUL-SurvFace (folders and .mat lists as published) -> identification, verification or training set"
@@ -119,7 +119,7 @@ def _write_pairs(arguments: argparse.Namespace, record: Mapping[str, Any]) -> st
     partial = official_counts.check(counts, allow_partial=arguments.allow_partial, what=arguments.source)
     present = [image for image in images if image is not None]
     good, problems = official_sets.usable(
-        present, problems, decode=resize.decode_any, allow_partial=arguments.allow_partial
+        present, problems, decode=photos.decode_photo, allow_partial=arguments.allow_partial
     )
     used = [image for image, is_good in zip(present, good, strict=True) if is_good]
     place = {image: index for index, image in enumerate(used)}

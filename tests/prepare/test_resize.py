@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from lrfr_jax import image_ops
-from lrfr_jax.prepare import resize
+from lrfr_jax.prepare import photos, resize
 from tests.prepare import layouts
 
 
@@ -37,7 +37,7 @@ def test_aligned_bytes_stay_and_others_become_png():
 
 
 def _enlarged(encoded: bytes) -> np.ndarray:
-    return resize.to_face_size(resize.decode_any(encoded))
+    return resize.to_face_size(photos.decode_photo(encoded))
 
 
 def test_colors_keep_their_order():
@@ -50,12 +50,12 @@ def test_bad_pictures_are_refused_before_a_pixel_is_decoded():
     start = bytearray(resize.encode_png(np.zeros((4, 4, 3), np.uint8)))
     start[16:24] = (30_000).to_bytes(4, "big") * 2
     with pytest.raises(ValueError, match=r"is 30000x30000, its pixels must number from 1 to"):
-        resize.decode_any(bytes(start))
+        photos.decode_photo(bytes(start))
     with pytest.raises(ValueError, match="is truncated"):
-        resize.decode_any(layouts.face(0, 0, size=(20, 24))[:-30])
+        photos.decode_photo(layouts.face(0, 0, size=(20, 24))[:-30])
     with pytest.raises(ValueError, match="is not an image in a known format"):
         resize.to_record(b"GIF89a", resize=True)
     start[16:24] = (4).to_bytes(4, "big") * 2
     start[45] ^= 255
     with pytest.raises(ValueError, match="cannot be decoded"):
-        resize.decode_any(bytes(start))
+        photos.decode_photo(bytes(start))

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from lrfr_jax.data import face_sets
-from lrfr_jax.prepare import resize, survface
+from lrfr_jax.prepare import photos, resize, survface
 from lrfr_jax.prepare.__main__ import main
 from tests.prepare import layouts
 from tests.prepare.layouts import cells, face, mat
@@ -21,7 +21,7 @@ def _small(person, k):
 
 
 def _stored(person, k):
-    return resize.encode_png(resize.to_face_size(resize.decode_any(_small(person, k))))
+    return resize.encode_png(resize.to_face_size(photos.decode_photo(_small(person, k))))
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from lrfr_jax.data import face_sets, records
-from lrfr_jax.prepare import resize, tinyface
+from lrfr_jax.prepare import photos, resize, tinyface
 from lrfr_jax.prepare.__main__ import main
 from tests.prepare import layouts
 from tests.prepare.layouts import cells, face, mat
@@ -70,7 +70,7 @@ def _damage(path):
 
 
 def _resized(encoded):
-    return resize.encode_png(resize.to_face_size(resize.decode_any(encoded)))
+    return resize.encode_png(resize.to_face_size(photos.decode_photo(encoded)))
 
 
 def test_each_record_is_the_image_that_the_lists_name(tmp_path, source, capsys):
