@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from lrfr_jax.data import builders, face_sets
 from lrfr_jax.errors import UserError
-from lrfr_jax.prepare import official_counts, sources
+from lrfr_jax.prepare import listed_images, official_counts, sources
 from lrfr_jax.prepare.listed_images import Face
 from lrfr_jax.prepare.resize import decode, to_record
 from lrfr_jax.prepare.sources import Problem, SourceImage
@@ -230,6 +230,19 @@ def write_training(
         notes=skipped_note(problems),
     )
     return f"{len(kept)} images of {len(identities)} identities{remark(partial, problems)}"
+
+
+def write_training_folder(
+    arguments: argparse.Namespace, record: Mapping[str, Any], *, folder: str, images: int, identities: int
+) -> str:
+    """Writes the images of FOLDER/<identity>/ below the source as a training set; the counts are the official ones."""
+    found = listed_images.find(arguments.source)
+    held = [(image, image.identity) for image in listed_images.in_folder(found, folder, depth=2)]
+    counts = {
+        "training images": (images, len(held)),
+        "training identities": (identities, len({identity for _, identity in held})),
+    }
+    return write_training(arguments, record, held, counts=counts, problems=found.problems)
 
 
 def _num_shards(num_images: int) -> int:

@@ -138,15 +138,6 @@ def _write_pairs(arguments: argparse.Namespace, record: Mapping[str, Any]) -> st
 
 
 def _write_training(arguments: argparse.Namespace, record: Mapping[str, Any]) -> str:
-    found = listed_images.find(arguments.source)
-    images = [(image, image.identity) for image in listed_images.in_folder(found, "training_set", depth=2)]
-    return official_sets.write_training(
-        arguments,
-        record,
-        images,
-        counts={
-            "training images": (TRAINING_IMAGES, len(images)),
-            "training identities": (TRAINING_IDENTITIES, len({identity for _, identity in images})),
-        },
-        problems=found.problems,
+    return official_sets.write_training_folder(
+        arguments, record, folder="training_set", images=TRAINING_IMAGES, identities=TRAINING_IDENTITIES
     )
