@@ -1,7 +1,7 @@
 """The paper's ablation recipe: ResNet34 on CASIA-WebFace (Ling et al. 2022, section 4.1; Tables 1-6, rows "Res34").
 
 Command:
-  python -m lrfr_jax.prepare folder --source CASIA_112x112 --name casia --data_dir DIR --shards 16
+  python -m lrfr_jax.prepare recordio --source faces_webface_112x112 --name casia --data_dir DIR --shards 16
   python -m lrfr_jax.main --config configs/casia_r34.py --workdir W --data_dir DIR
 Arguments: policy=none|aug|maug|paug|single7|single28, batch_size.
 Hardware of the paper: two GTX 1080 Ti.

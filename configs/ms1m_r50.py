@@ -1,7 +1,7 @@
 """The paper's large recipe: ResNet50 on cleaned MS1M (Ling et al. 2022, section 4.1; Tables 1-3, rows "Res50").
 
 Command:
-  python -m lrfr_jax.prepare folder --source MS1M_112x112 --name ms1m --data_dir DIR --shards 64
+  python -m lrfr_jax.prepare recordio --source faces_emore --name ms1m --data_dir DIR --shards 64
   python -m lrfr_jax.main --config configs/ms1m_r50.py --workdir W --data_dir DIR
 Arguments: policy=none|aug|maug|paug|single7|single28, batch_size, backbone.
 Which network "ResNet50" is, is not sure: the paper cites He et al. (bottlenecks: `resnet50`), the released SCface
