@@ -16,13 +16,14 @@ import jax
 from lrfr_jax import checkpoint, models, sharding
 from lrfr_jax.data import face_sets
 from lrfr_jax.errors import UserError, one_sentence
-from lrfr_jax.evals import embed, evaluation, plots, protocols, report, tables
+from lrfr_jax.evals import embed, evaluation, plots, protocols, report, tables, templates
 from lrfr_jax.evals.embedding_cache import EmbeddingCache, model_digest
 from lrfr_jax.evals.fusion import FUSIONS
 from lrfr_jax.evals.verification import VerificationResult
 
 # Options that replace a setting of the same name, in those sets whose kind has it.
-SETTINGS = ("protocol", "resolutions", "fusion", "fars", "fpirs", "ranks", "split", "comparisons", "size_lists", "ssim")
+SETTINGS = ("protocol", "resolutions", "fusion", "fars", "fpirs", "ranks", "split", "mean_average_precision")
+SETTINGS += ("comparisons", "size_lists", "ssim", "weights", "use_faceness")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -183,7 +184,11 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         metavar="L,L",
         help="verification: size lists of the set (--sizes of prepare)",
     )
-    add("--ssim", action="store_true", default=None, help="verification: structural similarity of reduced images")
+    either = argparse.BooleanOptionalAction
+    add("--ssim", action=either, help="verification: structural similarity of reduced images")
+    add("--mean_average_precision", action=either, help="identification: mAP as well")
+    add("--weights", choices=templates.WEIGHTS, help="templates: whether the length of a feature is its weight")
+    add("--use_faceness", action=either, help="templates: whether the detector's score weighs an image")
 
 
 def _list_of(kind: type):

@@ -50,7 +50,7 @@ def test_newest_checkpoint_by_the_runs_own_settings(workdir, data_dir, capsys):
 
 
 def test_options_change_the_settings_of_the_sets_that_have_them(workdir, data_dir, tmp_path, capsys):
-    options = ["--sets", "one,two,cams,videos", "--protocol", "released", "--fusion", "none", "--fars", "0.2"]
+    options = ["--sets", "videos,one,two,cams", "--protocol", "released", "--fusion", "none", "--fars", "0.2"]
     options += ["--comparisons", "hr_lr,matrix", "--ssim", "--split", "half", "--ranks", "1,2", "--fpirs", "0.5"]
     places = ["--output", str(tmp_path / "x" / "e.json"), "--plots", str(tmp_path / "figures")]
     path = str(workdir / "checkpoints" / "5")
@@ -83,9 +83,11 @@ def test_options_change_the_settings_of_the_sets_that_have_them(workdir, data_di
 
 
 def test_a_set_that_the_run_does_not_know_gets_the_settings_of_its_kind(workdir, data_dir):
-    evaluate.main(["--workdir", str(workdir), "--data_dir", data_dir, "--sets", "videos,two", "--no_cache"])
+    evaluate.main(
+        ["--workdir", str(workdir), "--data_dir", data_dir, "--sets", "videos,two", "--no_cache", "--no-use_faceness"]
+    )
     made = json.loads((workdir / "eval" / "10.json").read_text())
-    assert made["sets"]["videos"]["protocol"] == "ijb"
+    assert made["sets"]["videos"]["protocol"] == "ijb, use_faceness=False"
     assert made["sets"]["two"]["protocol"] == "insightface"
     assert not (workdir / "embeddings").exists()
 

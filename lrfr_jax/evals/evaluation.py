@@ -67,7 +67,7 @@ def plan(data_dir: str | os.PathLike, evals: Mapping[str, Mapping[str, Any]]) ->
         if resolutions and test_set.kind == "templates":
             raise UserError(f"evals.{name}.resolutions must be empty: templates are evaluated as they are")
         planned[name] = Evaluation(test_set, settings["protocol"], rules, resolutions)
-        _named(name, getattr, planned[name], "wanted")
+        _named(name, _check, planned[name])
     return planned
 
 
@@ -115,6 +115,17 @@ def run(
             ssim = embed.mean_similarity(meter, source, wanted=wanted, **reading)
         results[name] = SetResult(evaluation, _named(name, _score, evaluation, features), ssim)
     return results
+
+
+def _check(evaluation: Evaluation) -> None:
+    """Finds what cannot be scored, as far as that can be known without features."""
+    stored, rules = evaluation.test_set.protocol, evaluation.rules
+    if isinstance(stored, face_sets.VerificationProtocol):
+        verification.wanted_records(stored, rules, resolutions=evaluation.resolutions)
+    elif isinstance(stored, face_sets.IdentificationProtocol):
+        identification.check(stored, split=rules.split, ranks=rules.ranks, fpirs=rules.fpirs)
+    else:
+        templates.check(stored, fusion=rules.fusion, weights=rules.weights, use_faceness=rules.use_faceness)
 
 
 def _score(

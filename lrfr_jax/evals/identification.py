@@ -57,10 +57,8 @@ def evaluate_identification(
       UserError: a split that the set does not hold, ranks out of range, no probe with a mate in a group, or none
         without a mate where fpirs ask for them.
     """
-    if not len(protocol.probes) or not len(protocol.gallery):
-        raise UserError("the set holds no probes or no gallery: prepare it again")
+    check(protocol, split=split, ranks=ranks, fpirs=fpirs)
     selections = _selections(protocol, split)
-    check_ranks(ranks, min(len(protocol.gallery[in_gallery]) for in_gallery, _ in selections))
     gallery = _vectors(features_by_resolution[IMAGE_SIZE], protocol.gallery, fusion)
     measures = []
     for resolution in sorted({IMAGE_SIZE, *resolutions}, reverse=True):
@@ -78,11 +76,30 @@ def evaluate_identification(
             groups = protocol.probe_groups[in_probes]
             rates = {}
             for index, group in enumerate(protocol.groups):
-                measured = _rates(found, groups == index, group, ranks, fpirs, mean_average_precision)
+                measured = _rates(found, groups == index, ranks, fpirs, mean_average_precision)
                 rates |= {(name, group): rate for name, rate in measured.items()}
             repetitions.append(rates)
         measures += _joined(repetitions, resolution)
     return measures
+
+
+def check(protocol: IdentificationProtocol, *, split: str, ranks: tuple[int, ...], fpirs: tuple[float, ...]) -> None:
+    """Raises UserError where `evaluate_identification` would: it needs no features, so it can come before them."""
+    if not len(protocol.probes) or not len(protocol.gallery):
+        raise UserError("the set holds no probes or no gallery: prepare it again")
+    for in_gallery, in_probes in _selections(protocol, split):
+        gallery_labels, probe_labels = protocol.gallery_labels[in_gallery], protocol.probe_labels[in_probes]
+        check_ranks(ranks, len(gallery_labels))
+        is_mated = np.isin(probe_labels, gallery_labels) & (probe_labels >= 0)
+        for index, group in enumerate(protocol.groups):
+            in_group = protocol.probe_groups[in_probes] == index
+            where = f"group {group!r} of the probes" if group else "the set"
+            if not (in_group & is_mated).any():
+                raise UserError(
+                    f"{where} holds no probe with a mate in the gallery: prepare the set with its identities"
+                )
+            if fpirs and not (in_group & ~is_mated).any():
+                raise UserError(f"fpirs={fpirs} need probes without a mate, and {where} holds none: leave fpirs empty")
 
 
 def check_ranks(ranks: tuple, gallery_size: int) -> None:
@@ -115,7 +132,6 @@ def _vectors(
 def _rates(
     found: SearchResult,
     in_group: np.ndarray,
-    group: str,
     ranks: tuple[int, ...],
     fpirs: tuple[float, ...],
     mean_average_precision: bool,
@@ -123,11 +139,6 @@ def _rates(
     """Returns {name of the metric: (rate, number of mated probes)} for the probes of one group."""
     mated, unmated = in_group & found.is_mated, in_group & ~found.is_mated
     num_mated, num_unmated = int(mated.sum()), int(unmated.sum())
-    where = f"group {group!r} of the probes" if group else "the set"
-    if not num_mated:
-        raise UserError(f"{where} holds no probe with a mate in the gallery: prepare the set with its identities")
-    if fpirs and not num_unmated:
-        raise UserError(f"fpirs={fpirs} need probes without a mate, and {where} holds none: leave fpirs empty")
     best_ranks = found.best_mate_ranks[mated]
     rates = {f"rank{rank}": float(np.mean(best_ranks <= rank)) for rank in ranks}
     if mean_average_precision:

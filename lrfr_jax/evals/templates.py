@@ -74,6 +74,21 @@ def evaluate_templates(
     return measures
 
 
+def check(protocol: TemplateProtocol, *, fusion: str, weights: str, use_faceness: bool) -> None:
+    """Raises UserError where `evaluate_templates` would for these: it needs no features, so it can come before them."""
+    _check_pooling(protocol, fusion, weights, use_faceness)
+    check_protocol(protocol)
+
+
+def _check_pooling(protocol: TemplateProtocol, fusion: str, weights: str, use_faceness: bool) -> None:
+    if weights not in WEIGHTS or (weights == "norm" and fusion not in _RAW):
+        raise UserError(
+            f"weights={weights!r} does not go with fusion={fusion!r}: choose 'unit', or 'norm' with {', '.join(_RAW)}"
+        )
+    if use_faceness and not np.all(np.isfinite(protocol.faceness) & (protocol.faceness >= 0)):
+        raise UserError("a faceness is negative or not finite: prepare the set again or set use_faceness=False")
+
+
 def check_protocol(protocol: TemplateProtocol) -> None:
     """Raises UserError where templates have no image, are listed twice, or have two subjects."""
     listed = {"probes": (protocol.probe_templates, protocol.probe_subjects), **protocol.galleries}
@@ -120,12 +135,7 @@ def pool(
     References:
       InsightFace, recognition/_evaluation_/ijb (its test modes N1 and N0, D1 and D0).
     """
-    if weights not in WEIGHTS or (weights == "norm" and fusion not in _RAW):
-        raise UserError(
-            f"weights={weights!r} does not go with fusion={fusion!r}: choose 'unit', or 'norm' with {', '.join(_RAW)}"
-        )
-    if use_faceness and not np.all(np.isfinite(protocol.faceness) & (protocol.faceness >= 0)):
-        raise UserError("a faceness is negative or not finite: prepare the set again or set use_faceness=False")
+    _check_pooling(protocol, fusion, weights, use_faceness)
     fuse = _RAW[fusion] if weights == "norm" else FUSIONS[fusion]
     templates = protocol.templates
     _, medium, counts = np.unique(

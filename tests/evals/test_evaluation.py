@@ -102,6 +102,10 @@ def test_a_cache_gives_the_same_numbers_and_embeds_once(run, data_dir, tmp_path,
             r"test set faces: the set holds no size list 'x' \(it holds: low\)",
         ),
         ({"videos": {"resolutions": (7,)}}, "templates are evaluated as they are"),
+        ({"videos": {"fusion": "concat"}}, r"test set videos: weights='norm' does not go with fusion='concat'"),
+        ({"cams": CAMS | {"fpirs": (0.1,)}}, "test set cams: .* need probes without a mate"),
+        ({"cams": CAMS | {"split": "third"}}, "test set cams: .*'third'"),
+        ({"cams": CAMS | {"ranks": (11,)}}, "from 1 to 10, the size of the gallery"),
         ({"absent": {}}, "no set named absent"),
     ],
 )
@@ -113,8 +117,6 @@ def test_bad_settings_are_told_before_anything_is_embedded(data_dir, evals, sent
 def test_what_cannot_be_scored_or_decoded_is_told_with_the_sets_name(run, monkeypatch):
     with pytest.raises(UserError, match=r"test set one_fold: .*need >= 2"):
         run({"one_fold": {}})
-    with pytest.raises(UserError, match=r"test set cams: .*'third'"):
-        run({"cams": CAMS | {"split": "third"}})
 
     def damaged(encoded):
         raise ValueError("is truncated")
