@@ -265,3 +265,15 @@ def test_bad_input_is_told():
         metrics.tar_at_far(SCORES, IS_SAME, far=10.0)
     with pytest.raises(ValueError, match="some of both"):
         metrics.roc_auc(SCORES, np.ones(120, bool))
+
+
+def test_the_interval_of_an_auc_is_that_of_hanley_and_mcneil():
+    # Exponential scores, which the formula is exact for, drawn again and again: their areas scatter as it says.
+    rng = np.random.default_rng(0)
+    drawn = [
+        metrics.roc_auc(np.concatenate([rng.exponential(4, 60), rng.exponential(1, 80)]), np.arange(140) < 60)
+        for _ in range(400)
+    ]
+    low, high = metrics.auc_interval(float(np.mean(drawn)), 60, 80, confidence=0.95)
+    assert (high - low) / 2 / 1.96 == pytest.approx(np.std(drawn), rel=0.1)
+    assert metrics.auc_interval(1.0, 5, 5, confidence=0.95) == (1.0, 1.0)
