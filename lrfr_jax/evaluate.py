@@ -99,12 +99,12 @@ def draw(folder: pathlib.Path, results: Mapping[str, evaluation.SetResult], made
     )
     for name, result in drawn.items():
         full, *lower = (c for c in result.comparisons if c.mode in report.MODE_TITLES)
-        rows = {}
+        rows, shown_name = {}, report.full_name(name, made["sets"][name])
         for mode in sorted({c.mode for c in lower}) or ["hr_hr"]:
             title = report.MODE_TITLES[mode]
             entries = [full, *(c for c in lower if c.mode == mode)]
             curves = {f"{c.resolution} px": (c.cosines, result.is_same) for c in entries}
-            plots.roc_curves(folder / f"{name}_roc_{mode}.png", curves, title=f"{name}, {title}")
+            plots.roc_curves(folder / f"{name}_roc_{mode}.png", curves, title=f"{shown_name}, {title}")
             # The full, a middle and the lowest resolution tell the story; all of them would not fit.
             shown = list(dict.fromkeys([entries[0], entries[len(entries) // 2], entries[-1]]))
             rows[title] = {f"{c.resolution} px": curves[f"{c.resolution} px"] for c in shown}

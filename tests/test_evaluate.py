@@ -5,6 +5,7 @@ import pytest
 
 from lrfr_jax import checkpoint, evaluate
 from lrfr_jax.errors import UserError
+from lrfr_jax.evals import protocols
 from tests.evals.made_up_sets import TinyBackbone, identification, templates, variables, verification, write
 
 OWN = {"protocol": "insightface", "resolutions": [14], "fars": [0.1]}
@@ -120,3 +121,9 @@ def test_command_line(capsys):
         with pytest.raises(SystemExit):
             evaluate.main([*argv, *extra])
     assert "comma-separated int" in capsys.readouterr().err
+
+
+def test_every_setting_of_every_kind_has_its_option():
+    assert set(evaluate.SETTINGS) == set().union(*map(protocols.settings_of, protocols.KIND_RULES))
+    options = vars(evaluate._parser().parse_args(["--workdir", "a", "--data_dir", "b"]))
+    assert all(options[key] is None for key in evaluate.SETTINGS)

@@ -44,9 +44,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     with open(folder / "table.csv", "w", newline="") as file:
         for lines in blocks:
             csv.writer(file).writerows(lines)
+    written = ["table.md", "table.csv"]
     if verification:
         plots.accuracy_by_resolution(folder / "accuracy_by_resolution.png", reports, sets=verification)
-    print(f"{', '.join(sorted(path.name for path in folder.iterdir()))} are in {folder}")
+        written.append("accuracy_by_resolution.png")
+    print(f"{', '.join(written)} are in {folder}")
 
 
 def check_comparable(reports: Mapping[str, Mapping[str, Any]]) -> None:

@@ -115,9 +115,7 @@ def embed_records(
             table = features.setdefault(resolution, np.zeros((len(source), *rows.shape[1:]), np.float32))
             table[[jobs[place][0] for place in chosen]] = rows[chosen]
 
-    for images, jobs in _batches(source, wanted, batch_size=batch_size, num_threads=num_threads):
-        resolutions = np.full(batch_size, jobs[-1][1], np.int32)
-        resolutions[: len(jobs)] = [resolution for _, resolution in jobs]
+    for images, resolutions, jobs in _batches(source, wanted, batch_size=batch_size, num_threads=num_threads):
         flying.append((embedder(variables, images, resolutions), jobs))
         if len(flying) > _IN_FLIGHT:
             land()
@@ -137,9 +135,7 @@ def mean_similarity(
 ) -> dict[int, float]:
     """Returns, for each resolution, the mean structural similarity of reduced records to their whole selves."""
     totals = dict.fromkeys(wanted, 0.0)
-    for images, jobs in _batches(source, wanted, batch_size=batch_size, num_threads=num_threads):
-        resolutions = np.full(batch_size, jobs[-1][1], np.int32)
-        resolutions[: len(jobs)] = [resolution for _, resolution in jobs]
+    for images, resolutions, jobs in _batches(source, wanted, batch_size=batch_size, num_threads=num_threads):
         for (_, resolution), value in zip(jobs, np.asarray(meter(images, resolutions)), strict=False):
             totals[resolution] += float(value)
     return {resolution: total / max(len(wanted[resolution]), 1) for resolution, total in totals.items()}
@@ -170,8 +166,11 @@ def _batches(
     *,
     batch_size: int,
     num_threads: int,
-) -> Iterator[tuple[UInt8[np.ndarray, "batch size size 3"], list[tuple[int, int]]]]:
-    """Yields (images, [(record, resolution)]): every wanted combination once, full resolution apart from lower ones."""
+) -> Iterator[tuple[UInt8[np.ndarray, "batch size size 3"], Int[np.ndarray, " batch"], list[tuple[int, int]]]]:
+    """Yields images, their resolutions, and (record, resolution) of those that are no filling.
+
+    Every wanted combination comes once, full resolution apart from lower ones: a batch of it is not resampled.
+    """
     resolutions_of: dict[int, list[int]] = {}
     for resolution in sorted(wanted, reverse=True):
         for record in wanted[resolution].tolist():
@@ -188,11 +187,14 @@ def _batches(
     yield from (_stacked(queue, batch_size) for queue in queues.values() if queue)
 
 
-def _stacked(queue: list, batch_size: int) -> tuple[np.ndarray, list[tuple[int, int]]]:
+def _stacked(queue: list, batch_size: int) -> tuple[np.ndarray, np.ndarray, list[tuple[int, int]]]:
+    """Makes a batch of at most so many queued images; black ones fill it up, at the resolution of the last."""
     images = np.zeros((batch_size, image_ops.IMAGE_SIZE, image_ops.IMAGE_SIZE, 3), np.uint8)
-    for row, (image, _) in enumerate(queue):
-        images[row] = image
-    return images, [job for _, job in queue]
+    jobs = [job for _, job in queue]
+    resolutions = np.full(batch_size, jobs[-1][1], np.int32)
+    for row, (image, (_, resolution)) in enumerate(queue):
+        images[row], resolutions[row] = image, resolution
+    return images, resolutions, jobs
 
 
 def _decoded(

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.ticker import NullLocator
 
 from lrfr_jax.evals import metrics
-from lrfr_jax.evals.report import MODE_TITLES, accuracy_rows
+from lrfr_jax.evals.report import MODE_TITLES, accuracy_rows, full_name
 
 # Look, not science: sizes in inches, dots per inch.
 PANEL, DPI = (5.2, 3.8), 150
@@ -33,6 +33,7 @@ def accuracy_by_resolution(
     rows = {name: {label: accuracy_rows(report["sets"][name]) for label, report in reports.items()} for name in sets}
     modes = [mode for mode in MODE_TITLES if any(mode in r for runs in rows.values() for r in runs.values())]
     figure, axes = _panels(len(sets), len(modes), sharey="row")
+    first = next(iter(reports.values()))["sets"]
     for name, line in zip(sets, axes, strict=True):
         for mode, panel in zip(modes, line, strict=True):
             runs = {label: run[mode] for label, run in rows[name].items() if mode in run}
@@ -40,7 +41,7 @@ def accuracy_by_resolution(
                 panel.set_axis_off()
                 continue
             _accuracy_panel(panel, runs)
-            panel.set_title(f"{name}, {MODE_TITLES[mode]}")
+            panel.set_title(f"{full_name(name, first[name])}, {MODE_TITLES[mode]}")
             panel.legend(loc="lower right", fontsize="small")
         line[0].set_ylabel("accuracy (%)")
     _save(figure, path)

@@ -98,6 +98,8 @@ PROTOCOLS: dict[str, Rules] = {
     "insightface": VerificationRules(_SQUARED_L2, "sum", _FARS),
     "released": VerificationRules(_RELEASED, "concat", _FARS),
     "xqlfw": VerificationRules(_XQLFW, "concat", _FARS),
+    # The rates of the makers' verification benchmark, which have no folds of their own.
+    "survface_verification": VerificationRules(_SQUARED_L2, "sum", (0.3, *_FARS)),
     # Mean over ten draws of 80 test identities (Ling et al. 2022 use one, which is not published); no flip, as there.
     "scface": IdentificationRules("none", "random_80", (1,), (), False),
     "tinyface": IdentificationRules("sum", "all", (1, 5, 10, 20), (), True),
@@ -113,8 +115,9 @@ KIND_RULES = {
 
 def default_protocol(kind: str, made_by: str) -> str:
     """The protocol of a set that `prepare MADE_BY` made, where none is named: its own, else that of its kind."""
-    if made_by in PROTOCOLS and isinstance(PROTOCOLS[made_by], KIND_RULES[kind]):
-        return made_by
+    for name in (made_by, f"{made_by}_{kind}"):  # a command may make sets of two kinds
+        if name in PROTOCOLS and isinstance(PROTOCOLS[name], KIND_RULES[kind]):
+            return name
     return next(name for name, rules in PROTOCOLS.items() if isinstance(rules, KIND_RULES[kind]))
 
 

@@ -8,13 +8,16 @@ RNG = np.random.default_rng(2)
 IS_SAME = np.arange(400) % 2 == 0
 
 
-def set_report(lower, gain=0.0):
+def set_report(lower, gain=0.0, is_partial=False):
     def one(mode, resolution):
         accuracy = 0.5 + resolution / 300 + gain
         interval = [accuracy - 0.01, accuracy + 0.02]
         return {"mode": mode, "resolution": resolution, "accuracy": accuracy, "accuracy_interval": interval}
 
-    return {"results": [one("hr_hr", 112), *(one(mode, r) for mode in ("hr_lr", "lr_lr") for r in lower)]}
+    return {
+        "is_partial": is_partial,
+        "results": [one("hr_hr", 112), *(one(mode, r) for mode in ("hr_lr", "lr_lr") for r in lower)],
+    }
 
 
 @pytest.fixture
@@ -34,11 +37,11 @@ def figure(tmp_path, monkeypatch):
 
 
 def test_accuracy_by_resolution(figure):
-    runs = {"one": {"sets": {"a": set_report((14, 7)), "b": set_report(())}}}
+    runs = {"one": {"sets": {"a": set_report((14, 7)), "b": set_report((), is_partial=True)}}}
     runs["two"] = {"sets": {"a": set_report((14, 7), gain=0.1), "b": set_report(())}}
     made = figure(plots.accuracy_by_resolution, runs, sets=["a", "b"])
     shown = [panel for panel in made.axes if panel.axison]
-    assert [panel.get_title() for panel in shown] == ["a, HR-LR", "a, LR-LR", "b, HR-HR"]
+    assert [panel.get_title() for panel in shown] == ["a, HR-LR", "a, LR-LR", "b (partial), HR-HR"]
     panel = shown[0]
     assert panel.get_xscale() == "log"
     assert [text.get_text() for text in panel.get_xticklabels()] == ["7", "14", "112"]
