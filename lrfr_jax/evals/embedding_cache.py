@@ -1,8 +1,10 @@
 """Features on disk, so that ten protocols embed a set once: keyed by the model's weights and by the set's files."""
 
 import hashlib
+import logging
 import os
 import pathlib
+import zipfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +13,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from lrfr_jax.data.face_sets import TestSet
+
+logger = logging.getLogger("lrfr_jax")
 
 
 def model_digest(variables: Any, description: Mapping[str, Any]) -> str:
@@ -35,17 +39,24 @@ class EmbeddingCache:
     def load(
         self, test_set: TestSet, *, wanted: Mapping[int, Int[np.ndarray, " records"]]
     ) -> dict[int, Float[np.ndarray, "images 2 dim"]]:
-        """Returns features of the resolutions at which all wanted records are there, a row per record of the set."""
+        """Returns features of the resolutions at which all wanted records are there, a row per record of the set.
+
+        A file that cannot be read is told and passed over; `store` replaces it.
+        """
         found = {}
         for resolution, records in wanted.items():
             path = self._path(test_set, resolution)
             if not path.exists():
                 continue
-            with np.load(path, allow_pickle=False) as file:
-                if np.isin(records, file["records"]).all():
-                    rows = file["features"]
-                    found[resolution] = np.zeros((len(test_set.source), *rows.shape[1:]), np.float32)
-                    found[resolution][file["records"]] = rows
+            try:
+                with np.load(path, allow_pickle=False) as file:
+                    held, rows = file["records"], file["features"]
+            except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+                logger.warning("%s cannot be read (%s): its images are embedded again", path, error)
+                continue
+            if np.isin(records, held).all():
+                found[resolution] = np.zeros((len(test_set.source), *rows.shape[1:]), np.float32)
+                found[resolution][held] = rows
         return found
 
     def store(

@@ -33,6 +33,19 @@ def test_fewer_records_than_wanted_are_not_enough(test_set, tmp_path):
     assert list(cache.load(test_set, wanted={112: np.array([7]), 14: np.array([4, 5])})) == [112]
 
 
+def test_a_damaged_file_is_told_passed_over_and_replaced(test_set, tmp_path, caplog):
+    cache = EmbeddingCache(tmp_path / "cache", "a" * 64)
+    cache.store(test_set, TABLES, wanted=WANTED)
+    (path,) = tmp_path.glob("cache/*/faces-*/112.npz")
+    for content in (b"", path.read_bytes()[:300], b"text"):
+        path.write_bytes(content)
+        caplog.clear()
+        assert list(cache.load(test_set, wanted=WANTED)) == [14]
+        assert "112.npz cannot be read" in caplog.text
+    cache.store(test_set, TABLES, wanted=WANTED)
+    assert sorted(cache.load(test_set, wanted=WANTED)) == [14, 112]
+
+
 def test_another_model_or_another_set_of_the_name_finds_nothing(test_set, tmp_path):
     EmbeddingCache(tmp_path / "cache", "a" * 64).store(test_set, TABLES, wanted=WANTED)
     assert EmbeddingCache(tmp_path / "cache", "b" * 64).load(test_set, wanted=WANTED) == {}
