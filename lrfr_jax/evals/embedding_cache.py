@@ -51,7 +51,7 @@ class EmbeddingCache:
             try:
                 with np.load(path, allow_pickle=False) as file:
                     held, rows = file["records"], file["features"]
-            except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            except (OSError, EOFError, ValueError, KeyError, TypeError, IndexError, zipfile.BadZipFile) as error:
                 logger.warning("%s cannot be read (%s): its images are embedded again", path, error)
                 continue
             if np.isin(records, held).all():
