@@ -104,6 +104,8 @@ PROTOCOLS: dict[str, Rules] = {
     "scface": IdentificationRules("none", "random_80", (1,), (), False),
     "tinyface": IdentificationRules("sum", "all", (1, 5, 10, 20), (), True),
     "survface": IdentificationRules("sum", "all", (1, 10, 20), (0.3, 0.2, 0.1, 0.01), False),
+    # Nobody's published rules; rank 1 only, as a gallery of the user's may have any size.
+    "gallery": IdentificationRules("sum", "all", (1,), (), False),
     "ijb": TemplateRules("sum", "norm", True, _IJB_FARS, (1, 5, 10), (0.1, 0.01)),
 }
 KIND_RULES = {

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from tqdm import tqdm
 
 from lrfr_jax.data import builders
+from lrfr_jax.errors import UserError
 from lrfr_jax.prepare import labeled_sources, sources, training_options
 from lrfr_jax.prepare.sources import Problem, SourceImage
 
@@ -18,14 +19,19 @@ EXAMPLE = """python -m lrfr_jax.prepare folder --source casia112.tar --name casi
 
 def add_arguments(add: Callable) -> None:
     """Declares the options of the command; `add` is the parser's `add_argument`."""
+    labeled_sources.add_source(add)
     add(
-        "--source",
-        required=True,
-        action="append",
-        help="112x112 JPEG, PNG or WebP in a folder or uncompressed tar of <identity>/<image>, or of "
-        "<root>/<identity>/<image>; in a tar of webdataset, KEY.jpg with its identity in KEY.cls or as `label` in "
-        "KEY.json, also name-{000..099}.tar; or in a list `index<TAB>label<TAB>path` or `flag<TAB>path<TAB>label`, "
-        "which lies above its images. May be repeated, identities of one name are merged",
+        "--min_images",
+        type=int,
+        metavar="N",
+        help="leave out identities with fewer images, counted over all sources; without it, none",
+    )
+    add(
+        "--max_images",
+        type=int,
+        metavar="N",
+        help="take the first N images of an identity: in the order of the sources, within one that of its list, or "
+        "of names, 2 before 10; without it, all",
     )
     training_options.add_arguments(add)
 
@@ -33,48 +39,58 @@ def add_arguments(add: Callable) -> None:
 def prepare(arguments: argparse.Namespace) -> str:
     """Makes a training set of all images of the sources, and returns the summary; see `--help` for the arguments.
 
-    Equal names of identities in several sources are one identity; labels number them in the order of names, 2 before
-    10.
+    Equal names of identities in several sources are one identity, whose images --min_images and --max_images count
+    together, bad ones left out; labels number identities in the order of names, 2 before 10.
 
     Raises:
       UserError: bad sources, bad images under `--on_error error`, an empty selection, or another set of that name.
     """
     start = time.perf_counter()
     builders.check_target(arguments.name, num_shards=arguments.shards)
+    _check_limits(arguments)
     selection = training_options.read_selection(arguments)
-    paths = [path for source in arguments.source for path in labeled_sources.expand(source)]
-    listed = [(path, *labeled_sources.list_images(path)) for path in paths]
+    listed = labeled_sources.list_all(arguments.source)
     record = {
         "kind": "folder",
-        "sources": [[path, labeled_sources.fingerprint(path, found)] for path, found, _ in listed],
+        "sources": listed.fingerprints,
+        "min_images": arguments.min_images,
+        "max_images": arguments.max_images,
         **training_options.to_remember(arguments, selection),
     }
     if builders.is_complete(arguments.data_dir, arguments.name, arguments=record):
         return f"{arguments.name} is complete already in {arguments.data_dir}: nothing to do"
-    images = [image for _, found, _ in listed for image in found if selection.takes(image.identity)]
-    problems = [problem for _, _, refused in listed for problem in refused]
-    images, problems = _usable(images, problems, on_error=arguments.on_error)
+    images = [image for image in listed.images if selection.takes(image.identity)]
+    images, problems = _usable(images, listed.problems, on_error=arguments.on_error)
     if not images:
         raise training_options.nothing_left(problems, selection)
-    identities = sorted({image.identity for image in images}, key=lambda name: (sources.natural(name), name))
-    labels = {identity: label for label, identity in enumerate(identities)}
-    images.sort(key=lambda image: labels[image.identity])  # stable: within one, the order of the sources and their own
-    stored = ((sources.read_image(image), labels[image.identity]) for image in images)
+    least = arguments.min_images or 1
+    found = labeled_sources.by_identity(images)
+    kept = {name: images[: arguments.max_images] for name, images in found.items() if len(images) >= least}
+    if not kept:
+        raise UserError(f"no identity has {least} images or more: lower --min_images")
+    labeled = [(image, label) for label, images in enumerate(kept.values()) for image in images]
+    stored = ((sources.read_image(image), label) for image, label in labeled)
     folder = builders.write_training_set(
         arguments.data_dir,
         arguments.name,
-        images=iter(tqdm(stored, total=len(images), desc="write", unit=" images", disable=None)),
-        num_images=len(images),
-        identities=identities,
+        images=iter(tqdm(stored, total=len(labeled), desc="write", unit=" images", disable=None)),
+        num_images=len(labeled),
+        identities=list(kept),
         num_shards=arguments.shards,
         arguments=record,
         notes=training_options.skipped_note(problems),
     )
     seconds = time.perf_counter() - start
     return (
-        f"{len(images)} images of {len(identities)} identities, {len(problems)} skipped, {arguments.shards} shards, "
-        f"{seconds:.1f} s, {len(images) / seconds:.0f} images/s, in {folder}"
+        f"{len(labeled)} images of {len(kept)} identities, {len(problems)} skipped, {arguments.shards} shards, "
+        f"{seconds:.1f} s, {len(labeled) / seconds:.0f} images/s, in {folder}"
     )
+
+
+def _check_limits(arguments: argparse.Namespace) -> None:
+    for flag, limit in (("--min_images", arguments.min_images), ("--max_images", arguments.max_images)):
+        if limit is not None and limit < 1:
+            raise UserError(f"{flag} must be at least 1, it is {limit}")
 
 
 def _usable(

@@ -3,7 +3,8 @@
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from lrfr_jax.errors import UserError
 from lrfr_jax.prepare import sources
@@ -16,6 +17,50 @@ _SHARDS = re.compile(r"(.*)\{([0-9]{1,9})\.\.([0-9]{1,9})\}(.*)", re.DOTALL)
 _LABEL = re.compile(r"([0-9]{1,9})(?:\.0*)?")
 _NEGATIVE = re.compile(r"-[0-9.]+")
 _IM2REC, _INSIGHTFACE = "index<TAB>label<TAB>path", "flag<TAB>path<TAB>label"
+
+
+class Listed(NamedTuple):
+    """The images of all sources in turn, those that may not be read, and [path, fingerprint] of each source."""
+
+    images: list[SourceImage]
+    problems: list[Problem]
+    fingerprints: list[list[str]]
+
+
+def add_source(add: Callable) -> None:
+    """Declares `--source`, which may be repeated; `list_all` reads it."""
+    add(
+        "--source",
+        required=True,
+        action="append",
+        help="112x112 JPEG, PNG or WebP in a folder or uncompressed tar of <identity>/<image>, or of "
+        "<root>/<identity>/<image>; in a tar of webdataset, KEY.jpg with its identity in KEY.cls or as `label` in "
+        "KEY.json, also name-{000..099}.tar; or in a list `index<TAB>label<TAB>path` or `flag<TAB>path<TAB>label`, "
+        "which lies above its images. May be repeated, identities of one name are merged",
+    )
+
+
+def list_all(given: Sequence[str]) -> Listed:
+    """Lists the images of several sources, each of which `expand` and `list_images` read.
+
+    Raises:
+      UserError: as in these two.
+    """
+    paths = [path for source in given for path in expand(source)]
+    listed = [(path, *list_images(path)) for path in paths]
+    return Listed(
+        [image for _, images, _ in listed for image in images],
+        [problem for _, _, problems in listed for problem in problems],
+        [[path, fingerprint(path, images)] for path, images, _ in listed],
+    )
+
+
+def by_identity(images: Iterable[SourceImage]) -> dict[str, list[SourceImage]]:
+    """Groups images by identity: the identities in the order of names, 2 before 10, the images in theirs."""
+    groups: dict[str, list[SourceImage]] = {}
+    for image in images:
+        groups.setdefault(image.identity, []).append(image)
+    return {name: groups[name] for name in sorted(groups, key=lambda name: (sources.natural(name), name))}
 
 
 def expand(source: str) -> Iterator[str]:

@@ -100,7 +100,7 @@ def _check_labels(arguments: argparse.Namespace, selection: Selection) -> None:
     """Identities are integers here: a list of names would leave nobody out, without a word."""
     lists = {
         f"--only_identities {arguments.only_identities}": selection.only or (),
-        f"--exclude_identities {arguments.exclude_identities}": selection.excluded,
+        f"--exclude_identities {', '.join(arguments.exclude_identities or ())}": selection.excluded,
     }
     for name, identities in lists.items():
         for identity in sorted(identities):

@@ -25,8 +25,9 @@ def add_arguments(add: Callable) -> None:
     add("--shards", type=int, default=8, help="files to spread the set over")
     add(
         "--exclude_identities",
+        action="append",
         metavar="FILE",
-        help="identities to leave out, one a line (identities.txt of a test set)",
+        help="identities to leave out, one a line (identities.txt of a test set); may be repeated",
     )
     add("--only_identities", metavar="FILE", help="identities to take, one a line; the others are left out")
     add(
@@ -43,9 +44,22 @@ def read_selection(arguments: argparse.Namespace) -> Selection:
     Raises:
       UserError: a list cannot be read, or is empty.
     """
-    only = _names(arguments.only_identities, flag="--only_identities")
-    excluded = _names(arguments.exclude_identities, flag="--exclude_identities")
-    return Selection(only, excluded or frozenset())
+    path = arguments.only_identities
+    only = None if path is None else read_names(path, flag="--only_identities")
+    excluded = [read_names(path, flag="--exclude_identities") for path in arguments.exclude_identities or ()]
+    return Selection(only, frozenset().union(*excluded))
+
+
+def read_names(path: str, *, flag: str) -> frozenset[str]:
+    """Reads the names of identities, one a line, from a file that the user named with `flag`.
+
+    Raises:
+      UserError: it cannot be read, or is empty.
+    """
+    names = {line.strip() for line in sources.read_text(path, flag=flag).splitlines()} - {""}
+    if not names:
+        raise UserError(f"{flag} {path} is empty: it must name one identity a line")
+    return frozenset(names)
 
 
 def to_remember(arguments: argparse.Namespace, selection: Selection) -> dict[str, Any]:
@@ -53,8 +67,8 @@ def to_remember(arguments: argparse.Namespace, selection: Selection) -> dict[str
     return {
         "shards": arguments.shards,
         "on_error": arguments.on_error,
-        "exclude_identities": _digest(selection.excluded) if arguments.exclude_identities else None,
-        "only_identities": _digest(selection.only) if arguments.only_identities else None,
+        "exclude_identities": digest(selection.excluded) if arguments.exclude_identities else None,
+        "only_identities": digest(selection.only) if arguments.only_identities else None,
     }
 
 
@@ -76,15 +90,6 @@ def skipped_note(problems: Iterable[Problem]) -> dict[str, str]:
     return {"skipped.txt": "".join(f"{problem.where} {problem.reason}\n" for problem in problems)}
 
 
-def _names(path: str | None, *, flag: str) -> frozenset[str] | None:
-    """Reads one identity a line; None where no file is given."""
-    if path is None:
-        return None
-    names = {line.strip() for line in sources.read_text(path, flag=flag).splitlines()} - {""}
-    if not names:
-        raise UserError(f"{flag} {path} is empty: it must name one identity a line")
-    return frozenset(names)
-
-
-def _digest(names: Iterable[str]) -> str:
+def digest(names: Iterable[str]) -> str:
+    """What a set keeps of a list of names, in whatever order."""
     return hashlib.sha256("\n".join(sorted(names)).encode()).hexdigest()

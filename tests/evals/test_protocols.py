@@ -61,6 +61,7 @@ def test_a_set_without_a_named_protocol_gets_its_own():
     assert protocols.default_protocol("verification", "xqlfw") == "xqlfw"
     assert protocols.default_protocol("verification", "pairs") == "insightface"
     assert protocols.default_protocol("identification", "survface") == "survface"
+    assert protocols.default_protocol("identification", "gallery") == "gallery"
     assert protocols.default_protocol("verification", "survface") == "survface_verification"
     assert PROTOCOLS["survface_verification"].fars == (0.3, 0.1, 0.01, 0.001)
     assert protocols.default_protocol("templates", "ijb") == "ijb"

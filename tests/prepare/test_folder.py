@@ -60,6 +60,23 @@ def test_identities_are_chosen_and_labels_stay_without_gaps(tmp_path, two_source
     assert _content(tmp_path, "without") == ([(0, 1), (1, 60)], 2)
     _prepare(tmp_path, *two_sources, "--only_identities", str(tmp_path / "b.txt"), name="only")
     assert _content(tmp_path, "only") == ([(0, 2), (0, 10), (0, 50)], 1)
+    (tmp_path / "c.txt").write_text("c\n")
+    both = [flag for name in ("b.txt", "c.txt") for flag in ("--exclude_identities", str(tmp_path / name))]
+    _prepare(tmp_path, *two_sources, *both, name="a", shards="1")
+    assert _content(tmp_path, "a") == ([(0, 1)], 1)
+
+
+def test_images_of_an_identity_are_limited_after_sources_are_merged(tmp_path, two_sources, capsys):
+    _source(tmp_path / "two", {"root/c/2.jpg": b"text", "root/d/1.jpg": _face(70), "root/d/2.jpg": _face(80)})
+    limits = ["--on_error", "skip", "--min_images", "2", "--max_images"]
+    _prepare(tmp_path, *two_sources, *limits, "2", name="two")
+    assert _content(tmp_path, "two") == ([(0, 2), (0, 10), (1, 70), (1, 80)], 2)  # b/10 is before b/1 of source two
+    assert capsys.readouterr().out.startswith("4 images of 2 identities, 1 skipped")  # so c has one image left
+    _prepare(tmp_path, *two_sources, *limits, "3", name="three")
+    assert _content(tmp_path, "three")[0][:3] == [(0, 2), (0, 10), (0, 50)]
+    with pytest.raises(SystemExit):
+        _prepare(tmp_path, *two_sources, *limits, "2", name="three")
+    assert "was prepared with max_images=3, not max_images=2" in capsys.readouterr().err
 
 
 def test_a_bad_image_ends_the_command_or_is_skipped_and_listed(tmp_path, capsys):
@@ -108,6 +125,8 @@ def test_each_bad_input_is_one_sentence_and_writes_nothing(tmp_path, two_sources
         ([*exclude, str(tmp_path / "none.txt")], {}, "--exclude_identities .*none.txt cannot be read"),
         ([*exclude, str(tmp_path / "blank.txt")], {}, "blank.txt is empty"),
         ([*exclude, str(tmp_path / "all.txt")], {}, "no identity is left"),
+        ([*two_sources, "--min_images", "4"], {}, "no identity has 4 images or more: lower --min_images"),
+        ([*two_sources, "--max_images", "0"], {}, "--max_images must be at least 1, it is 0"),
         (two_sources, {"name": "../up"}, "--name '../up' must consist"),
         (two_sources, {"shards": "0"}, "--shards must be at least 1"),
         (two_sources, {"shards": "6"}, "--shards must be at most the number of images, 5"),

@@ -114,6 +114,10 @@ def test_identities_are_chosen_by_their_integers(tmp_path, capsys):
     assert _content(tmp_path, "only") == ([(0, 3), (1, 4), (1, 5), (1, 6)], 2)
     _prepare(tmp_path, rec, "--exclude_identities", str(tmp_path / "one.txt"), name="rest")
     assert _content(tmp_path, "rest") == _WRITTEN
+    one_by_one = [flag for name in ("some", "one") for flag in ("--exclude_identities", str(tmp_path / f"{name}.txt"))]
+    with pytest.raises(SystemExit):
+        _prepare(tmp_path, rec, *one_by_one, name="rest")
+    assert "was prepared with exclude_identities=" in capsys.readouterr().err
     (tmp_path / "one.txt").write_text("Ann_Example\n007\n")
     with pytest.raises(SystemExit):
         _prepare(tmp_path, rec, "--exclude_identities", str(tmp_path / "one.txt"), name="names")
