@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from configs import common
 from lrfr_jax import image_ops, models, sharding
 from lrfr_jax.data import face_sets
 from lrfr_jax.evals import embed
@@ -28,7 +29,12 @@ def main() -> None:
     options = _parser().parse_args()
     mesh = sharding.make_mesh()
     backbone = models.create_backbone(
-        backbone=options.backbone, width=options.width, embedding_size=512, dropout=0.0, dtype=options.dtype
+        backbone=options.backbone,
+        width=options.width,
+        embedding_size=512,
+        dropout=0.0,
+        dtype=options.dtype,
+        input=common.model_input(),
     )
     shape = (2 * options.batch_size, image_ops.IMAGE_SIZE, image_ops.IMAGE_SIZE, 3)
     rng = jax.random.key(0, impl="rbg")

@@ -24,6 +24,8 @@ def get_config(arg=None):
     config.checkpoint_every_steps = 2000
     config.eval_every_steps = 2000
     config.keep_checkpoints = 3
+    config.init_from = ""
+    config.class_centers = "random"
 
     config.input = ConfigDict({"dataset": "casia", "num_threads": 16, "prefetch_images": 2048})
     config.augment = common.augment(args.policy)
@@ -35,6 +37,7 @@ def get_config(arg=None):
             "dropout": 0.4,  # released model/resnet.py
             "dtype": "float32",
             "batch_norm": "per_view",  # the released code's two forwards
+            "input": common.model_input(),
         }
     )
     config.loss = common.loss(args.policy)
@@ -49,6 +52,8 @@ def get_config(arg=None):
             "weight_decay": 5e-4,  # paper 4.1
             "weight_decay_on": "all",  # released script: every parameter
             "clip_norm": 0.0,
+            "classifier_rate_factor": 1.0,
+            "frozen": (),
         }
     )
     config.evals = ConfigDict({"lfw": common.verification()})

@@ -37,9 +37,16 @@ def augment(policy: str) -> ConfigDict:
         POLICIES[policy]
         | {
             "rounding": "uint8",  # as the released code's images through Pillow; 'none' keeps real numbers
+            "border_probability": 0.0,  # black bands along the borders, for sets whose faces are framed
+            "border_largest": 0,
             "flip": "shared",  # the paper says "random flip"; the released code flips the two views independently
         }
     )
+
+
+def model_input() -> ConfigDict:
+    """The input convention of networks that are trained here from scratch: RGB, (pixel - 127.5) / 127.5, all of it."""
+    return ConfigDict({"order": "rgb", "mean": 127.5, "scale": 127.5, "columns": 112})
 
 
 def loss(policy: str) -> ConfigDict:
@@ -53,6 +60,7 @@ def loss(policy: str) -> ConfigDict:
             "p": 1.0,  # "p = 1 by default", Eq. 5 and Table 4
             "reduction": "paper",  # 'released': one log over the whole batch, as the released ExpDist
             "distance_weight": 0.0 if policy == "none" else 1.0,  # lambda; 5 is the best on XQLFW in Table 5
+            "weight_unit": "lambda",  # 'gradient_share': times the length of the classification's gradient
         }
     )
 

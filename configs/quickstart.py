@@ -22,6 +22,8 @@ def get_config(arg=None):
     config.checkpoint_every_steps = 200
     config.eval_every_steps = 0  # at the end only
     config.keep_checkpoints = 2
+    config.init_from = ""
+    config.class_centers = "random"
 
     config.input = ConfigDict({"dataset": "generated_train", "num_threads": 4, "prefetch_images": 512})
     config.augment = common.augment(args.policy)
@@ -33,6 +35,7 @@ def get_config(arg=None):
             "dropout": 0.0,
             "dtype": "float32",
             "batch_norm": "per_view",
+            "input": common.model_input(),
         }
     )
     config.loss = common.loss(args.policy)
@@ -49,6 +52,8 @@ def get_config(arg=None):
             "weight_decay": 5e-4,
             "weight_decay_on": "all",
             "clip_norm": 5.0,
+            "classifier_rate_factor": 1.0,
+            "frozen": (),
         }
     )
     config.evals = ConfigDict({"generated_test": common.verification(resolutions=(28, 20, 14, 10, 7))})

@@ -32,5 +32,7 @@ make_environment() { # EXTRA: '' or '[dev]'
 }
 
 PYTHON=.venv/bin/python
+# Large blocks of memory in huge pages: on a CPU a training step asks for gigabytes anew, and its page faults take time.
+export GLIBC_TUNABLES=${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}
 # Compiled programs are kept, so that a second run starts at once.
 export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-$PWD/.jax_cache}

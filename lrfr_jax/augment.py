@@ -10,7 +10,7 @@ from lrfr_jax import image_ops
 from lrfr_jax.errors import UserError
 
 # What each random draw is folded with; a new purpose takes the next number.
-RESOLUTION, HR_FLIP, LR_FLIP = 0, 1, 2
+RESOLUTION, HR_FLIP, LR_FLIP, BORDER_COIN, BORDER_WIDTHS = range(5)
 FLIPS = ("shared", "independent", "none")
 
 
@@ -34,6 +34,18 @@ def sample_resolutions(
     return jax.random.choice(rng, jnp.asarray(sizes), (batch_size,), p=jnp.asarray(ratios, jnp.float32))
 
 
+def random_borders(
+    rng: PRNGKeyArray, batch_size: int, *, probability: float | int, largest: int
+) -> Int[Array, "batch 4"]:
+    """Draws the widths of black bands at the four sides of each image, uniform in 0..largest pixels, or none at all.
+
+    Some sets (PubFig) have such bands around most faces: a network that has never seen them elsewhere learns the set.
+    """
+    has_borders = jax.random.bernoulli(jax.random.fold_in(rng, BORDER_COIN), probability, (batch_size, 1))
+    widths = jax.random.randint(jax.random.fold_in(rng, BORDER_WIDTHS), (batch_size, 4), 0, largest + 1)
+    return jnp.where(has_borders, widths, 0)
+
+
 def make_views(
     rng: PRNGKeyArray,
     images: UInt8[Array, "batch size size channels"],
@@ -42,6 +54,8 @@ def make_views(
     ratios: tuple[float | int, ...],
     rounding: str,
     flip: str,
+    border_probability: float | int,
+    border_largest: int,
 ) -> tuple[Float[Array, "batch size size channels"], ...]:
     """Dresses each image as the high-resolution view and, unless `sizes` is empty, as a low-resolution one.
 
@@ -53,6 +67,8 @@ def make_views(
       rounding: 'uint8' (as Pillow) or 'none', see `image_ops.degrade`.
       flip: 'shared' (one coin per image, both views the same way round), 'independent' (a coin per view, as in the
         released code: half of the pairs are mirrored) or 'none'.
+      border_probability: share of the images whose borders are erased in both views, see `random_borders`.
+      border_largest: the widest band in pixels, less than half of the image; 0 with `border_probability=0`.
 
     Returns:
       (hr_view, lr_view) or (hr_view,), normalized to [-1, 1].
@@ -70,7 +86,20 @@ def make_views(
     outside = [size for size in sizes if not 1 <= size <= images.shape[1]]
     if outside:
         raise UserError(f"augment.sizes={sizes} holds {outside}: give side lengths from 1 to {images.shape[1]} pixels")
+    if not 0 <= border_probability <= 1 or not 0 <= border_largest < images.shape[1] / 2:
+        raise UserError(
+            f"augment.border_probability={border_probability} must be in [0, 1] and augment.border_largest="
+            f"{border_largest} pixels in 0..{(images.shape[1] - 1) // 2}"
+        )
+    if (border_probability == 0) != (border_largest == 0):
+        raise UserError(
+            f"augment.border_probability={border_probability} and augment.border_largest={border_largest} must both be "
+            "0, or neither"
+        )
     batch_size = images.shape[0]
+    if border_probability:
+        widths = random_borders(rng, batch_size, probability=border_probability, largest=border_largest)
+        images = image_ops.erase_borders(images, widths)
     hr_coin = jax.random.bernoulli(jax.random.fold_in(rng, HR_FLIP), shape=(batch_size,))
     lr_coin = jax.random.bernoulli(jax.random.fold_in(rng, LR_FLIP), shape=(batch_size,))
     never = jnp.zeros((batch_size,), bool)

@@ -5,16 +5,18 @@ and `metadata` (how to build the model, which data the steps count). Random numb
 random is stored.
 """
 
+import contextlib
 import json
 import logging
 import os
 import pathlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from absl import logging as absl_logging
 
 from lrfr_jax.errors import UserError
 
@@ -108,6 +110,40 @@ def newest(workdir: str | os.PathLike) -> pathlib.Path:
     return folder / str(max(steps))
 
 
+def save_backbone(path: str | os.PathLike, variables: Any, metadata: dict) -> None:
+    """Writes a checkpoint of a backbone alone, whole or not at all, as `load_backbone` reads it.
+
+    Args:
+      path: the folder to make.
+      variables: {'params': ..., 'batch_stats': ...}.
+      metadata: at least what `METADATA` names.
+
+    Raises:
+      UserError: the folder is there already.
+    """
+    path = pathlib.Path(path).resolve()
+    if path.exists():
+        raise UserError(f"{path} is there already: name another folder, or remove it")
+    # Arrays on devices: what orbax writes then is read back by `load_backbone` without a word about numpy.
+    items = ocp.args.Composite(
+        backbone=ocp.args.StandardSave(jax.tree.map(jax.numpy.asarray, variables)),
+        metadata=ocp.args.JsonSave(metadata),
+    )
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+        checkpointer.save(path, args=items)
+
+
+@contextlib.contextmanager
+def _quiet_orbax() -> Iterator[None]:
+    """Keeps back the warning that one item of a checkpoint, read alone, has no metadata file of its own."""
+    before = absl_logging.get_verbosity()
+    absl_logging.set_verbosity(absl_logging.ERROR)
+    try:
+        yield
+    finally:
+        absl_logging.set_verbosity(before)
+
+
 def load_backbone(path: str | os.PathLike) -> tuple[Any, dict]:
     """Reads what evaluation needs from one checkpoint folder (`W/checkpoints/<step>`), onto the first local device.
 
@@ -123,7 +159,7 @@ def load_backbone(path: str | os.PathLike) -> tuple[Any, dict]:
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     try:
         metadata = json.loads((path / "metadata" / "metadata").read_text())
-        with ocp.StandardCheckpointer() as checkpointer:
+        with _quiet_orbax(), ocp.StandardCheckpointer() as checkpointer:
             stored = checkpointer.metadata(path / "backbone").item_metadata.tree
             target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), stored)
             variables = checkpointer.restore(path / "backbone", target)
@@ -136,3 +172,27 @@ def load_backbone(path: str | os.PathLike) -> tuple[Any, dict]:
             f"the metadata of checkpoint {path} lacks {', '.join(missing)}: `lrfr_jax.main` did not save it"
         )
     return variables, metadata
+
+
+def load_class_centers(path: str | os.PathLike) -> jax.Array | None:
+    """Reads the classifier's centers [identities, dim] from one checkpoint folder; None if it holds no classifier.
+
+    Raises:
+      UserError: they cannot be read.
+    """
+    folder = pathlib.Path(path).resolve() / "training"
+    if not folder.is_dir():
+        return None
+    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    try:
+        with _quiet_orbax(), ocp.PyTreeCheckpointer() as checkpointer:
+            stored = checkpointer.metadata(folder).item_metadata.tree["classifier"]["class_centers"]
+            centers = jax.ShapeDtypeStruct(stored.shape, stored.dtype, sharding=device)
+            wanted = {"classifier": {"class_centers": centers}}
+            # The rest, the optimizer's state, is several times as large and stays on the disk.
+            how = ocp.checkpoint_utils.construct_restore_args(wanted)
+            args = ocp.args.PyTreeRestore(item=wanted, restore_args=how, partial_restore=True)
+            return checkpointer.restore(folder, args=args)["classifier"]["class_centers"]
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0][:200]
+        raise UserError(f"the classifier of {folder.parent} cannot be read ({reason}): copy it again") from error

@@ -44,6 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         sizes=evaluation.sizes_of(planned),
         rounding=rounding,
         sharding=sharding.over_batch(mesh),
+        mirror=evaluation.needs_mirror(planned),
     )
     results = evaluation.run(
         planned,

@@ -15,6 +15,9 @@ from lrfr_jax import augment, image_ops, losses, models, optimizer, train_step
 from lrfr_jax.errors import UserError
 from lrfr_jax.models.classifier import Classifier
 
+# Arguments of `optimizer.make_optimizer`; the rest of the group are those of `make_schedule`.
+UPDATE = ("momentum", "weight_decay", "weight_decay_on", "clip_norm", "classifier_rate_factor", "frozen")
+
 
 @dataclasses.dataclass(frozen=True)
 class Run:
@@ -29,15 +32,17 @@ class Run:
 def build_run(config: ConfigDict, num_identities: int, steps_per_epoch: float) -> Run:
     """Unpacks the config into the arguments of the floors below, which know no config."""
     try:
-        model = dict(config.model)
+        model = config.model.to_dict()
         batch_norm = model.pop("batch_norm")
         if batch_norm not in train_step.BATCH_NORMS:
             known = ", ".join(train_step.BATCH_NORMS)
             raise UserError(f"model.batch_norm={batch_norm!r} is unknown: choose one of {known}")
+        if batch_norm == "frozen" and model["dropout"]:
+            raise UserError(f"model.dropout={model['dropout']} is never applied with batch_norm='frozen': set it to 0")
         backbone = models.create_backbone(**model)
         classifier = Classifier(num_identities)
         settings = dict(config.optimizer)
-        update = {name: settings.pop(name) for name in ("momentum", "weight_decay", "weight_decay_on", "clip_norm")}
+        update = {name: settings.pop(name) for name in UPDATE}
         schedule = optimizer.make_schedule(num_epochs=config.num_epochs, steps_per_epoch=steps_per_epoch, **settings)
         sgd = optimizer.make_optimizer(schedule, **update)
         step = functools.partial(
@@ -45,6 +50,7 @@ def build_run(config: ConfigDict, num_identities: int, steps_per_epoch: float) -
             seed=config.seed,
             make_views=functools.partial(augment.make_views, **config.augment),
             batch_norm=batch_norm,
+            is_frozen=functools.partial(optimizer.is_frozen, frozen=update["frozen"]),
             loss=_loss_arguments(two_views=len(config.augment.sizes) > 0, **config.loss),
             backbone=backbone,
             classifier=classifier,
@@ -75,13 +81,18 @@ def _loss_arguments(
     p: float,
     reduction: str,
     distance_weight: float,
+    weight_unit: str,
 ) -> dict[str, Any]:
     if margin_type not in losses.MARGINS:
         raise UserError(f"loss.margin_type={margin_type!r} is unknown: choose one of {', '.join(losses.MARGINS)}")
+    if weight_unit not in train_step.WEIGHT_UNITS:
+        known = ", ".join(train_step.WEIGHT_UNITS)
+        raise UserError(f"loss.weight_unit={weight_unit!r} is unknown: choose one of {known}")
     if distance_weight and not two_views:
         raise UserError("augment.sizes is empty, so there is no second view: set loss.distance_weight=0")
     return {
         "margin_logits": functools.partial(losses.MARGINS[margin_type], scale=scale, margin=margin),
         "pair_distance": functools.partial(losses.pair_distance, distance=distance, p=p, reduction=reduction),
         "distance_weight": distance_weight,
+        "weight_unit": weight_unit,
     }

@@ -29,6 +29,18 @@ def flip(
     return jnp.where(flipped[:, None, None, None], images[:, :, ::-1], images)
 
 
+def erase_borders(
+    images: UInt8[Array, "batch height width channels"], widths: Int[Array, "batch 4"]
+) -> UInt8[Array, "batch height width channels"]:
+    """Blackens bands of so many pixels along the top, the bottom, the left and the right of each image."""
+    height, width = images.shape[1:3]
+    rows, columns = jnp.arange(height)[None], jnp.arange(width)[None]
+    top, bottom, left, right = (widths[:, side, None] for side in range(4))
+    inner_rows = (rows >= top) & (rows < height - bottom)
+    inner_columns = (columns >= left) & (columns < width - right)
+    return jnp.where((inner_rows[:, :, None] & inner_columns[:, None, :])[..., None], images, 0)
+
+
 @functools.partial(jax.jit, static_argnames="size")
 def _resize_rows(matrix: Float[Array, "rows columns"], *, size: int) -> Float[Array, "size columns"]:
     shape = (size, matrix.shape[1])

@@ -1,5 +1,6 @@
 """Stochastic gradient descent as PyTorch orders it, and learning rates given in epochs."""
 
+import functools
 import itertools
 
 import jax
@@ -80,12 +81,41 @@ def _is_matrix(params: PyTree) -> PyTree:
     return jax.tree.map(lambda parameter: parameter.ndim > 1, params)
 
 
+def _paths(params: PyTree) -> PyTree:
+    return jax.tree.map_with_path(lambda path, _: jax.tree_util.keystr(path, simple=True, separator="/"), params)
+
+
+def _under(params: PyTree, names: tuple[str, ...]) -> PyTree:
+    return jax.tree.map(lambda path: any(f"{path}/".startswith(f"{name}/") for name in names), _paths(params))
+
+
+def is_frozen(params: PyTree, *, frozen: tuple[str, ...]) -> PyTree:
+    """Returns a tree of bools: which parameters lie under one of the names, such as 'backbone/stage1' or 'classifier'.
+
+    Raises:
+      UserError: a name under which there is no parameter.
+    """
+    for name in frozen:
+        if not any(jax.tree.leaves(_under(params, (name,)))):
+            depth = name.count("/") + 1
+            known = sorted({"/".join(path.split("/")[:depth]) for path in jax.tree.leaves(_paths(params))})
+            raise UserError(f"optimizer.frozen names {name!r}, which is none of {', '.join(known)}")
+    return _under(params, frozen)
+
+
 # Which parameters decay; None stands for all of them.
 DECAY_MASKS = {"all": None, "no_norm_bias": _is_matrix}
 
 
 def make_optimizer(
-    schedule: optax.Schedule, *, momentum: Number, weight_decay: Number, weight_decay_on: str, clip_norm: Number
+    schedule: optax.Schedule,
+    *,
+    momentum: Number,
+    weight_decay: Number,
+    weight_decay_on: str,
+    clip_norm: Number,
+    classifier_rate_factor: Number,
+    frozen: tuple[str, ...],
 ) -> optax.GradientTransformation:
     r"""SGD with momentum, in the order of torch.optim.SGD: the rate scales the momentum buffer, not what enters it.
 
@@ -100,6 +130,8 @@ def make_optimizer(
       weight_decay_on: 'all', or 'no_norm_bias' to spare every parameter of fewer than 2 dimensions (normalization
         scales, biases); class centers decay in both.
       clip_norm: largest global norm of the gradient, before decay; 0 for no clipping.
+      classifier_rate_factor: multiplies the rate of the parameters under 'classifier', >= 0; 1 for one rate.
+      frozen: names of parameters that stay as they are, see `is_frozen`.
 
     Raises:
       UserError: a value out of range or an unknown name.
@@ -108,6 +140,7 @@ def make_optimizer(
         f"momentum={momentum} must be at least 0 and below 1": 0 <= momentum < 1,
         f"weight_decay={weight_decay} must not be negative": weight_decay >= 0,
         f"clip_norm={clip_norm} must be positive, or 0 for no clipping": clip_norm >= 0,
+        f"classifier_rate_factor={classifier_rate_factor} must not be negative": classifier_rate_factor >= 0,
         f"weight_decay_on={weight_decay_on!r} is unknown: choose one of {', '.join(DECAY_MASKS)}": (
             weight_decay_on in DECAY_MASKS
         ),
@@ -120,4 +153,7 @@ def make_optimizer(
         optax.add_decayed_weights(weight_decay, mask=DECAY_MASKS[weight_decay_on]),
         optax.trace(decay=momentum),
         optax.scale_by_learning_rate(schedule),
+        optax.masked(optax.scale(classifier_rate_factor), lambda params: _under(params, ("classifier",))),
+        # Last, because decay would move them too.
+        optax.masked(optax.set_to_zero(), functools.partial(is_frozen, frozen=frozen)),
     )

@@ -18,7 +18,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from lrfr_jax import checkpoint, experiment, metric_writers, progress, sharding, train_step
+from lrfr_jax import checkpoint, experiment, metric_writers, progress, sharding, train_step, warm_start
 from lrfr_jax import workdir as workdirs
 from lrfr_jax.data import face_sets, pipeline
 from lrfr_jax.errors import UserError
@@ -28,7 +28,7 @@ logger = logging.getLogger("lrfr_jax")
 
 
 def train(config: ConfigDict, *, workdir: pathlib.Path, data_dir: pathlib.Path) -> None:
-    """Trains what `config` describes, from the newest checkpoint of `workdir` if it has one, to the end.
+    """Trains what `config` describes to its end, beginning at the newest checkpoint of `workdir`, if it has one.
 
     Raises:
       UserError: bad config or data; a loss that is not finite.
@@ -42,6 +42,7 @@ def train(config: ConfigDict, *, workdir: pathlib.Path, data_dir: pathlib.Path) 
     num_steps = math.ceil(config.num_epochs * steps_per_epoch)
 
     # ---- Model, state, restore.
+    warm_start.check(config.init_from, config.class_centers)
     run = experiment.build_run(config, training_set.num_identities, steps_per_epoch)
     evaluate = _build_evaluation(config, run.backbone, mesh, workdir, data_dir)
     workdirs.claim(workdir, json.loads(config.to_json()), is_main_process=jax.process_index() == 0)
@@ -51,6 +52,8 @@ def train(config: ConfigDict, *, workdir: pathlib.Path, data_dir: pathlib.Path) 
     metadata = _metadata(config, training_set)
     manager = checkpoint.create_manager(workdir, keep=config.keep_checkpoints)
     start, state = _restore(manager, state, metadata)
+    if start == 0 and config.init_from:
+        state = _warm_start(config, run.backbone, state, training_set, mesh)
     if start >= num_steps:
         logger.info("%s is finished (step %d of %d): see its folder eval", workdir, start, num_steps)
         return
@@ -105,7 +108,6 @@ def train(config: ConfigDict, *, workdir: pathlib.Path, data_dir: pathlib.Path) 
 
 def _metadata(config: ConfigDict, training_set: face_sets.TrainingSet) -> dict[str, Any]:
     """What every checkpoint says of itself: how to build the model, and which data it counts batches of."""
-    model = {key: value for key, value in config.model.items() if key != "batch_norm"}
     data = {
         "dataset": config.input.dataset,
         "num_images": training_set.num_images,
@@ -114,7 +116,32 @@ def _metadata(config: ConfigDict, training_set: face_sets.TrainingSet) -> dict[s
         "seed": config.seed,
     }
     evals = json.loads(config.evals.to_json())
-    return {"model": model, "data": data, "evals": evals, "degradation_rounding": config.augment.rounding}
+    rounding = config.augment.rounding
+    return {"model": _model_arguments(config), "data": data, "evals": evals, "degradation_rounding": rounding}
+
+
+def _model_arguments(config: ConfigDict) -> dict[str, Any]:
+    return {key: value for key, value in config.model.to_dict().items() if key != "batch_norm"}
+
+
+def _warm_start(
+    config: ConfigDict, backbone: nn.Module, state: train_step.TrainState, training_set: Any, mesh: Mesh
+) -> train_step.TrainState:
+    state = warm_start.with_backbone_of(state, config.init_from, model=_model_arguments(config), mesh=mesh)
+    logger.info("the backbone starts from %s", config.init_from)
+    if config.class_centers == "random":
+        return state
+    centers = warm_start.mean_embeddings(
+        backbone,
+        _split(state)[0],
+        training_set,
+        mesh=mesh,
+        batch_size=config.eval_batch_size,
+        num_threads=config.input.num_threads,
+    )
+    logger.info("the class centers start from the mean embeddings of %d identities", len(centers))
+    centers = jax.device_put(centers, sharding.replicated(mesh))
+    return state.replace(params=state.params | {"classifier": {"class_centers": centers}})
 
 
 def _split(state: train_step.TrainState) -> tuple[dict, dict]:
@@ -186,6 +213,7 @@ def _build_evaluation(
         sizes=evaluation.sizes_of(planned),
         rounding=config.augment.rounding,
         sharding=sharding.over_batch(mesh),
+        mirror=evaluation.needs_mirror(planned),
     )
 
     def evaluate(state: train_step.TrainState, step: int) -> dict[str, float]:

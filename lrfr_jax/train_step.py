@@ -14,7 +14,11 @@ from lrfr_jax import losses
 
 # What each of the step's random draws is folded with; a new purpose takes the next number.
 AUGMENTATION, DROPOUT = 0, 1
-BATCH_NORMS = ("per_view", "joint")
+BATCH_NORMS = ("per_view", "joint", "frozen")
+# What `distance_weight` counts in: the paper's lambda, or shares of the gradient of the classification.
+WEIGHT_UNITS = ("lambda", "gradient_share")
+# Reached only where the two views are embedded alike to the last digits, and so have no distance to weigh.
+GRADIENT_FLOOR = 1e-20
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -55,11 +59,14 @@ def embed_views(
     """Runs the views through the one backbone; returns their raw features and the new BatchNorm statistics.
 
     `per_view`: one forward after the other, each normalized by its own batch statistics and both updating the running
-    ones, as the released code's two calls do. `joint`: one forward over all views, normalized together.
+    ones, as the released code's two calls do. `joint`: one forward over all views, normalized together. `frozen`: as
+    in evaluation, by the running statistics, which stay as they are; there is no dropout then.
     """
 
     def forward(stats, images, rng):
         variables = {"params": params, "batch_stats": stats}
+        if batch_norm == "frozen":
+            return backbone.apply(variables, images, train=False), stats
         rngs, mutable = {"dropout": rng}, ["batch_stats"]
         features, updated = backbone.apply(variables, images, train=True, rngs=rngs, mutable=mutable)
         return features, updated["batch_stats"]
@@ -74,19 +81,17 @@ def embed_views(
     return tuple(features), batch_stats
 
 
-def total_loss(
+def classification_loss(
     features: tuple[Float[Array, "batch dim"], ...],
     class_centers: PyTree,
     labels: Int[Array, " batch"],
     *,
     classifier: nn.Module,
     margin_logits: Callable,
-    pair_distance: Callable,
-    distance_weight: float,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
-    r"""The classification loss of each view and the distance between the two views.
+    r"""The mean of the views' classification losses.
 
-    .. math:: L = \lambda\, d(\hat f_{HR}, \hat f_{LR}) + \tfrac12 L_{cls}(f_{HR}) + \tfrac12 L_{cls}(f_{LR})
+    .. math:: \tfrac12 L_{cls}(f_{HR}) + \tfrac12 L_{cls}(f_{LR})
 
     With the high-resolution view alone it is L_cls(f_HR), the paper's baseline.
 
@@ -95,8 +100,6 @@ def total_loss(
       class_centers: the classifier's parameters.
       labels: identity of each image.
       margin_logits: (cosines, labels) -> logits, scale and margin bound.
-      pair_distance: (unit embeddings, unit embeddings) -> one value for the batch.
-      distance_weight: the paper's lambda.
 
     Returns:
       (loss, its parts and the share of images whose own class center is the nearest, before any margin).
@@ -107,14 +110,62 @@ def total_loss(
     loss, parts = jnp.zeros(()), {}
     for name, feature in zip(("hr", "lr"), features, strict=False):
         cosines = classifier.apply({"params": class_centers}, feature)
-        classification = jnp.mean(losses.cross_entropy(margin_logits(cosines, labels), labels))
-        parts[f"classification_{name}"] = classification
+        parts[f"classification_{name}"] = jnp.mean(losses.cross_entropy(margin_logits(cosines, labels), labels))
         parts[f"accuracy_{name}"] = jnp.mean(jnp.argmax(cosines, axis=-1) == labels)
-        loss = loss + classification / len(features)
-    if len(features) == 2:
-        parts["distance"] = pair_distance(losses.unit_length(features[0]), losses.unit_length(features[1]))
-        loss = loss + distance_weight * parts["distance"]
-    return loss, {"loss": loss} | parts
+        loss = loss + parts[f"classification_{name}"] / len(features)
+    return loss, parts
+
+
+def total_loss_gradient(
+    features: tuple[Float[Array, "batch dim"], ...],
+    class_centers: PyTree,
+    labels: Int[Array, " batch"],
+    *,
+    classifier: nn.Module,
+    margin_logits: Callable,
+    pair_distance: Callable,
+    distance_weight: float,
+    weight_unit: str,
+) -> tuple[tuple[PyTree, PyTree], dict[str, Float[Array, ""]]]:
+    r"""The gradient of the whole loss with respect to features and class centers, and the loss's parts.
+
+    .. math:: L = \lambda\, d(\hat f_{HR}, \hat f_{LR}) + \tfrac12 L_{cls}(f_{HR}) + \tfrac12 L_{cls}(f_{LR})
+
+    Everything below the features is linear in this gradient, so the terms are weighed against each other here, where
+    it costs nothing: with the unit 'gradient_share' lambda is chosen anew in each step, as a number, such that the
+    distance's gradient has `distance_weight` times the length of the classification's, both over the features of all
+    views of the batch.
+
+    Args:
+      features, class_centers, labels, classifier, margin_logits: see `classification_loss`.
+      pair_distance: (unit embeddings, unit embeddings) -> one value for the batch.
+      distance_weight: the paper's lambda, or a share.
+      weight_unit: one of `WEIGHT_UNITS`.
+
+    Returns:
+      ((gradient of the features, of the class centers), metrics: `loss`, its parts, and, if there are two views,
+      `distance_weight` (lambda), `grad_norm_classification` and `grad_norm_distance` (lambda times the distance's)).
+
+    References:
+      Ling et al. 2022, arXiv 2302.05621, Eq. 7.
+    """
+    of_classification = jax.value_and_grad(classification_loss, argnums=(0, 1), has_aux=True)
+    (loss, parts), (gradient, centers_gradient) = of_classification(
+        features, class_centers, labels, classifier=classifier, margin_logits=margin_logits
+    )
+    if len(features) == 1:
+        return (gradient, centers_gradient), {"loss": loss} | parts
+    distance, distance_gradient = jax.value_and_grad(
+        lambda views: pair_distance(losses.unit_length(views[0]), losses.unit_length(views[1]))
+    )(features)
+    norm, distance_norm = optax.global_norm(gradient), optax.global_norm(distance_gradient)
+    weight = jnp.asarray(distance_weight, norm.dtype)
+    if weight_unit == "gradient_share":
+        weight = weight * norm / jnp.maximum(distance_norm, GRADIENT_FLOOR)
+    parts |= {"distance": distance, "distance_weight": weight}
+    parts |= {"grad_norm_classification": norm, "grad_norm_distance": weight * distance_norm}
+    gradient = jax.tree.map(lambda a, b: a + weight * b, gradient, distance_gradient)
+    return (gradient, centers_gradient), {"loss": loss + weight * distance} | parts
 
 
 def train_step(
@@ -125,6 +176,7 @@ def train_step(
     seed: int,
     make_views: Callable,
     batch_norm: str,
+    is_frozen: Callable,
     loss: Mapping[str, Any],
     backbone: nn.Module,
     classifier: nn.Module,
@@ -136,8 +188,9 @@ def train_step(
 
     Args:
       make_views: (rng, images) -> views; policy and rounding bound.
-      batch_norm: 'per_view' or 'joint', see `embed_views`.
-      loss: the remaining arguments of `total_loss`.
+      batch_norm: one of `BATCH_NORMS`, see `embed_views`.
+      is_frozen: parameters -> tree of bools: which of them stay as they are.
+      loss: the remaining arguments of `total_loss_gradient`.
 
     Returns:
       (new state, metrics: the loss, its parts, `grad_norm`, the global norm of the gradient before clipping and decay).
@@ -145,15 +198,19 @@ def train_step(
     rng = jax.random.fold_in(jax.random.key(seed), state.step)
     views = make_views(jax.random.fold_in(rng, AUGMENTATION), images)
     dropout_rng = jax.random.fold_in(rng, DROPOUT)
+    frozen = is_frozen(state.params)
 
-    def loss_of(params):
-        features, batch_stats = embed_views(
-            params["backbone"], state.batch_stats, views, dropout_rng, backbone=backbone, batch_norm=batch_norm
-        )
-        value, metrics = total_loss(features, params["classifier"], labels, classifier=classifier, **loss)
-        return value, (metrics, batch_stats)
+    def embed(params):
+        # What is frozen gets no gradient, and what lies below it need not be computed.
+        params = jax.tree.map(lambda p, stays: jax.lax.stop_gradient(p) if stays else p, params, frozen["backbone"])
+        return embed_views(params, state.batch_stats, views, dropout_rng, backbone=backbone, batch_norm=batch_norm)
 
-    (_, (metrics, batch_stats)), gradient = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+    features, pull_back, batch_stats = jax.vjp(embed, state.params["backbone"], has_aux=True)
+    (features_gradient, centers_gradient), metrics = total_loss_gradient(
+        features, state.params["classifier"], labels, classifier=classifier, **loss
+    )
+    (backbone_gradient,) = pull_back(features_gradient)
+    gradient = {"backbone": backbone_gradient, "classifier": centers_gradient}
     updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
     metrics["grad_norm"] = optax.global_norm(gradient)
     new_state = TrainState(state.step + 1, optax.apply_updates(state.params, updates), batch_stats, opt_state)

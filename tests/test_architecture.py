@@ -14,7 +14,7 @@ SCRIPTS = [*SOURCES, *sorted((ROOT / "configs").rglob("*.py")), *sorted((ROOT / 
 FLOORS = {
     "errors": 0,
     "losses": 1,
-    "image_ops": 1,
+    "image_ops": 0,
     "models": 1,
     "optimizer": 1,
     "sharding": 1,
@@ -22,7 +22,9 @@ FLOORS = {
     "metric_writers": 1,
     "progress": 1,
     "workdir": 1,
+    "sweep_file": 1,
     "folder_lock": 1,
+    "inert_pickle": 1,
     "evals.metrics": 1,
     "data.records": 1,
     "augment": 2,
@@ -30,11 +32,13 @@ FLOORS = {
     "train_step": 3,
     "evals": 3,
     "experiment": 4,
+    "warm_start": 4,
     "train": 5,
     "evaluate": 5,
     "main": 6,
     "prepare": 7,
     "analysis": 7,
+    "pretrained": 7,
 }
 IMPORT_NOTHING = ("losses", "image_ops", "evals.metrics", "data.records")
 LONGEST_FILE, LONGEST_FUNCTION, LONGEST_STORY, DEEPEST = 300, 50, 80, 3

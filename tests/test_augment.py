@@ -9,6 +9,7 @@ from lrfr_jax import augment, image_ops
 from lrfr_jax.errors import UserError
 
 POLICY = {"sizes": (4, 8), "ratios": (1, 2.0), "rounding": "uint8", "flip": "shared"}
+POLICY |= {"border_probability": 0.0, "border_largest": 0}
 KEY = jax.random.key(5)
 make_views = jax.jit(augment.make_views, static_argnames=tuple(POLICY))
 
@@ -122,3 +123,25 @@ def test_views_do_not_depend_on_the_number_of_devices(images):
     views = functools.partial(make_views, KEY, **POLICY)
     for one, eight in zip(views(images), views(spread), strict=True):
         np.testing.assert_array_equal(one, eight)
+
+
+def test_borders_are_erased_in_some_images_and_in_both_views(images):
+    images = jnp.maximum(images, 1)  # so that black is a border
+    changes = {"border_probability": 0.5, "border_largest": 5, "flip": "none", "sizes": (16,), "ratios": (1,)}
+    hr_view, lr_view = make_views(KEY, images, **POLICY | changes)
+    np.testing.assert_allclose(hr_view, lr_view, atol=1e-6)
+    black = np.asarray(hr_view == -1).all(axis=-1)
+    np.testing.assert_array_equal(np.asarray(hr_view)[~black], np.asarray(image_ops.normalize(images))[~black])
+    rows, columns = black.all(axis=2), black.all(axis=1)
+    np.testing.assert_array_equal(black, rows[:, :, None] | columns[:, None, :])  # bands and nothing else
+    assert not rows[:, 5:-5].any()
+    assert not columns[:, 5:-5].any()
+    assert 0.3 < black.any(axis=(1, 2)).mean() < 0.7
+    for side in (rows[:, :5], rows[:, -5:], columns[:, :5], columns[:, -5:]):
+        assert set(side.sum(axis=1)) == set(range(6))
+
+
+@pytest.mark.parametrize(("probability", "largest"), [(1.5, 2), (0.5, 8), (0.5, 0), (0.0, 3)])
+def test_borders_that_are_refused(images, probability, largest):
+    with pytest.raises(UserError, match=f"augment.border_probability={probability} .*augment.border_largest={largest}"):
+        augment.make_views(KEY, images, **POLICY | {"border_probability": probability, "border_largest": largest})

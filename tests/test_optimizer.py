@@ -5,7 +5,7 @@ import optax
 import pytest
 
 from lrfr_jax.errors import UserError
-from lrfr_jax.optimizer import make_optimizer, make_schedule
+from lrfr_jax.optimizer import is_frozen, make_optimizer, make_schedule
 
 SCHEDULE = {
     "schedule": "steps",
@@ -17,6 +17,7 @@ SCHEDULE = {
     "steps_per_epoch": 12.5,
 }
 SGD = {"momentum": 0.9, "weight_decay": 0.05, "weight_decay_on": "all", "clip_norm": 0}
+SGD |= {"classifier_rate_factor": 1.0, "frozen": ()}
 
 
 def rates(steps, **change):
@@ -122,6 +123,7 @@ def test_five_steps_of_sgd(clip_norm, weight_decay_on):
         ({"momentum": 1.0}, "optimizer.momentum=1.0 must be at least 0 and below 1"),
         ({"weight_decay": -1}, "optimizer.weight_decay=-1 must not be negative"),
         ({"clip_norm": -1}, "optimizer.clip_norm=-1 must be positive, or 0 for no clipping"),
+        ({"classifier_rate_factor": -1}, "optimizer.classifier_rate_factor=-1 must not be negative"),
         ({"weight_decay_on": "some"}, "optimizer.weight_decay_on='some' is unknown: choose one of all, no_norm_bias"),
     ],
 )
@@ -129,3 +131,26 @@ def test_optimizers_that_are_refused(change, sentence):
     with pytest.raises(UserError) as error:
         make_optimizer(lambda step: 0.1, **SGD | change)
     assert sentence in str(error.value)
+
+
+PARAMS = {"backbone": {"stage1": {"w": jnp.ones(2)}, "stage10": {"w": jnp.ones(2)}}, "classifier": {"c": jnp.ones(2)}}
+
+
+def update_of(**change):
+    optimizer = make_optimizer(lambda step: 0.1, **SGD | change)
+    return optimizer.update(jax.tree.map(jnp.ones_like, PARAMS), optimizer.init(PARAMS), PARAMS)[0]
+
+
+def test_the_classifier_has_its_own_rate():
+    one, ten = update_of(), update_of(classifier_rate_factor=10)
+    np.testing.assert_allclose(ten["classifier"]["c"], 10 * one["classifier"]["c"])
+    np.testing.assert_array_equal(ten["backbone"]["stage1"]["w"], one["backbone"]["stage1"]["w"])
+
+
+def test_what_is_frozen_does_not_even_decay():
+    update = update_of(frozen=("backbone/stage1", "classifier"))
+    assert not update["backbone"]["stage1"]["w"].any()
+    assert not update["classifier"]["c"].any()
+    assert update["backbone"]["stage10"]["w"].all()
+    with pytest.raises(UserError, match="frozen names 'backbone/stage2', which is none of backbone/stage1, b"):
+        is_frozen(PARAMS, frozen=("backbone/stage2",))

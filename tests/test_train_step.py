@@ -6,6 +6,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from configs import quickstart
@@ -39,25 +40,81 @@ def batch():
     return random.integers(0, 256, (BATCH, 112, 112, 3), np.uint8), random.integers(0, 5, BATCH).astype(np.int32)
 
 
-def test_total_loss_is_the_sum_of_its_parts():
+def total_loss(features, centers, labels, **changes):
+    """((gradient of features, of centers), metrics) of the whole loss, and the same as one function for jax.grad."""
+    margin_logits = functools.partial(losses.cosface_logits, scale=8.0, margin=0.2)
+    parts = {"classifier": Classifier(3), "margin_logits": margin_logits}
+    distance = functools.partial(losses.pair_distance, distance="logexp", p=1, reduction="paper")
+    weighing = {"distance_weight": 3.0, "weight_unit": "lambda"} | changes
+
+    def value(features, centers):
+        loss, _ = train_step.classification_loss(features, centers, labels, **parts)
+        if len(features) == 1:
+            return loss
+        return loss + weighing["distance_weight"] * distance(*map(losses.unit_length, features))
+
+    return train_step.total_loss_gradient(features, centers, labels, pair_distance=distance, **parts, **weighing), value
+
+
+@pytest.fixture
+def judged():
     random = np.random.default_rng(1)
     features = tuple(jnp.asarray(random.normal(size=(4, 6)), jnp.float32) for _ in range(2))
     centers = {"class_centers": jnp.asarray(random.normal(size=(3, 6)), jnp.float32)}
-    labels = jnp.asarray([0, 1, 2, 1])
-    arguments = {
-        "classifier": Classifier(3),
-        "margin_logits": functools.partial(losses.cosface_logits, scale=8.0, margin=0.2),
-        "pair_distance": functools.partial(losses.pair_distance, distance="logexp", p=1, reduction="paper"),
-    }
-    loss, parts = train_step.total_loss(features, centers, labels, distance_weight=3.0, **arguments)
-    expected = 3.0 * parts["distance"] + 0.5 * parts["classification_hr"] + 0.5 * parts["classification_lr"]
-    np.testing.assert_allclose(loss, expected, rtol=1e-6)
-    swapped, _ = train_step.total_loss(features[::-1], centers, labels, distance_weight=3.0, **arguments)
-    np.testing.assert_allclose(loss, swapped, rtol=1e-6)
+    return features, centers, jnp.asarray([0, 1, 2, 1])
 
-    alone, parts = train_step.total_loss(features[:1], centers, labels, distance_weight=0.0, **arguments)
-    assert set(parts) == {"loss", "classification_hr", "accuracy_hr"}
-    np.testing.assert_allclose(alone, parts["classification_hr"])
+
+@pytest.mark.parametrize("views", [1, 2])
+def test_total_loss_is_the_sum_of_its_parts_and_the_gradient_is_its_own(judged, views):
+    features, centers, labels = judged
+    features = features[:views]
+    (gradient, parts), value = total_loss(features, centers, labels)
+    expected, expected_gradient = jax.value_and_grad(value, argnums=(0, 1))(features, centers)
+    np.testing.assert_allclose(parts["loss"], expected, rtol=1e-6)
+    chex.assert_trees_all_close(gradient, expected_gradient, rtol=1e-5, atol=1e-7)
+    if views == 1:
+        assert set(parts) == {"loss", "classification_hr", "accuracy_hr"}
+        np.testing.assert_allclose(parts["loss"], parts["classification_hr"])
+        return
+    half = 0.5 * parts["classification_hr"] + 0.5 * parts["classification_lr"]
+    np.testing.assert_allclose(parts["loss"], half + 3.0 * parts["distance"], rtol=1e-6)
+    assert parts["distance_weight"] == 3.0
+    (_, swapped), _ = total_loss(features[::-1], centers, labels)
+    np.testing.assert_allclose(parts["loss"], swapped["loss"], rtol=1e-6)
+
+
+def test_a_share_weighs_the_distance_by_the_gradients(judged):
+    (classification, _), _ = total_loss(*judged, distance_weight=0.0)
+    (with_distance, parts), _ = total_loss(*judged, distance_weight=0.25, weight_unit="gradient_share")
+    difference = jax.tree.map(jnp.subtract, with_distance[0], classification[0])
+    length = optax.global_norm(classification[0])
+    np.testing.assert_allclose(optax.global_norm(difference), 0.25 * length, rtol=1e-4)
+    np.testing.assert_allclose(parts["grad_norm_distance"], 0.25 * length, rtol=1e-5)
+    np.testing.assert_allclose(parts["grad_norm_classification"], length, rtol=1e-5)
+    # It is lambda in another unit: the same gradient comes of that number.
+    (by_lambda, _), _ = total_loss(*judged, distance_weight=float(parts["distance_weight"]))
+    chex.assert_trees_all_close(with_distance, by_lambda, rtol=1e-5)
+
+
+def test_a_share_of_no_distance_is_finite(judged):
+    (hr, _), centers, labels = judged
+    (gradient, parts), _ = total_loss((hr, hr), centers, labels, distance_weight=0.5, weight_unit="gradient_share")
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((gradient, parts)))
+
+
+def test_frozen_statistics_and_parameters_stay(batch):
+    config = quickstart.get_config(f"policy=maug,batch_size={BATCH}")
+    config.model.update({"width": 0.0625, "embedding_size": 16, "batch_norm": "frozen"})
+    config.optimizer.warmup_epochs = 0.0
+    config.optimizer.frozen = ("backbone/stem_conv", "backbone/stage1", "classifier")
+    run = experiment.build_run(config, num_identities=5, steps_per_epoch=10.0)
+    state, metrics = jax.jit(run.step)(fresh_state(), *batch)
+    chex.assert_trees_all_equal(state.batch_stats, fresh_state().batch_stats)
+    moved = jax.tree.map(lambda a, b: bool((a != b).any()), state.params, fresh_state().params)
+    still = {"stem_conv", "stage1"}
+    assert not any(jax.tree.leaves([moved["classifier"], *(moved["backbone"][name] for name in still)]))
+    assert all(jax.tree.leaves({key: part for key, part in moved["backbone"].items() if key not in still}))
+    assert metrics["grad_norm"] > 0
 
 
 def test_per_view_runs_two_forwards_and_joint_one():

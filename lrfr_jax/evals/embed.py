@@ -17,7 +17,7 @@ from lrfr_jax import image_ops
 from lrfr_jax.data import records
 from lrfr_jax.errors import UserError
 
-# (variables, images uint8 [batch, h, w, 3], resolutions int32 [batch]) -> raw features float32 [batch, 2, dim].
+# (variables, images uint8 [batch, h, w, 3], resolutions int32 [batch]) -> raw features float32 [batch, views, dim].
 Embedder = Callable[[Any, np.ndarray, np.ndarray], jax.Array]
 # (images uint8 [batch, h, w, 3], resolutions int32 [batch]) -> SSIM of image and reduced image, float32 [batch].
 SimilarityMeter = Callable[[np.ndarray, np.ndarray], jax.Array]
@@ -28,7 +28,12 @@ _DECODED_AHEAD = 3
 
 
 def make_embedder(
-    backbone: nn.Module, *, sizes: tuple[int, ...], rounding: str, sharding: NamedSharding | None = None
+    backbone: nn.Module,
+    *,
+    sizes: tuple[int, ...],
+    rounding: str,
+    sharding: NamedSharding | None = None,
+    mirror: bool = True,
 ) -> Embedder:
     """Builds the function that embeds a batch of images and of their mirrored selves, each image at its own resolution.
 
@@ -40,20 +45,22 @@ def make_embedder(
       rounding: 'uint8' or 'none', see `image_ops.degrade`; that of the training.
       sharding: how the images lie over devices (leading axis); variables must then be replicated over the same devices.
         Every process passes the whole batch and gets all features.
+      mirror: False leaves the mirrored images out, and half of the work.
 
     Returns:
-      (variables, images, resolutions) -> features; on the second axis first the image, then the mirrored one.
+      (variables, images, resolutions) -> features; on the second axis first the image, then the mirrored one if wanted.
     """
     replicated = None if sharding is None else NamedSharding(sharding.mesh, PartitionSpec())
 
     def embed(
         variables: Any, images: UInt8[Array, "batch size size 3"], resolutions: Int[Array, " batch"]
-    ) -> Float[Array, "batch 2 dim"]:
+    ) -> Float[Array, "batch views dim"]:
         pixels = _reduced(images, resolutions, sizes=sizes, rounding=rounding)
         # Both orientations side by side, not one batch after the other: each device keeps its own images.
-        views = jnp.stack([pixels, pixels[:, :, ::-1]], axis=1).reshape(-1, *pixels.shape[1:])
-        features = backbone.apply(variables, image_ops.normalize(views), train=False)
-        return features.reshape(len(images), 2, -1)
+        views = jnp.stack([pixels, pixels[:, :, ::-1]] if mirror else [pixels], axis=1)
+        pixels = views.reshape(-1, *pixels.shape[1:])
+        features = backbone.apply(variables, image_ops.normalize(pixels), train=False)
+        return features.reshape(*views.shape[:2], -1)
 
     compiled = jax.jit(embed, out_shardings=replicated)
 
@@ -87,7 +94,7 @@ def embed_records(
     wanted: Mapping[int, Int[np.ndarray, " records"]],
     batch_size: int,
     num_threads: int,
-) -> dict[int, Float[np.ndarray, "images 2 dim"]]:
+) -> dict[int, Float[np.ndarray, "images views dim"]]:
     """Embeds records at the resolutions wanted of each; every record is read and decoded once.
 
     Args:
@@ -98,8 +105,8 @@ def embed_records(
       num_threads: threads that decode while the device works.
 
     Returns:
-      For each resolution the raw features of [image, mirrored image], float32, a row per record of the source; rows
-      that are not wanted are zero, and take no memory.
+      For each resolution the raw features of [image, mirrored image] (of the image alone without `mirror`), float32, a
+      row per record of the source; rows that are not wanted are zero, and take no memory.
 
     Raises:
       UserError: an image cannot be decoded, or features are not finite.

@@ -37,9 +37,11 @@ class EmbeddingCache:
         self.folder = pathlib.Path(folder) / model[:16]
 
     def load(
-        self, test_set: TestSet, *, wanted: Mapping[int, Int[np.ndarray, " records"]]
-    ) -> dict[int, Float[np.ndarray, "images 2 dim"]]:
+        self, test_set: TestSet, *, wanted: Mapping[int, Int[np.ndarray, " records"]], num_views: int
+    ) -> dict[int, Float[np.ndarray, "images views dim"]]:
         """Returns features of the resolutions at which all wanted records are there, a row per record of the set.
+
+        Features of fewer views than `num_views` (2 with the mirrored image) count as missing.
 
         A file that cannot be read is told and passed over; `store` replaces it.
         """
@@ -54,7 +56,7 @@ class EmbeddingCache:
             except (OSError, EOFError, ValueError, KeyError, TypeError, IndexError, zipfile.BadZipFile) as error:
                 logger.warning("%s cannot be read (%s): its images are embedded again", path, error)
                 continue
-            if np.isin(records, held).all():
+            if rows.ndim == 3 and rows.shape[1] >= num_views and np.isin(records, held).all():
                 found[resolution] = np.zeros((len(test_set.source), *rows.shape[1:]), np.float32)
                 found[resolution][held] = rows
         return found
@@ -62,7 +64,7 @@ class EmbeddingCache:
     def store(
         self,
         test_set: TestSet,
-        features: Mapping[int, Float[np.ndarray, "images 2 dim"]],
+        features: Mapping[int, Float[np.ndarray, "images views dim"]],
         *,
         wanted: Mapping[int, Int[np.ndarray, " records"]],
     ) -> None:

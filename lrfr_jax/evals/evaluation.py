@@ -76,6 +76,11 @@ def sizes_of(planned: Mapping[str, Evaluation]) -> tuple[int, ...]:
     return tuple(sorted({IMAGE_SIZE}.union(*(evaluation.wanted for evaluation in planned.values())), reverse=True))
 
 
+def needs_mirror(planned: Mapping[str, Evaluation]) -> bool:
+    """Whether any set's fusion takes mirrored images: the `mirror` of `embed.make_embedder`."""
+    return any(evaluation.rules.fusion != "none" for evaluation in planned.values())
+
+
 def run(
     planned: Mapping[str, Evaluation],
     embedder: embed.Embedder,
@@ -90,7 +95,8 @@ def run(
 
     Args:
       planned: from `plan`.
-      embedder: from `embed.make_embedder` with `sizes_of(planned)`; reuse it, so that it compiles once.
+      embedder: from `embed.make_embedder` with `sizes_of(planned)` and, at least, `needs_mirror(planned)`; reuse it, so
+        that it compiles once.
       variables: {'params', 'batch_stats'} of the backbone.
       rounding: as the embedder's; for the structural similarity.
       batch_size, num_threads: see `embed.embed_records`.
@@ -103,7 +109,8 @@ def run(
     reading = {"batch_size": batch_size, "num_threads": num_threads}
     for name, evaluation in planned.items():
         source, wanted = evaluation.test_set.source, evaluation.wanted
-        features = cache.load(evaluation.test_set, wanted=wanted) if cache else {}
+        num_views = 1 + needs_mirror({name: evaluation})
+        features = cache.load(evaluation.test_set, wanted=wanted, num_views=num_views) if cache else {}
         missing = {r: records for r, records in wanted.items() if r not in features}
         if missing:
             made = _named(name, embed.embed_records, embedder, variables, source, wanted=missing, **reading)

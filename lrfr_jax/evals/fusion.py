@@ -14,12 +14,12 @@ def unit(vectors: Float[np.ndarray, "*batch dim"]) -> Float[np.ndarray, "*batch 
     return vectors / np.where(lengths > 0, lengths, 1)
 
 
-def no_flip(features: Float[np.ndarray, "images 2 dim"]) -> Float[np.ndarray, "images dim"]:
+def no_flip(features: Float[np.ndarray, "images views dim"]) -> Float[np.ndarray, "images dim"]:
     """f(x) at unit length; the mirrored image is not used."""
     return unit(features[:, 0])
 
 
-def sum_flips(features: Float[np.ndarray, "images 2 dim"]) -> Float[np.ndarray, "images dim"]:
+def sum_flips(features: Float[np.ndarray, "images views dim"]) -> Float[np.ndarray, "images dim"]:
     """f(x) + f(flipped x), then unit length: the longer of the two weighs more.
 
     References:
@@ -29,7 +29,7 @@ def sum_flips(features: Float[np.ndarray, "images 2 dim"]) -> Float[np.ndarray, 
     return unit(features.astype(np.float64).sum(axis=1))
 
 
-def sum_unit_flips(features: Float[np.ndarray, "images 2 dim"]) -> Float[np.ndarray, "images dim"]:
+def sum_unit_flips(features: Float[np.ndarray, "images views dim"]) -> Float[np.ndarray, "images dim"]:
     """Both features at unit length, added, then unit length: the two weigh the same.
 
     References:
@@ -38,7 +38,7 @@ def sum_unit_flips(features: Float[np.ndarray, "images 2 dim"]) -> Float[np.ndar
     return unit(unit(features).sum(axis=1))
 
 
-def concat_flips(features: Float[np.ndarray, "images 2 dim"]) -> Float[np.ndarray, "images 2*dim"]:
+def concat_flips(features: Float[np.ndarray, "images views dim"]) -> Float[np.ndarray, "images views*dim"]:
     """[f(x), f(flipped x)], each of unit length, together of length sqrt(2).
 
     The cosine of two of them is the mean of the two orientations' cosines.
@@ -58,7 +58,7 @@ FUSIONS = {
 }
 
 
-def fuse(features: Float[np.ndarray, "images 2 dim"], *, fusion: str) -> Float[np.ndarray, "images fused"]:
+def fuse(features: Float[np.ndarray, "images views dim"], *, fusion: str) -> Float[np.ndarray, "images fused"]:
     """Fuses by a row of `FUSIONS`, in float32 and by chunks: for galleries too large for float64."""
     chunks = [FUSIONS[fusion](features[i : i + _CHUNK]).astype(np.float32) for i in range(0, len(features), _CHUNK)]
     return np.concatenate(chunks)

@@ -21,7 +21,7 @@ _CHUNK = 8192
 
 
 def evaluate_identification(
-    features_by_resolution: Mapping[int, Float[np.ndarray, "images 2 dim"]],
+    features_by_resolution: Mapping[int, Float[np.ndarray, "images views dim"]],
     protocol: IdentificationProtocol,
     *,
     fusion: str,
@@ -122,7 +122,7 @@ def _selections(protocol: IdentificationProtocol, split: str) -> list[tuple]:
 
 
 def _vectors(
-    features: Float[np.ndarray, "images 2 dim"], records: Int[np.ndarray, " records"], fusion: str
+    features: Float[np.ndarray, "images views dim"], records: Int[np.ndarray, " records"], fusion: str
 ) -> Float[np.ndarray, "records fused"]:
     """Fuses the features of some records, without a copy of all of these."""
     parts = [records[i : i + _CHUNK] for i in range(0, len(records), _CHUNK)]

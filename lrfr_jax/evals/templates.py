@@ -26,7 +26,7 @@ _CHUNK = 8192
 
 
 def evaluate_templates(
-    features: Float[np.ndarray, "images 2 dim"],
+    features: Float[np.ndarray, "images views dim"],
     protocol: TemplateProtocol,
     *,
     fusion: str,
@@ -112,7 +112,7 @@ def check_protocol(protocol: TemplateProtocol) -> None:
 
 
 def pool(
-    features: Float[np.ndarray, "images 2 dim"],
+    features: Float[np.ndarray, "images views dim"],
     protocol: TemplateProtocol,
     *,
     fusion: str,

@@ -71,7 +71,7 @@ def wanted_records(
 
 
 def evaluate_verification(
-    features_by_resolution: Mapping[int, Float[np.ndarray, "images 2 dim"]],
+    features_by_resolution: Mapping[int, Float[np.ndarray, "images views dim"]],
     protocol: VerificationProtocol,
     rules: VerificationRules,
     *,

@@ -1,11 +1,16 @@
 """The backbones, by name: normalized images [batch, 112, 112, 3] in, raw features [batch, embedding_size] out."""
 
 import functools
+from collections.abc import Mapping
+from typing import Any
 
 import flax.linen as nn
 
 from lrfr_jax.errors import UserError
+from lrfr_jax.image_ops import IMAGE_SIZE
 from lrfr_jax.models.iresnet import IResNet
+from lrfr_jax.models.layers import InputConvention
+from lrfr_jax.models.mobilefacenet import MobileFaceNet
 from lrfr_jax.models.resnet import BasicBlock, Bottleneck, ResNet
 
 BACKBONES = {
@@ -17,11 +22,15 @@ BACKBONES = {
     "iresnet34": functools.partial(IResNet, stage_sizes=(3, 4, 6, 3)),
     "iresnet50": functools.partial(IResNet, stage_sizes=(3, 4, 14, 3)),
     "iresnet100": functools.partial(IResNet, stage_sizes=(3, 13, 30, 3)),
+    "mobilefacenet": MobileFaceNet,
 }
 DTYPES = ("float32", "bfloat16")
+ORDERS = ("rgb", "bgr")
 
 
-def create_backbone(backbone: str, *, width: float, embedding_size: int, dropout: float, dtype: str) -> nn.Module:
+def create_backbone(
+    backbone: str, *, width: float, embedding_size: int, dropout: float, dtype: str, input: Mapping[str, Any]
+) -> nn.Module:
     """Returns the module of a name in `BACKBONES`: module(images, train) with variables 'params' and 'batch_stats'.
 
     Args:
@@ -30,6 +39,7 @@ def create_backbone(backbone: str, *, width: float, embedding_size: int, dropout
       embedding_size: length of the feature, >= 1.
       dropout: share zeroed before the linear layer in training, in [0, 1); above 0 it takes the rng stream 'dropout'.
       dtype: of the body's computation, 'float32' or 'bfloat16'.
+      input: the fields of `layers.InputConvention`: what the weights were trained on.
 
     Raises:
       UserError: an argument is unknown or out of range.
@@ -44,4 +54,15 @@ def create_backbone(backbone: str, *, width: float, embedding_size: int, dropout
         raise UserError(f"model.embedding_size={embedding_size} must be at least 1")
     if not 0 <= dropout < 1:
         raise UserError(f"model.dropout={dropout} must be in [0, 1): set it to 0 to switch dropout off")
-    return BACKBONES[backbone](width=width, embedding_size=embedding_size, dropout=dropout, dtype=dtype)
+    try:
+        convention = InputConvention(**input)
+    except TypeError as error:
+        raise UserError(f"model.input={dict(input)} must have the keys order, mean, scale and columns") from error
+    if convention.order not in ORDERS or convention.scale <= 0 or not 1 <= convention.columns <= IMAGE_SIZE:
+        raise UserError(
+            f"model.input={dict(input)}: order must be one of {', '.join(ORDERS)}, scale above 0 and columns in "
+            f"1..{IMAGE_SIZE}"
+        )
+    return BACKBONES[backbone](
+        width=width, embedding_size=embedding_size, dropout=dropout, dtype=dtype, input=convention
+    )

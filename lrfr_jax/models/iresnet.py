@@ -45,6 +45,7 @@ class IResNet(nn.Module):
       embedding_size: length of the feature.
       dropout: share of the last feature map that is zeroed in training, in [0, 1).
       dtype: of the body, 'float32' or 'bfloat16'; parameters, statistics and neck are float32.
+      input: how the weights want their images.
     """
 
     stage_sizes: tuple[int, ...]
@@ -52,11 +53,13 @@ class IResNet(nn.Module):
     embedding_size: int
     dropout: float
     dtype: str
+    input: layers.InputConvention
 
     @nn.compact
     def __call__(self, images: Float[Array, "batch height width 3"], train: bool) -> Float[Array, "batch dim"]:
+        x = layers.to_convention(images, self.input)
         channels = [layers.scaled_channels(count, self.width) for count in layers.STAGE_CHANNELS]
-        x = conv(channels[0], 3, 1, dtype=self.dtype, name="stem_conv")(images)
+        x = conv(channels[0], 3, 1, dtype=self.dtype, name="stem_conv")(x)
         x = layers.batch_norm(train, dtype=self.dtype, name="stem_bn")(x)
         x = layers.PReLU(self.dtype, name="stem_prelu")(x)
         for number, size in enumerate(self.stage_sizes):

@@ -78,6 +78,8 @@ def test_mixed_resolutions_in_one_batch(variables):
     for row, resolution in enumerate((112, 20, 7)):
         alone = embedder(variables, images, np.full(3, resolution, np.int32))
         np.testing.assert_allclose(mixed[row], alone[row], atol=1e-5)
+    without = embed.make_embedder(TinyBackbone(), sizes=(20, 7), rounding="none", mirror=False)
+    np.testing.assert_allclose(without(variables, images, np.array([112, 20, 7], np.int32)), mixed[:, :1], atol=1e-5)
     assert np.abs(np.asarray(mixed[1] - embedder(variables, images, np.full(3, 7, np.int32))[1])).max() > 0.01
 
 

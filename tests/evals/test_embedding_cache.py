@@ -17,9 +17,9 @@ def test_set(tmp_path):
 
 def test_wanted_rows_come_back_and_others_are_zero(test_set, tmp_path):
     cache = EmbeddingCache(tmp_path / "cache", "a" * 64)
-    assert cache.load(test_set, wanted=WANTED) == {}
+    assert cache.load(test_set, wanted=WANTED, num_views=2) == {}
     cache.store(test_set, TABLES, wanted=WANTED)
-    found = cache.load(test_set, wanted=WANTED | {7: np.array([1])})
+    found = cache.load(test_set, wanted=WANTED | {7: np.array([1])}, num_views=2)
     assert sorted(found) == [14, 112]
     for resolution, records in WANTED.items():
         expected = np.zeros_like(TABLES[resolution])
@@ -30,7 +30,14 @@ def test_wanted_rows_come_back_and_others_are_zero(test_set, tmp_path):
 def test_fewer_records_than_wanted_are_not_enough(test_set, tmp_path):
     cache = EmbeddingCache(tmp_path / "cache", "a" * 64)
     cache.store(test_set, TABLES, wanted=WANTED)
-    assert list(cache.load(test_set, wanted={112: np.array([7]), 14: np.array([4, 5])})) == [112]
+    assert list(cache.load(test_set, wanted={112: np.array([7]), 14: np.array([4, 5])}, num_views=2)) == [112]
+
+
+def test_features_without_mirrored_images_do_not_serve_for_those_with(test_set, tmp_path):
+    cache = EmbeddingCache(tmp_path / "cache", "a" * 64)
+    cache.store(test_set, {r: table[:, :1] for r, table in TABLES.items()}, wanted=WANTED)
+    assert sorted(cache.load(test_set, wanted=WANTED, num_views=1)) == [14, 112]
+    assert cache.load(test_set, wanted=WANTED, num_views=2) == {}
 
 
 def test_a_damaged_file_is_told_passed_over_and_replaced(test_set, tmp_path, caplog):
@@ -40,17 +47,17 @@ def test_a_damaged_file_is_told_passed_over_and_replaced(test_set, tmp_path, cap
     for content in (b"", path.read_bytes()[:300], b"text"):
         path.write_bytes(content)
         caplog.clear()
-        assert list(cache.load(test_set, wanted=WANTED)) == [14]
+        assert list(cache.load(test_set, wanted=WANTED, num_views=2)) == [14]
         assert "112.npz cannot be read" in caplog.text
     cache.store(test_set, TABLES, wanted=WANTED)
-    assert sorted(cache.load(test_set, wanted=WANTED)) == [14, 112]
+    assert sorted(cache.load(test_set, wanted=WANTED, num_views=2)) == [14, 112]
 
 
 def test_another_model_or_another_set_of_the_name_finds_nothing(test_set, tmp_path):
     EmbeddingCache(tmp_path / "cache", "a" * 64).store(test_set, TABLES, wanted=WANTED)
-    assert EmbeddingCache(tmp_path / "cache", "b" * 64).load(test_set, wanted=WANTED) == {}
+    assert EmbeddingCache(tmp_path / "cache", "b" * 64).load(test_set, wanted=WANTED, num_views=2) == {}
     (test_set.path / "prepared.json").touch()
-    assert EmbeddingCache(tmp_path / "cache", "a" * 64).load(test_set, wanted=WANTED) == {}
+    assert EmbeddingCache(tmp_path / "cache", "a" * 64).load(test_set, wanted=WANTED, num_views=2) == {}
 
 
 def test_the_digest_depends_on_weights_names_and_description():

@@ -77,6 +77,12 @@ def test_only_what_is_compared_is_embedded_at_lower_resolutions(data_dir):
     assert evaluation.sizes_of(evaluation.plan(data_dir, ALL)) == (112, 14, 9, 7)
 
 
+def test_mirrored_images_are_embedded_only_where_a_fusion_takes_them(data_dir):
+    without = {name: settings | {"fusion": "none"} for name, settings in ALL.items()}
+    assert not evaluation.needs_mirror(evaluation.plan(data_dir, without))
+    assert evaluation.needs_mirror(evaluation.plan(data_dir, without | {"faces": ALL["faces"]}))
+
+
 def test_a_cache_gives_the_same_numbers_and_embeds_once(run, data_dir, tmp_path, monkeypatch):
     cache = EmbeddingCache(tmp_path, model_digest(variables(), {"width": 1}))
     fresh, traces = run(ALL, cache)

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from lrfr_jax.errors import UserError
-from lrfr_jax.models import BACKBONES, create_backbone, layers
+from lrfr_jax.models import create_backbone, layers
 from lrfr_jax.models.iresnet import IBasicBlock
 from lrfr_jax.models.resnet import BasicBlock
 
-SMALL = {"width": 0.125, "embedding_size": 16, "dropout": 0.4, "dtype": "float32"}
+RGB = {"order": "rgb", "mean": 127.5, "scale": 127.5, "columns": 112}
+SMALL = {"width": 0.125, "embedding_size": 16, "dropout": 0.4, "dtype": "float32", "input": RGB}
 INPUT = jax.ShapeDtypeStruct((1, 112, 112, 3), jnp.float32)
 
 
@@ -74,7 +75,7 @@ COUNTS = {
 }
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", COUNTS)
 def test_parameter_counts(name):
     assert count_parameters(name, width=1.0, embedding_size=512) == COUNTS[name]
 
@@ -181,6 +182,10 @@ def test_convolutions_start_with_the_published_spread(block, deviation):
         ({"width": 0.0}, "width=0.0"),
         ({"embedding_size": 0}, "embedding_size=0"),
         ({"dropout": 1.0}, "dropout=1.0"),
+        ({"input": {"order": "rgb"}}, "model.input=.* must have the keys order, mean, scale and columns"),
+        ({"input": RGB | {"order": "gbr"}}, "model.input=.*: order must be one of rgb, bgr"),
+        ({"input": RGB | {"scale": 0}}, "model.input=.*scale above 0"),
+        ({"input": RGB | {"columns": 113}}, "model.input=.*columns in 1..112"),
     ],
 )
 def test_bad_arguments_have_a_sentence(changes, words):

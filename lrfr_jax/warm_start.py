@@ -1,0 +1,91 @@
+"""Where a fresh run begins: with the weights of another checkpoint, and class centers that fit them."""
+
+import os
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Float
+
+from lrfr_jax import checkpoint, sharding, workdir
+from lrfr_jax.data import face_sets
+from lrfr_jax.errors import UserError
+from lrfr_jax.evals import embed
+from lrfr_jax.image_ops import IMAGE_SIZE
+from lrfr_jax.train_step import TrainState
+
+CLASS_CENTERS = ("random", "mean_embedding")
+# What may differ between the model of a checkpoint and the model that starts from it: neither has weights.
+FREE = ("dropout", "dtype")
+# Records that are embedded at a time: bounds the memory that features take.
+CHUNK = 8192
+
+
+def check(init_from: str, class_centers: str) -> None:
+    """Raises `UserError` unless the two settings of a config fit together."""
+    if class_centers not in CLASS_CENTERS:
+        raise UserError(f"config.class_centers={class_centers!r} is unknown: choose one of {', '.join(CLASS_CENTERS)}")
+    if class_centers == "mean_embedding" and not init_from:
+        raise UserError("config.class_centers='mean_embedding' needs a trained backbone: set config.init_from")
+
+
+def with_backbone_of(state: TrainState, path: str | os.PathLike, *, model: dict[str, Any], mesh: Mesh) -> TrainState:
+    """Puts the backbone of a checkpoint into a fresh state.
+
+    Args:
+      state: as `train_step.init_state` made it.
+      path: W/checkpoints/<step>, or what `lrfr_jax.pretrained` wrote.
+      model: the config's arguments of `models.create_backbone`.
+      mesh: over which the state is replicated.
+
+    Raises:
+      UserError: no checkpoint, or one of another model; the sentence names every argument that differs.
+    """
+    variables, metadata = checkpoint.load_backbone(path)
+    found, wanted = ({key: value for key, value in of.items() if key not in FREE} for of in (metadata["model"], model))
+    changes = workdir.differences("model", found, wanted)
+    if changes:
+        raise UserError(f"config.init_from={path} holds another model ({'; '.join(changes)}): change config.model")
+    variables = jax.device_put(variables, sharding.replicated(mesh))
+    params = state.params | {"backbone": variables["params"]}
+    return state.replace(params=params, batch_stats=variables["batch_stats"])
+
+
+def mean_embeddings(
+    backbone: nn.Module,
+    variables: Any,
+    training_set: face_sets.TrainingSet,
+    *,
+    mesh: Mesh,
+    batch_size: int,
+    num_threads: int,
+) -> Float[np.ndarray, "identities dim"]:
+    r"""The direction of each identity's mean embedding, at full resolution.
+
+    .. math:: w_y \propto \textstyle\sum_{i: y_i = y} \hat f_i
+
+    Raises:
+      UserError: an image that cannot be decoded, or features that are not finite.
+    """
+    embedder = embed.make_embedder(
+        backbone, sizes=(IMAGE_SIZE,), rounding="uint8", sharding=sharding.over_batch(mesh), mirror=False
+    )
+    sums: np.ndarray | None = None
+    for first in range(0, training_set.num_images, CHUNK):
+        records = np.arange(first, min(first + CHUNK, training_set.num_images))
+        features = embed.embed_records(
+            embedder,
+            variables,
+            training_set.source,
+            wanted={IMAGE_SIZE: records},
+            batch_size=batch_size,
+            num_threads=num_threads,
+        )[IMAGE_SIZE][records]
+        if sums is None:
+            sums = np.zeros((training_set.num_identities, features.shape[-1]))
+        unit = features / np.linalg.norm(features, axis=-1, keepdims=True)
+        labels = [training_set.source[record]["label"] for record in records.tolist()]
+        np.add.at(sums, labels, unit[:, 0])
+    return (sums / np.linalg.norm(sums, axis=-1, keepdims=True)).astype(np.float32)
