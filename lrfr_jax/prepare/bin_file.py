@@ -1,5 +1,6 @@
 """InsightFace's `.bin` files: a pickle of (images, is_same), two encoded images for each pair."""
 
+import dataclasses
 import io
 import os
 from typing import Any, NamedTuple
@@ -7,11 +8,30 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool
 
+from lrfr_jax import inert_pickle
 from lrfr_jax.errors import UserError
-from lrfr_jax.prepare import inert_pickle
-from lrfr_jax.prepare.inert_pickle import ByteArray, Dtype, Refused
+from lrfr_jax.inert_pickle import Dialect, Name, Refused
 
 _MAX_BYTES = 2**31  # the official sets have about 100 MB
+# An image takes 26 opcodes in the wordiest form (numpy arrays, protocol 0) and more than 500 bytes.
+_MIN_BYTES_PER_OPCODE = 16
+
+# Every name that may stand in a file, and what it stands for.
+_NAMES = {
+    b"_codecs encode": Name("bytes"),
+    b"__builtin__ bytes": Name("bytes"),
+    b"builtins bytes": Name("bytes"),
+    b"__builtin__ bytearray": Name("bytes"),
+    b"builtins bytearray": Name("bytes"),
+    b"numpy ndarray": Name("ndarray"),
+    b"numpy dtype": Name("dtype"),
+    b"numpy.core.multiarray _reconstruct": Name("new array"),
+    b"numpy._core.multiarray _reconstruct": Name("new array"),
+    b"numpy.core.multiarray scalar": Name("scalar"),
+    b"numpy._core.multiarray scalar": Name("scalar"),
+    b"numpy.core.numeric _frombuffer": Name("whole array"),
+    b"numpy._core.numeric _frombuffer": Name("whole array"),
+}
 
 
 class BinFile(NamedTuple):
@@ -19,6 +39,21 @@ class BinFile(NamedTuple):
 
     images: list[bytes]
     is_same: Bool[np.ndarray, " pairs"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Dtype:
+    """Type of single bytes: b'u1' for numbers, b'b1' for booleans."""
+
+    code: bytes
+
+
+@dataclasses.dataclass
+class ByteArray:
+    """A numpy array of one-byte elements; both fields are None if the pickle gave it no content."""
+
+    dtype: Dtype | None = None
+    content: bytes | None = None
 
 
 def read_bin(path: str) -> BinFile:
@@ -47,7 +82,7 @@ def parse_bin(file: io.BufferedIOBase, *, size: int, name: str) -> BinFile:
       UserError: truncated, damaged, of another structure, or naming anything but byte strings and byte arrays.
     """
     try:
-        return _pairs(inert_pickle.read(file, size=size))
+        return _pairs(inert_pickle.read(file, size=size, dialect=_DIALECT))
     except Refused as reason:
         raise UserError(f"{name} {reason}") from reason
 
@@ -80,3 +115,52 @@ def _is_same(flags: Any) -> Bool[np.ndarray, " pairs"]:
     if not are_flags:
         raise Refused("has a pair that is neither matched nor mismatched: is_same must hold booleans, or 0 and 1")
     return np.array(values, bool)
+
+
+def _call(function: Any, arguments: Any) -> Any:
+    """Answers what a call of the named function would have returned."""
+    match function, arguments:
+        case Name("bytes"), ():
+            return b""
+        case Name("bytes"), (bytes(content),) | (bytes(content), b"latin1" | b"latin-1"):
+            return content
+        case Name("dtype"), (b"u1" | b"b1" | b"|u1" | b"|b1" as code, _, _):
+            return Dtype(code[-2:])
+        case Name("new array"), (Name("ndarray"), _, _):
+            return ByteArray()
+        case Name("whole array"), (bytes(content), Dtype() as dtype, shape, _):
+            return ByteArray(dtype, _filled(shape, content))
+        case Name("scalar"), (Dtype(b"b1"), b"\0" | b"\1" as content):
+            return content == b"\1"
+    what = f"makes a {function.meaning}" if isinstance(function, Name) else "calls a value"
+    raise Refused(f"{what} in a way in which byte strings and byte arrays are not made: it is damaged or no .bin file")
+
+
+def _build(target: Any, state: Any) -> None:
+    """Gives a new array its content; a dtype must keep the state that single bytes have."""
+    match target, state:
+        case Dtype(), (int(), b"|", None, None, None, *_):
+            pass
+        case ByteArray(content=None), (1, shape, Dtype() as dtype, _, bytes(content)):
+            target.dtype, target.content = dtype, _filled(shape, content)
+        case _:
+            raise Refused("gives a value a state that byte arrays do not have: it is damaged or no .bin file")
+
+
+def _filled(shape: Any, content: bytes) -> bytes:
+    """Returns the content if it fills a vector, or a matrix of one row or column as OpenCV's encoder makes it."""
+    match shape:
+        case (int(size),) | (int(size), 1) | (1, int(size)) if size == len(content):
+            return content
+    raise Refused("holds an array whose shape does not fit its bytes: it is damaged")
+
+
+_DIALECT = Dialect(
+    purpose="images",
+    names=_NAMES,
+    call=_call,
+    build=_build,
+    persistent=None,
+    encoding="latin-1",
+    bytes_per_opcode=_MIN_BYTES_PER_OPCODE,
+)

@@ -1,0 +1,112 @@
+"""`python -m lrfr_jax.pretrained`: foreign weights become a checkpoint, for evaluation and as a start of training.
+
+python -m lrfr_jax.pretrained --source backbone.pth --backbone iresnet50 --out weights/r50
+
+Nothing in the file is run. Which layout it has shows in the names of its tensors; with it come the input's color order,
+mean and scale, which the checkpoint keeps and every command uses.
+"""
+
+import argparse
+import hashlib
+import pathlib
+from collections.abc import Sequence
+
+import jax
+
+from lrfr_jax import checkpoint
+from lrfr_jax.errors import UserError, one_sentence
+from lrfr_jax.image_ops import HALF_RANGE, IMAGE_SIZE
+from lrfr_jax.models import BACKBONES, ORDERS
+from lrfr_jax.pretrained.conversion import Converted, convert
+from lrfr_jax.pretrained.layouts import LAYOUTS
+from lrfr_jax.pretrained.recognition import listed, recognize
+from lrfr_jax.pretrained.tensor_files import read_tensors
+
+# The input convention of a config that says nothing else; each field is an option here.
+PLAIN = {"order": "rgb", "mean": HALF_RANGE, "scale": HALF_RANGE, "columns": IMAGE_SIZE}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Writes the checkpoint that the command line asks for; prints what it is, and exits with 1 on bad input."""
+    options = _parser().parse_args(argv)
+    with one_sentence():
+        print(import_weights(options))
+
+
+def import_weights(options: argparse.Namespace) -> str:
+    """Reads a file of weights, writes `options.out`, and returns the report; see `--help`.
+
+    Raises:
+      UserError: the file cannot be read or does not fit the backbone, or the folder is there already; nothing is
+        written then.
+    """
+    source = options.source
+    if pathlib.Path(options.out).exists():
+        raise UserError(f"{options.out} is there already: name another folder, or remove it")
+    tensors = read_tensors(source)
+    layout, before = recognize(tensors, source=source, layout=options.layout)
+    convention = {field: getattr(options, field) for field in PLAIN if getattr(options, field) is not None}
+    how = {"source": source, "layout": layout, "before": before}
+    converted = convert(tensors, **how, backbone=options.backbone, convention=convention)
+    metadata = {
+        "step": 0,
+        "model": converted.model,
+        "degradation_rounding": "uint8",
+        "evals": {},
+        "source": {"file": pathlib.Path(source).name, "sha256": _sha256(source), "layout": layout},
+    }
+    checkpoint.save_backbone(options.out, converted.variables, metadata)
+    return _report(converted, layout=layout, out=options.out)
+
+
+def _sha256(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _report(converted: Converted, *, layout: str, out: str) -> str:
+    model = converted.model
+    count = sum(array.size for array in jax.tree.leaves(converted.variables["params"]))
+    lines = [
+        f"{out}: {model['backbone']} of width {model['width']:g}, {count:,} parameters, embedding of "
+        f"{model['embedding_size']}, from layout {layout}",
+        "its input: {order}, (pixel - {mean:g}) / {scale:g}, the middle {columns} columns".format(**model["input"]),
+    ]
+    counters = [name for name in converted.ignored if name.endswith(".num_batches_tracked")]
+    others = [name for name in converted.ignored if name not in counters]
+    lines += [f"left aside: {len(counters)} counters of batches (num_batches_tracked)"] if counters else []
+    lines += [f"left aside: {listed(others)}"] if others else []
+    lines.append(f"evaluate: python -m lrfr_jax.evaluate --checkpoint {out} --data_dir DIR --sets lfw")
+    changes = {f"input.{key}": value for key, value in model["input"].items() if value != PLAIN[key]}
+    changes |= {"width": model["width"]} if model["width"] != 1 else {}
+    arguments = f"dataset=NAME,backbone={model['backbone']},embedding_size={model['embedding_size']}"
+    settings = "".join(f" --config.model.{key}={value}" for key, value in changes.items())
+    lines.append(
+        f"fine-tune: python -m lrfr_jax.main --config configs/finetune.py:{arguments} --config.init_from={out}"
+        f"{settings} --workdir W --data_dir DIR"
+    )
+    return "\n".join(lines)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m lrfr_jax.pretrained",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--source", required=True, help="MXNet .params, PyTorch .pth/.pt/.ckpt/.bin, safetensors or .npz")
+    add("--backbone", required=True, choices=sorted(BACKBONES), help="the network whose weights these are")
+    add("--out", required=True, metavar="DIR", help="folder of the checkpoint, which must not be there yet")
+    add("--layout", choices=sorted(LAYOUTS), help="how the tensors are named; default: as recognized")
+    group = parser.add_argument_group("input", "what the network was trained on, where it is not its layout's default")
+    add = group.add_argument
+    add("--order", choices=ORDERS, help="of the colors; CVLface's is color_space in its model.yaml")
+    add("--mean", type=float, help="pixel value, of 0..255, that becomes 0")
+    add("--scale", type=float, help="what the difference to the mean is divided by")
+    add("--columns", type=int, help="how many columns in the middle of the 112; default: what the shapes need")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,162 @@
+"""Foreign tensors of a known layout become the variables of one of our backbones; each is checked by name and shape."""
+
+import dataclasses
+import functools
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+from jaxtyping import Float
+
+from lrfr_jax.errors import UserError
+from lrfr_jax.image_ops import IMAGE_SIZE
+from lrfr_jax.models import create_backbone
+from lrfr_jax.models.layers import BATCH_NORM_EPSILON, STAGE_CHANNELS
+from lrfr_jax.pretrained.layouts import LAYOUTS, Layout, Path
+from lrfr_jax.pretrained.recognition import listed
+
+REDUCTION = 16  # an image's side over that of the last feature map, in all backbones
+
+
+@dataclasses.dataclass(frozen=True)
+class Converted:
+    """A network of ours: the arguments of `models.create_backbone`, its variables, and the tensors left aside."""
+
+    model: dict[str, Any]
+    variables: dict[str, Any]
+    ignored: list[str]
+
+
+def convert(
+    tensors: Mapping[str, np.ndarray],
+    *,
+    source: str,
+    layout: str,
+    before: str,
+    backbone: str,
+    convention: Mapping[str, Any],
+) -> Converted:
+    """Maps the tensors of a file to a backbone; they tell its width, its embedding's size and the images' columns.
+
+    Args:
+      tensors: the whole file.
+      source: the file, for messages.
+      layout: a key of `LAYOUTS`.
+      before: what stands before all names of the network; tensors of other names are left aside.
+      backbone: a key of `models.BACKBONES`.
+      convention: fields of `layers.InputConvention` that replace the layout's.
+
+    Raises:
+      UserError: the layout has no such backbone, or tensors are missing, too many or of another shape or type.
+    """
+    row = LAYOUTS[layout]
+    if backbone not in row.backbones:
+        raise UserError(f"{source} is of layout {layout}: --backbone must be {' or '.join(row.backbones)}")
+    named = {name.removeprefix(before): array for name, array in tensors.items() if name.startswith(before)}
+    what = f"{source}, read as {backbone} in layout {layout},"
+    model = {"backbone": backbone, **_shape_arguments(named, row, what=what), "dropout": 0.0, "dtype": "float32"}
+    model["input"] = {**row.input, "columns": model.pop("columns"), **convention}
+    wanted = _wanted(model)
+    numbers = {block: number for number, block in enumerate(sorted({_block_of(path) for path in wanted} - {()}))}
+    theirs = {
+        path: row.name_of(path[1:], number=numbers.get(_block_of(path), 0))
+        for path in wanted
+        if "/".join(path[1:]) not in row.constants
+    }
+    passed = [name for name in named if re.fullmatch(row.ignored, name) or name in row.ones]
+    _check(named, {name: _their_shape(wanted[path]) for path, name in theirs.items()}, passed, what=what)
+    for name in row.ones:
+        if name in named and not (named[name] == 1).all():
+            raise UserError(f"{what} has {name} other than 1, which {backbone} cannot hold: scale its features by it")
+    channels = wanted["params", "neck", "bn1", "scale"][0]
+    leaves = {
+        path: _ours(path, named[theirs[path]], row, channels=channels)
+        if path in theirs
+        else row.constants["/".join(path[1:])](shape).astype(np.float32)
+        for path, shape in wanted.items()
+    }
+    others = [name for name in tensors if not name.startswith(before)]
+    return Converted(model, unflatten_dict(leaves), sorted(others + [before + name for name in passed]))
+
+
+def _shape_arguments(named: Mapping[str, np.ndarray], row: Layout, *, what: str) -> dict[str, Any]:
+    """Width, embedding_size and columns; wrong for a damaged file, whose shapes are found out later."""
+    lookup = functools.partial(_shape, named, row, what=what)
+    stem, linear = lookup(("stem_conv", "kernel"), 4), lookup(("neck", "linear", "kernel"), 2)
+    if "neck" in row.modules:
+        columns = lookup(("neck", "weights"), 4)[3]
+    else:
+        positions = math.prod(linear[1:]) / lookup(("neck", "bn1", "mean"), 1)[0]
+        columns = int(positions * REDUCTION / IMAGE_SIZE)
+    return {"width": stem[0] / STAGE_CHANNELS[0], "embedding_size": linear[0], "columns": columns * REDUCTION}
+
+
+def _shape(named: Mapping[str, np.ndarray], row: Layout, path: Path, axes: int, *, what: str) -> tuple[int, ...]:
+    name = row.name_of(path, number=0)
+    shape = named[name].shape if name in named else ()
+    if len(shape) < axes or 0 in shape:
+        raise UserError(f"{what} has {name} of shape {shape}: it is damaged, or choose another --layout")
+    return shape
+
+
+def _wanted(model: Mapping[str, Any]) -> dict[Path, tuple[int, ...]]:
+    """The shapes of all variables; the first key is 'params' or 'batch_stats'."""
+    net = create_backbone(**model)
+    images = jax.ShapeDtypeStruct((1, IMAGE_SIZE, IMAGE_SIZE, 3), np.float32)
+    rng = jax.eval_shape(jax.random.key, 0)
+    shapes = jax.eval_shape(functools.partial(net.init, train=False), rng, images)
+    return {path: leaf.shape for path, leaf in flatten_dict(shapes).items()}
+
+
+def _block_of(path: Path) -> tuple[int, ...]:
+    """Stage and block, or () outside of the stages."""
+    return tuple(int(re.sub(r"\D", "", part)) for part in path[1:3]) if path[1].startswith("stage") else ()
+
+
+def _their_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Ours is height, width, input, output or input, output; theirs output, input, height, width or output, input."""
+    return (shape[3], shape[2], *shape[:2]) if len(shape) == 4 else shape[::-1]
+
+
+def _check(
+    named: Mapping[str, np.ndarray], wanted: Mapping[str, tuple[int, ...]], passed: Sequence[str], *, what: str
+) -> None:
+    """Compares names, shapes and types with those wanted, and raises one sentence about all that differs."""
+    missing = sorted(wanted.keys() - named.keys())
+    extra = sorted(named.keys() - wanted.keys() - set(passed))
+    unlike = [
+        f"{name} {named[name].dtype}{list(named[name].shape)} instead of float32{list(shape)}"
+        for name, shape in sorted(wanted.items())
+        if name in named and not _fits(named[name], shape)
+    ]
+    kinds = {"lacks": missing, "has beyond it": extra, "has in another shape or type": unlike}
+    found = [f"{verb} {_counted(names)} ({listed(names)})" for verb, names in kinds.items() if names]
+    if found:
+        raise UserError(f"{what} {', '.join(found)}: choose another --backbone or --layout, or get the file again")
+
+
+def _counted(names: Sequence[str]) -> str:
+    return f"{len(names)} tensor{'s' if len(names) > 1 else ''}"
+
+
+def _fits(array: np.ndarray, shape: tuple[int, ...]) -> bool:
+    # A linear layer may stand there as a convolution of size 1.
+    shapes = (shape, (*shape, 1, 1)) if len(shape) == 2 else (shape,)
+    return array.shape in shapes and array.dtype == np.float32
+
+
+def _ours(path: Path, array: np.ndarray, row: Layout, *, channels: int) -> Float[np.ndarray, "..."]:
+    """One of their tensors with our order of axes; the linear layer's input is flattened with its channels last."""
+    if path[-1] == "var":
+        # Their epsilon becomes part of the variance: exact in evaluation, and as long as statistics stay as they are.
+        epsilon = row.last_epsilon if path[1:3] == ("neck", "bn2") else row.epsilon
+        return (array.astype(np.float64) + (epsilon - BATCH_NORM_EPSILON)).astype(np.float32)
+    if path[-3:] == ("neck", "linear", "kernel"):
+        return array.reshape(len(array), channels, -1).transpose(2, 1, 0).reshape(-1, len(array))
+    if array.ndim == 4:
+        return np.ascontiguousarray(array.transpose(2, 3, 1, 0))
+    return array

@@ -1,0 +1,69 @@
+"""Every layout: whole narrow networks under their makers' names give, read into ours, what slow numpy forwards give."""
+
+import pathlib
+from functools import partial
+
+import jax
+import numpy as np
+import pytest
+
+from lrfr_jax import checkpoint, image_ops, models
+from lrfr_jax.pretrained import __main__ as pretrained
+from lrfr_jax.pretrained.conversion import convert
+from lrfr_jax.pretrained.recognition import recognize
+from tests.pretrained import reference_networks as made
+
+WEIGHTS = pathlib.Path(__file__).resolve().parents[3] / "shared" / "data" / "weights"
+SIZES = {"iresnet18": (2, 2, 2, 2), "resnet18": (2, 2, 2, 2), "resnet50": (3, 4, 6, 3)}
+# Layout, backbone, what stands before the names; order, scale and columns of the input; the forward of the makers.
+NETWORKS = [
+    ("insightface_mxnet_mobilefacenet", "mobilefacenet", "", "rgb", 128.0, 112, made.mxnet_mobilefacenet),
+    ("pytorch_mobilefacenet", "mobilefacenet", "", "rgb", 128.0, 96, made.torch_mobilefacenet),
+    ("insightface_torch_iresnet", "iresnet18", "", "rgb", 127.5, 112, made.arcface_iresnet),
+    ("adaface_ir", "iresnet18", "model.", "bgr", 127.5, 112, partial(made.adaface_ir, before="model.")),
+    ("cvlface_ir", "iresnet18", "model.net.", "rgb", 127.5, 112, partial(made.adaface_ir, before="model.net.")),
+    ("released_lrfr_resnet", "resnet18", "", "rgb", 127.5, 112, partial(made.lrfr_resnet, bottleneck=False)),
+    ("released_lrfr_resnet", "resnet50", "", "rgb", 127.5, 112, partial(made.lrfr_resnet, bottleneck=True)),
+]
+
+
+def features(model, variables, images):
+    net = models.create_backbone(**model)
+    return jax.jit(lambda v, x: net.apply(v, x, train=False))(variables, image_ops.normalize(jax.numpy.asarray(images)))
+
+
+def assert_close(ours, theirs):
+    lengths = np.linalg.norm(theirs, axis=1)
+    np.testing.assert_allclose(np.linalg.norm(ours - theirs, axis=1) / lengths, 0, atol=1e-4)
+
+
+@pytest.mark.parametrize(("layout", "backbone", "before", "order", "scale", "columns", "forward"), NETWORKS)
+def test_narrow_networks(layout, backbone, before, order, scale, columns, forward):
+    images = np.random.default_rng(0).integers(0, 256, (2, 112, 112, 3)).astype(np.uint8)
+    x = images[..., ::-1] if order == "bgr" else images
+    x = (x[:, :, (112 - columns) // 2 :][:, :, :columns].transpose(0, 3, 1, 2) - 127.5) / scale
+    net = made.SlowNet(made.MXNET, 1e-3) if "mxnet" in layout else made.SlowNet()
+    sizes = {"sizes": SIZES[backbone]} if backbone in SIZES else {}
+    expected = forward(net, x, channels=8, size=24, **sizes)
+    assert recognize(net.state, source="x", layout=None) == (layout, before)
+    converted = convert(net.state, source="x", layout=layout, before=before, backbone=backbone, convention={})
+    assert converted.model == {
+        **{"backbone": backbone, "width": 0.125, "embedding_size": 24, "dropout": 0.0, "dtype": "float32"},
+        "input": {"order": order, "mean": 127.5, "scale": scale, "columns": columns},
+    }
+    assert_close(features(converted.model, converted.variables, images), expected)
+
+
+def test_real_y1(reference, tmp_path):
+    """InsightFace's weights, from both files, give the embeddings that MXNet's graph gave of 16 faces."""
+    saved = reference("mobilefacenet_y1")
+    read = []
+    for name in ("insightface_mobilefacenet_y1-0000.params", "insightface_mobilefacenet_y1.npz"):
+        if not (WEIGHTS / name).exists():
+            pytest.skip(f"the weights {name} are not public and not on this machine")
+        out = tmp_path / name
+        pretrained.main(["--source", str(WEIGHTS / name), "--backbone", "mobilefacenet", "--out", str(out)])
+        read.append(checkpoint.load_backbone(out))
+    (variables, metadata), (others, _) = read
+    jax.tree.map(np.testing.assert_array_equal, variables, others)
+    assert_close(features(metadata["model"], variables, saved["images"]), saved["embeddings"])

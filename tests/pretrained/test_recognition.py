@@ -1,0 +1,58 @@
+"""A file's layout shows in its names; where it does not, or is none of ours, the error says what to do."""
+
+import pytest
+
+from lrfr_jax.errors import UserError
+from lrfr_jax.pretrained.layouts import LAYOUTS
+from lrfr_jax.pretrained.recognition import listed, recognize
+
+IR = LAYOUTS["adaface_ir"].markers
+
+
+def at(before, names=IR):
+    return [before + name for name in names]
+
+
+@pytest.mark.parametrize(
+    ("names", "layout", "expected"),
+    [
+        (LAYOUTS["insightface_mxnet_mobilefacenet"].markers, None, ("insightface_mxnet_mobilefacenet", "")),
+        (at("module.", LAYOUTS["released_lrfr_resnet"].markers), None, ("released_lrfr_resnet", "module.")),
+        (
+            ["state_dict_softmax_fc.weight", *at("state_dict_backbone.", LAYOUTS["insightface_torch_iresnet"].markers)],
+            None,
+            ("insightface_torch_iresnet", "state_dict_backbone."),
+        ),
+        (["head.kernel", *at("model.")], None, ("adaface_ir", "model.")),
+        (at("net."), None, ("cvlface_ir", "net.")),
+        (at("model.net."), None, ("cvlface_ir", "model.net.")),
+        (IR, "adaface_ir", ("adaface_ir", "")),
+        (at("net."), "adaface_ir", ("adaface_ir", "net.")),
+        # Ends like a marker, where the others are not.
+        (["neck.input_layer.0.weight", *at("model.")], None, ("adaface_ir", "model.")),
+    ],
+)
+def test_recognizes(names, layout, expected):
+    assert recognize(names, source="x.pt", layout=layout) == expected
+
+
+@pytest.mark.parametrize(
+    ("names", "layout", "sentence"),
+    [
+        (["a.weight", "b"], None, r"^x.pt is not of layout insightface_mxnet.* or released_\w+: it holds a.weight, b$"),
+        (at("net."), "released_lrfr_resnet", "^x.pt is not of layout released_lrfr_resnet: it holds net.body"),
+        (IR, None, "can be of layout adaface_ir or cvlface_ir, of unlike colors: choose with --layout"),
+        (at("a.net.") + at("b.net."), None, "holds networks at 'a.net.' and 'b.net.': keep only one of them"),
+        ([*at("model."), "model.body.0.res_layer.se_block.fc1.weight"], None, "IR-SE network"),
+        ([*at(""), "body.3.res_layer.5.fc2.weight"], "adaface_ir", "IR-SE network"),
+    ],
+)
+def test_what_it_cannot_be_is_said(names, layout, sentence):
+    with pytest.raises(UserError, match=sentence):
+        recognize(names, source="x.pt", layout=layout)
+
+
+def test_lists_are_cut():
+    assert listed([]) == ""
+    assert listed([f"t{n}" for n in range(10)]) == "t0, t1, t2, t3, t4, t5, t6, t7, t8, t9"
+    assert listed([f"t{n}" for n in range(12)]).endswith("t8, t9 and 2 more")
