@@ -3,7 +3,7 @@
 import json
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from lrfr_jax.errors import UserError
@@ -17,16 +17,21 @@ MODE_TITLES = {"hr_hr": "HR-HR", "hr_lr": "HR-LR", "lr_lr": "LR-LR"}
 
 
 def metrics_of(results: Mapping[str, SetResult]) -> dict[str, float]:
-    """Returns flat metrics: `lfw/accuracy`, `lfw/hr_lr_14/tar@far=0.001`, `scface_d1/rank1`, `tinyface/map`, ...
+    """Returns the flat metrics of evaluation results, see `flat_metrics`."""
+    return flat_metrics(report_of(results, step=0, checkpoint=""))
+
+
+def flat_metrics(report: Mapping[str, Any]) -> dict[str, float]:
+    """Returns what a report holds as `lfw/accuracy`, `lfw/hr_lr_14/tar@far=0.001`, `scface_d1/rank1`, `tinyface/map`...
 
     Of a set without the official counts they are `partial/lfw/accuracy`, ...
     """
     flat = {}
-    for name, result in results.items():
-        made = _verification_metrics if isinstance(result.outcome, VerificationResult) else _measure_metrics
-        prefix = "partial/" if result.evaluation.test_set.is_partial else ""
-        flat |= {f"{prefix}{key}": value for key, value in made(name, result.outcome).items()}
-        flat |= {f"{prefix}{name}/ssim_{resolution}": value for resolution, value in result.ssim.items()}
+    for name, set_report in report["sets"].items():
+        made = _verification_metrics if set_report["kind"] == "verification" else _measure_metrics
+        prefix = "partial/" if set_report["is_partial"] else ""
+        flat |= {f"{prefix}{name}{key}": value for key, value in made(set_report).items()}
+        flat |= {f"{prefix}{name}/ssim_{resolution}": value for resolution, value in set_report["ssim"].items()}
     return flat
 
 
@@ -119,29 +124,30 @@ def full_name(name: str, set_report: Mapping[str, Any]) -> str:
     return f"{name} (partial)" if set_report["is_partial"] else name
 
 
-def _verification_metrics(name: str, result: VerificationResult) -> dict[str, float]:
-    flat = {f"{name}/feature_norm": result.feature_norm}
-    for comparison in result.comparisons:
-        prefix = f"{name}{_suffix(comparison)}"
-        flat |= {f"{prefix}/accuracy": comparison.accuracy.mean, f"{prefix}/auc": comparison.auc}
-        flat |= {f"{prefix}/tar@far={in_full(far)}": tar for far, tar in comparison.tar.items()}
+def _verification_metrics(set_report: Mapping[str, Any]) -> dict[str, float]:
+    flat = {"/feature_norm": set_report["feature_norm"]}
+    for result in set_report["results"]:
+        comparison = _comparison_name(result)
+        flat |= {f"{comparison}/{key}": result[key] for key in ("accuracy", "auc")}
+        flat |= {f"{comparison}/tar@far={far}": tar for far, tar in result["tar"].items()}
     return flat
 
 
-def _suffix(comparison: Comparison) -> str:
-    if comparison.mode == "hr_hr":
+def _comparison_name(result: Mapping[str, Any]) -> str:
+    mode, resolution = result["mode"], result["resolution"]
+    if mode == "hr_hr":
         return ""
-    if comparison.mode == "matrix":
-        return f"/matrix_{comparison.first_resolution}_{comparison.resolution}"
-    return f"/{comparison.mode}_{comparison.resolution}" if comparison.mode in MODE_TITLES else f"/{comparison.mode}"
+    if mode == "matrix":
+        return f"/matrix_{result['first_resolution']}_{resolution}"
+    return f"/{mode}_{resolution}" if mode in MODE_TITLES else f"/{mode}"
 
 
-def _measure_metrics(name: str, measures: Sequence[Measure]) -> dict[str, float]:
+def _measure_metrics(set_report: Mapping[str, Any]) -> dict[str, float]:
     flat = {}
-    for measure in measures:
-        group = f"_{measure.group}" if measure.group else ""
-        lower = f"/lr_{measure.resolution}" if measure.resolution < IMAGE_SIZE else ""
-        flat[f"{name}{group}{lower}/{measure.name}"] = measure.value
+    for result in set_report["results"]:
+        group = f"_{result['group']}" if result["group"] else ""
+        lower = f"/lr_{result['resolution']}" if result["resolution"] < IMAGE_SIZE else ""
+        flat[f"{group}{lower}/{result['name']}"] = result["value"]
     return flat
 
 

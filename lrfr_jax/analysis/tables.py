@@ -1,0 +1,201 @@
+"""The tables of a sweep: ours beside the paper's, or beside one of its own rows; on screen, as Markdown and CSV.
+
+python -m lrfr_jax.analysis.tables --sweep configs/sweeps/table4.py --workdir runs/paper --output runs/paper/tables
+"""
+
+import argparse
+import csv
+import dataclasses
+import pathlib
+import statistics
+import sys
+from collections.abc import Callable, Mapping, Sequence
+
+from lrfr_jax import sweep_file
+from lrfr_jax.analysis import sweep_results
+from lrfr_jax.analysis.sweep_results import Entry, Spread
+from lrfr_jax.errors import UserError, one_sentence
+from lrfr_jax.evals import report, tables
+
+CSV_COLUMNS = ("table", "row", "column", "metric", "n", "mean", "standard_deviation", "compared_with", "paper")
+CSV_COLUMNS += ("difference", "difference_standard_deviation", "difference_n")
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A table, filled: {title of a column: metric}, {row: {metric: entry}}; differences are to 'paper' or to a row."""
+
+    title: str
+    columns: Mapping[str, str]
+    entries: Mapping[str, Mapping[str, Entry]]
+    compared_with: str
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Shows and writes the tables of a sweep as the command line says.
+
+    Raises:
+      UserError: a bad option, sweep file or evaluation.
+    """
+    options = _parser().parse_args(argv)
+    sweep = sweep_file.read(options.sweep)
+    also = dict(map(named, options.also))
+    made, notes = fill(sweep, options.workdir, metrics=options.metrics, reference=options.reference, also=also)
+    laid_out = {table.title: lay_out(table) for table in made}
+    print(sweep.title)
+    for title, lines in laid_out.items():
+        print(f"\n{title}\n{tables.align(lines)}")
+    print("", *notes, sep="\n")
+    if options.output:
+        stem = pathlib.Path(options.output) / pathlib.Path(options.sweep).stem
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        blocks = [f"# {sweep.title}", *(f"## {title}\n\n{markdown(lines)}" for title, lines in laid_out.items())]
+        stem.with_suffix(".md").write_text("\n\n".join([*blocks, *notes]) + "\n")
+        with open(stem.with_suffix(".csv"), "w", newline="") as file:
+            csv.writer(file).writerows([CSV_COLUMNS, *(line for table in made for line in _csv_lines(table))])
+        print(f"{stem}.md and {stem}.csv are written")
+
+
+def fill(
+    sweep: sweep_file.Sweep, root: str, *, metrics: str | None, reference: str | None, also: Mapping[str, str]
+) -> tuple[list[Table], list[str]]:
+    """Reads the runs of a sweep into its tables; returns them and what a reader must know besides.
+
+    Args:
+      sweep: the rows and the tables.
+      root: folder of all runs.
+      metrics: 'metric,title:metric+metric': one table of these in place of the sweep's own; None for its own.
+      reference: the row that all are compared with; None for the published numbers or, without any, the first row.
+      also: {name: folder with eval/<step>.json}: further rows, which stand first.
+
+    Raises:
+      UserError: an unknown row, a broken evaluation, or evaluations that cannot be compared.
+    """
+    has_paper = reference is None and any(row.paper for row in sweep.rows.values())
+    reference = reference or next(iter(sweep.rows))
+    if reference not in [*also, *sweep.rows]:
+        raise UserError(f"--reference {reference} is no row: choose one of {', '.join([*also, *sweep.rows])}")
+    taken = also.keys() & sweep.rows.keys()
+    if taken:
+        raise UserError(f"--also {min(taken)} has the name of a row of the sweep: give it another")
+    reports = {name: {0: report.read_newest(folder)} for name, folder in also.items()}
+    reports, behind = sweep_results.finished(reports | sweep_results.read_reports(root, list(sweep.rows)))
+    setups = sweep_results.setups(reports)
+    wanted = {"Metrics": dict(map(_metric, metrics.split(",")))} if metrics else sweep.tables
+    names = list(dict.fromkeys(metric for columns in wanted.values() for metric in columns.values()))
+    # A metric that was asked for is there or a typo; a sweep's tables may be filled set by set.
+    values = sweep_results.values_of(reports, names, need=all if metrics else any)
+    if has_paper:
+        paper = {name: {} for name in also} | {name: row.paper for name, row in sweep.rows.items()}
+        entries = sweep_results.against_paper(values, paper)
+    else:
+        entries = sweep_results.against_row(values, reference, seedless=also.keys())
+    compared_with = "paper" if has_paper else reference
+    notes = [_legend(has_paper, reference), _steps(reports), *behind, *(f"{n}: {s}." for n, s in setups.items())]
+    return [Table(title, columns, entries, compared_with) for title, columns in wanted.items()], notes
+
+
+def named(text: str) -> tuple[str, str]:
+    """Takes NAME=DIR of `--also` apart.
+
+    Raises:
+      UserError: it is nothing of the kind.
+    """
+    name, _, folder = text.partition("=")
+    if not name or not folder:
+        raise UserError(f"--also {text!r} must be NAME=DIR, such as 'weights as they come=runs/weights'")
+    return name, folder
+
+
+def lay_out(table: Table) -> list[list[str]]:
+    """Lays a table out: per row our numbers, the paper's if there are any, and the difference; '-' for no number."""
+    lines = [["row", "", *table.columns]]
+    for name, row in table.entries.items():
+        cells = [row[metric] for metric in table.columns.values()]
+        lines.append([name, *_line("ours", [cell.ours for cell in cells], "{:.2f}")])
+        if any(cell.paper is not None for cell in cells):
+            published = ["-" if cell.paper is None else f"{cell.paper:.2f}" for cell in cells]
+            lines.append([name, "paper", *published])
+        if any(cell.difference is not None for cell in cells):
+            lines.append(
+                [name, *_line(f"ours - {table.compared_with}", [cell.difference for cell in cells], "{:+.2f}")]
+            )
+    return lines
+
+
+def markdown(lines: Sequence[Sequence[str]]) -> str:
+    """A Markdown table of lines whose first is the head; the first two columns are words."""
+    head, *body = lines
+    rule = ["---", "---", *("--:" for _ in head[2:])]
+    escaped = ([cell.replace("|", "\\|") for cell in line] for line in (head, rule, *body))
+    return "\n".join(f"| {' | '.join(line)} |" for line in escaped)
+
+
+def _line(label: str, spreads: Sequence[Spread | None], form: str) -> list[str]:
+    """A label with the number of seeds, and the numbers; one that rests on fewer seeds says so itself."""
+    most = max((one.count for one in spreads if one), default=0)
+    cells = []
+    for one in spreads:
+        deviation = f" +- {one.std:.2f}" if one and one.count > 1 else ""
+        fewer = f" (n={one.count})" if one and one.count < most else ""
+        cells.append(f"{form.format(one.mean)}{deviation}{fewer}" if one else "-")
+    return [f"{label}, n={most}" if most else label, *cells]
+
+
+def _csv_lines(table: Table) -> list[list]:
+    def numbers(one: Spread | None) -> list:
+        return ["", "", 0] if one is None else [one.mean, one.std if one.count > 1 else "", one.count]
+
+    lines = []
+    for name, row in table.entries.items():
+        for column, metric in table.columns.items():
+            entry = row[metric]
+            mean, std, count = numbers(entry.ours)
+            paper = "" if entry.paper is None else entry.paper
+            compared_with = "" if entry.difference is None else table.compared_with
+            difference = numbers(entry.difference)
+            lines.append([table.title, name, column, metric, count, mean, std, compared_with, paper, *difference])
+    return lines
+
+
+def _legend(has_paper: bool, reference: str) -> str:
+    text = "In percent, differences in points; a number is the mean over n seeds, +- their standard deviation."
+    return text if has_paper else f"{text} Differences to {reference} are taken seed by seed."
+
+
+def _steps(reports: sweep_results.Reports) -> str:
+    steps = {name: next(iter(runs.values()))["step"] for name, runs in reports.items() if runs}
+    if not steps:
+        return "No run was evaluated yet."
+    usual = statistics.mode(steps.values())
+    others = [f"{name} is of step {step}" for name, step in steps.items() if step != usual]
+    return f"{'; '.join([f'Evaluations are of step {usual}', *others])}."
+
+
+def _metric(text: str) -> tuple[str, str]:
+    title, separator, metric = text.partition(":")
+    return (title, metric) if separator else (text, text)
+
+
+def add_choices(add: Callable) -> None:
+    """Declares the options that choose what the tables of a sweep show; `add` is a parser's `add_argument`."""
+    add("--metrics", metavar="M,T:M", help="one table of these metrics (T: title) in place of the sweep's own tables")
+    add("--reference", metavar="ROW", help="row to compare with (default: published numbers, else the first row)")
+    add("--also", action="append", default=[], metavar="NAME=DIR", help="a further row: a folder with eval/<step>.json")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m lrfr_jax.analysis.tables", description="The tables of a sweep, from its runs' evaluations."
+    )
+    add = parser.add_argument
+    add("--sweep", required=True, metavar="FILE", help="the sweep: a file of configs/sweeps")
+    add("--workdir", required=True, metavar="ROOT", help="folder of all runs, as launch/sweep.py has it")
+    add_choices(add)
+    add("--output", metavar="DIR", help="folder for the tables as Markdown and CSV")
+    return parser
+
+
+if __name__ == "__main__":
+    with one_sentence():
+        main(sys.argv[1:])
