@@ -1,0 +1,173 @@
+"""What the figures stand on: checkpoints by label, a choice of faces, and the faces' embeddings by a model."""
+
+import argparse
+import dataclasses
+import functools
+import json
+import os
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import flax.linen as nn
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from lrfr_jax import checkpoint, models
+from lrfr_jax.data import face_sets, records
+from lrfr_jax.errors import UserError
+from lrfr_jax.evals import embed
+from lrfr_jax.evals.fusion import unit
+from lrfr_jax.image_ops import IMAGE_SIZE
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Model:
+    """A checkpoint as a figure shows it; `workdir` is the run's folder if that was named, else None."""
+
+    label: str
+    path: pathlib.Path
+    workdir: pathlib.Path | None
+    variables: Any
+    metadata: Mapping[str, Any]
+
+    @property
+    def rounding(self) -> str:
+        return self.metadata["degradation_rounding"]
+
+    @property
+    def description(self) -> str:
+        """The backbone's arguments as text: equal for networks of one architecture and input convention."""
+        return json.dumps(self.metadata["model"], sort_keys=True)
+
+    @property
+    def backbone(self) -> nn.Module:
+        return models.create_backbone(**self.metadata["model"])
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Faces:
+    """Some records of a prepared set; `labels` are those of a training set, else None."""
+
+    name: str
+    source: Sequence[Mapping[str, Any]]
+    records: Int[np.ndarray, " faces"]
+    labels: Int[np.ndarray, " faces"] | None
+
+
+def add_models(add: Callable) -> None:
+    """Declares the options that every figure over checkpoints has."""
+    add("--checkpoints", required=True, metavar="A,B", help="folders of runs (newest checkpoint) or of checkpoints")
+    add("--labels", metavar="X,Y", help="their names in the figure; default: the folders' names")
+    add("--data_dir", required=True, help="folder of the prepared sets")
+    add("--batch_size", type=int, default=64, help="images at a time (default %(default)s)")
+
+
+def add_faces(add: Callable, *, num_images: int) -> None:
+    """Declares the options by which a figure chooses its faces."""
+    add("--set", required=True, dest="set_name", metavar="NAME", help="a prepared set of any kind")
+    add(
+        "--images",
+        type=positive,
+        default=num_images,
+        metavar="N",
+        help="so many of its images, or all of a smaller set (default %(default)s)",
+    )
+    add("--seed", type=int, default=0, help="seed of the choice (default %(default)s)")
+
+
+def positive(text: str) -> int:
+    """Reads a whole number of 1 or more, as argparse wants it."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of 1 or more")
+    return int(text)
+
+
+def resolutions(text: str) -> tuple[int, ...]:
+    """Reads comma-separated side lengths in pixels and sorts them, the largest first."""
+    parts = [part for part in text.split(",") if part]
+    if not parts or not all(part.isdecimal() and 1 <= int(part) <= IMAGE_SIZE for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r} must be side lengths in 1..{IMAGE_SIZE} pixels, as in 112,28,14")
+    return tuple(sorted({int(part) for part in parts}, reverse=True))
+
+
+def load_models(checkpoints: str, labels: str | None) -> list[Model]:
+    """Reads the checkpoints of the command line.
+
+    Args:
+      checkpoints: comma-separated folders of runs, of which the newest checkpoint counts, or of checkpoints.
+      labels: comma-separated names, as many and all different; without them the names of the folders.
+
+    Raises:
+      UserError: one cannot be read, or the labels do not fit.
+    """
+    folders = [pathlib.Path(part) for part in checkpoints.split(",") if part]
+    names = labels.split(",") if labels else [_name_of(folder) for folder in folders]
+    if len(names) != len(folders) or len(set(names)) != len(names):
+        raise UserError(f"the labels {', '.join(names)} must be {len(folders)} different names: set them with --labels")
+    made = []
+    for name, folder in zip(names, folders, strict=True):
+        is_run = (folder / checkpoint.FOLDER).is_dir()
+        path = checkpoint.newest(folder) if is_run else folder
+        variables, metadata = checkpoint.load_backbone(path)
+        made.append(Model(name, path, folder if is_run else None, variables, metadata))
+    return made
+
+
+def choose_faces(data_dir: str, name: str, *, num_images: int, seed: int) -> Faces:
+    """Draws different records of a set, or takes all of a smaller one.
+
+    Raises:
+      UserError: there is no such set.
+    """
+    is_training = face_sets.list_sets(data_dir).get(name) == "training"
+    opened = (face_sets.open_training_set if is_training else face_sets.open_test_set)(data_dir, name)
+    chosen = np.random.default_rng(seed).permutation(len(opened.source))[:num_images]
+    labels = np.array([opened.source[i]["label"] for i in chosen.tolist()], np.int32) if is_training else None
+    return Faces(name, opened.source, chosen, labels)
+
+
+def decode_faces(faces: Faces) -> UInt8[np.ndarray, "faces 112 112 3"]:
+    """Reads all chosen images into memory.
+
+    Raises:
+      UserError: one cannot be decoded.
+    """
+    images = np.empty((len(faces.records), IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
+    for row, record in enumerate(faces.records.tolist()):
+        try:
+            images[row] = records.decode_image(faces.source[record]["image"])
+        except ValueError as error:
+            raise UserError(f"record {record} of {faces.name} {error}; prepare the set again") from error
+    return images
+
+
+def embed_faces(
+    model: Model, faces: Faces, *, resolutions: tuple[int, ...], batch_size: int
+) -> Float[np.ndarray, "resolutions faces dim"]:
+    """Embeds the faces at each resolution: unit length, the image alone, without its mirror image."""
+    features = embed.embed_records(
+        embedder_of(model, resolutions),
+        model.variables,
+        faces.source,
+        wanted=dict.fromkeys(resolutions, faces.records),
+        batch_size=batch_size,
+        num_threads=os.cpu_count() or 1,
+    )
+    return np.stack([unit(features[r][faces.records, 0]) for r in resolutions])
+
+
+def embedder_of(model: Model, sizes: tuple[int, ...]) -> embed.Embedder:
+    """Returns the model's embedder; models of one architecture share it, so that it compiles once."""
+    return _embedder(model.description, sizes, model.rounding)
+
+
+@functools.cache
+def _embedder(description: str, sizes: tuple[int, ...], rounding: str) -> embed.Embedder:
+    return embed.make_embedder(models.create_backbone(**json.loads(description)), sizes=sizes, rounding=rounding)
+
+
+def _name_of(folder: pathlib.Path) -> str:
+    """The run's name, also of W/checkpoints/<step>."""
+    resolved = folder.resolve()
+    return resolved.parent.parent.name if resolved.parent.name == checkpoint.FOLDER else resolved.name
