@@ -76,7 +76,7 @@ def similarity_histograms(
     for (row_title, row), line in zip(similarities.items(), axes, strict=True):
         for (title, (cosines, is_same)), panel in zip(row.items(), line, strict=True):
             overlap = _histogram_panel(panel, cosines, is_same, edges)
-            panel.set_title(f"{row_title}, {title}: overlap {100 * overlap:.1f} %", fontsize="medium")
+            panel.set_title(f"{row_title}, {title}\noverlap {100 * overlap:.1f} %", fontsize="medium")
         line[0].set_ylabel("density")
     for panel in axes[-1]:
         panel.set_xlabel("cosine similarity")

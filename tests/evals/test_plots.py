@@ -71,5 +71,5 @@ def test_similarity_histograms_measure_the_overlap(figure):
     panels = {"HR-LR": {"112 px": (apart, IS_SAME), "7 px": (alike, IS_SAME), "14 px": (half, IS_SAME)}}
     made = figure(plots.similarity_histograms, panels)
     titles = [panel.get_title() for panel in made.axes]
-    assert titles == ["HR-LR, 112 px: overlap 0.0 %", "HR-LR, 7 px: overlap 100.0 %", "HR-LR, 14 px: overlap 50.0 %"]
+    assert titles == ["HR-LR, 112 px\noverlap 0.0 %", "HR-LR, 7 px\noverlap 100.0 %", "HR-LR, 14 px\noverlap 50.0 %"]
     assert [text.get_text() for text in made.legends[0].get_texts()] == ["genuine pairs", "impostor pairs"]

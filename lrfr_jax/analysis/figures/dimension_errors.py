@@ -19,6 +19,7 @@ EXAMPLE = """python -m lrfr_jax.analysis.figures dimension_errors --checkpoints 
       --labels 'L2,LogExp p=2,L1,LogExp p=1' --data_dir data --set lfw --resolutions 14 --output figures"""
 BINS = 30
 _PER_PANEL = 2
+LEGEND_ROOM = 0.4  # of the highest bar, above it
 
 
 def add_arguments(add: Callable) -> None:
@@ -88,5 +89,6 @@ def plot(
         panel.legend(fontsize="small")
         panel.grid(**plots.GRID)
     axes[0, 0].set_ylabel("number of dimensions")
+    axes[0, 0].margins(y=LEGEND_ROOM)
     figure.suptitle(title, fontsize="medium")
     plots.save(figure, path)
