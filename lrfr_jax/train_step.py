@@ -198,11 +198,8 @@ def train_step(
     rng = jax.random.fold_in(jax.random.key(seed), state.step)
     views = make_views(jax.random.fold_in(rng, AUGMENTATION), images)
     dropout_rng = jax.random.fold_in(rng, DROPOUT)
-    frozen = is_frozen(state.params)
 
     def embed(params):
-        # What is frozen gets no gradient, and what lies below it need not be computed.
-        params = jax.tree.map(lambda p, stays: jax.lax.stop_gradient(p) if stays else p, params, frozen["backbone"])
         return embed_views(params, state.batch_stats, views, dropout_rng, backbone=backbone, batch_norm=batch_norm)
 
     features, pull_back, batch_stats = jax.vjp(embed, state.params["backbone"], has_aux=True)
@@ -211,6 +208,8 @@ def train_step(
     )
     (backbone_gradient,) = pull_back(features_gradient)
     gradient = {"backbone": backbone_gradient, "classifier": centers_gradient}
+    # What is frozen counts neither for the norm nor for clipping, and the compiler leaves out what nobody needs.
+    gradient = jax.tree.map(lambda g, stays: jnp.zeros_like(g) if stays else g, gradient, is_frozen(state.params))
     updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
     metrics["grad_norm"] = optax.global_norm(gradient)
     new_state = TrainState(state.step + 1, optax.apply_updates(state.params, updates), batch_stats, opt_state)

@@ -102,19 +102,24 @@ def test_a_share_of_no_distance_is_finite(judged):
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((gradient, parts)))
 
 
-def test_frozen_statistics_and_parameters_stay(batch):
+def frozen_step(batch, *names):
     config = quickstart.get_config(f"policy=maug,batch_size={BATCH}")
     config.model.update({"width": 0.0625, "embedding_size": 16, "batch_norm": "frozen"})
     config.optimizer.warmup_epochs = 0.0
-    config.optimizer.frozen = ("backbone/stem_conv", "backbone/stage1", "classifier")
+    config.optimizer.frozen = names
     run = experiment.build_run(config, num_identities=5, steps_per_epoch=10.0)
-    state, metrics = jax.jit(run.step)(fresh_state(), *batch)
+    return jax.jit(run.step)(fresh_state(), *batch)
+
+
+def test_frozen_statistics_and_parameters_stay(batch):
+    state, metrics = frozen_step(batch, "backbone/stem_conv", "backbone/stage1", "classifier")
     chex.assert_trees_all_equal(state.batch_stats, fresh_state().batch_stats)
     moved = jax.tree.map(lambda a, b: bool((a != b).any()), state.params, fresh_state().params)
     still = {"stem_conv", "stage1"}
     assert not any(jax.tree.leaves([moved["classifier"], *(moved["backbone"][name] for name in still)]))
     assert all(jax.tree.leaves({key: part for key, part in moved["backbone"].items() if key not in still}))
     assert metrics["grad_norm"] > 0
+    assert frozen_step(batch, "backbone", "classifier")[1]["grad_norm"] == 0
 
 
 def test_per_view_runs_two_forwards_and_joint_one():
