@@ -26,13 +26,7 @@ def add_arguments(add: Callable) -> None:
     """Declares the options of the command; `add` is the parser's `add_argument`."""
     models_and_faces.add_models(add)
     models_and_faces.add_faces(add, num_images=1000)
-    add(
-        "--resolutions",
-        type=models_and_faces.resolutions,
-        default=(20, 14, 7),
-        metavar="R,R",
-        help="side lengths in pixels, over which the mean goes too (default 20,14,7: the paper names none)",
-    )
+    models_and_faces.add_resolutions(add, (20, 14, 7), remark="20,14,7: the paper names none; means are over all")
 
 
 def draw(arguments: argparse.Namespace, png: pathlib.Path) -> dict[str, np.ndarray]:

@@ -41,13 +41,7 @@ def add_arguments(add: Callable) -> None:
     """Declares the options of the command; `add` is the parser's `add_argument`."""
     models_and_faces.add_models(add)
     models_and_faces.add_faces(add, num_images=512)
-    add(
-        "--resolutions",
-        type=models_and_faces.resolutions,
-        default=RESOLUTIONS,
-        metavar="R,R",
-        help="side lengths in pixels (default: the paper's 19 from 112 to 5)",
-    )
+    models_and_faces.add_resolutions(add, RESOLUTIONS, remark="the paper's 19 from 112 to 5")
     add(
         "--loss",
         choices=LOSSES,

@@ -39,13 +39,7 @@ def add_arguments(add: Callable, *, resolutions: tuple[int, ...]) -> None:
     """Declares the options that both kinds have."""
     models_and_faces.add_models(add)
     models_and_faces.add_faces(add, num_images=100)
-    add(
-        "--resolutions",
-        type=models_and_faces.resolutions,
-        default=resolutions,
-        metavar="R,R",
-        help=f"side lengths in pixels (default {','.join(map(str, resolutions))})",
-    )
+    models_and_faces.add_resolutions(add, resolutions, remark=",".join(map(str, resolutions)))
 
 
 def plot(

@@ -76,6 +76,12 @@ def add_faces(add: Callable, *, num_images: int) -> None:
     add("--seed", type=int, default=0, help="seed of the choice (default %(default)s)")
 
 
+def add_resolutions(add: Callable, default: tuple[int, ...], *, remark: str) -> None:
+    """Declares at which resolutions a figure shows the faces; `remark` says in words what the default is."""
+    text = f"side lengths in pixels (default {remark})"
+    add("--resolutions", type=resolutions, default=default, metavar="R,R", help=text)
+
+
 def positive(text: str) -> int:
     """Reads a whole number of 1 or more, as argparse wants it."""
     if not text.isdecimal() or int(text) < 1:
@@ -147,7 +153,7 @@ def embed_faces(
 ) -> Float[np.ndarray, "resolutions faces dim"]:
     """Embeds the faces at each resolution: unit length, the image alone, without its mirror image."""
     features = embed.embed_records(
-        embedder_of(model, resolutions),
+        embedder_of(model, resolutions, mirror=False),
         model.variables,
         faces.source,
         wanted=dict.fromkeys(resolutions, faces.records),
@@ -157,14 +163,15 @@ def embed_faces(
     return np.stack([unit(features[r][faces.records, 0]) for r in resolutions])
 
 
-def embedder_of(model: Model, sizes: tuple[int, ...]) -> embed.Embedder:
+def embedder_of(model: Model, sizes: tuple[int, ...], *, mirror: bool) -> embed.Embedder:
     """Returns the model's embedder; models of one architecture share it, so that it compiles once."""
-    return _embedder(model.description, sizes, model.rounding)
+    return _embedder(model.description, sizes, model.rounding, mirror)
 
 
 @functools.cache
-def _embedder(description: str, sizes: tuple[int, ...], rounding: str) -> embed.Embedder:
-    return embed.make_embedder(models.create_backbone(**json.loads(description)), sizes=sizes, rounding=rounding)
+def _embedder(description: str, sizes: tuple[int, ...], rounding: str, mirror: bool) -> embed.Embedder:
+    backbone = models.create_backbone(**json.loads(description))
+    return embed.make_embedder(backbone, sizes=sizes, rounding=rounding, mirror=mirror)
 
 
 def _name_of(folder: pathlib.Path) -> str:

@@ -26,13 +26,7 @@ def add_arguments(add: Callable) -> None:
     """Declares the options of the command; `add` is the parser's `add_argument`."""
     models_and_faces.add_models(add)
     add("--set", required=True, dest="set_name", metavar="NAME", help="a verification set")
-    add(
-        "--resolutions",
-        type=models_and_faces.resolutions,
-        default=RESOLUTIONS,
-        metavar="R,R",
-        help="side lengths in pixels (default: the paper's 19 from 112 to 5)",
-    )
+    models_and_faces.add_resolutions(add, RESOLUTIONS, remark="the paper's 19 from 112 to 5")
     pairs.add_arguments(add, mode="lr_lr")
     add("--images", type=models_and_faces.positive, default=500, metavar="N", help="for SSIM (default %(default)s)")
     add("--seed", type=int, default=0, help="seed of their choice (default %(default)s)")
