@@ -35,7 +35,7 @@ def test_similarities(command, expected, runs):
             np.testing.assert_allclose(
                 data[f"generated_test/hr_lr_{size}/cosines"][row], cosines(name, size), atol=1e-5
             )
-    titles = [panel.get_title().partition(":")[0] for panel in figure.axes]
+    titles = [panel.get_title().partition("\n")[0] for panel in figure.axes]
     assert titles == [f"generated_test, {r}, {label}" for r in ("112 px", "HR-LR 14 px") for label in "ab"]
     assert list((runs / "one" / "embeddings").rglob("14.npz"))
 
