@@ -41,8 +41,8 @@ def main() -> None:
         ahead = medians(forward, (x, kernel), repeats=options.repeats)
         back = medians(backward, (x, kernel, gradient), repeats=options.repeats)
         cells = [
-            f"{title} {taken['shifted']:.1f} and {taken['grouped']:.1f} ms ({taken['grouped'] / taken['shifted']:.0f} x)"
-            for title, taken in (("forward", ahead), ("backward", back))
+            f"{title} {ours:.1f} and {theirs:.1f} ms ({theirs / ours:.0f} x)"
+            for title, (ours, theirs) in (("forward", ahead.values()), ("backward", back.values()))
         ]
         print(f"{side}x{side}x{channels}, stride {stride}: {', '.join(cells)}", flush=True)
 
