@@ -171,6 +171,11 @@ def load_backbone(path: str | os.PathLike) -> tuple[Any, dict]:
         raise UserError(
             f"the metadata of checkpoint {path} lacks {', '.join(missing)}: `lrfr_jax.main` did not save it"
         )
+    if "input" not in metadata["model"]:
+        raise UserError(
+            f"checkpoint {path} does not say how its network wants images (model.input), as an older version saved it: "
+            "train or import it again"
+        )
     return variables, metadata
 
 

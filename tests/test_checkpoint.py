@@ -14,7 +14,7 @@ def items(value):
     return {"params": {"kernel": full}, "batch_stats": {"mean": full[0]}}, {"classifier": full, "step": jnp.asarray(3)}
 
 
-METADATA = {"model": {"width": 0.5}, "degradation_rounding": "uint8"}
+METADATA = {"model": {"width": 0.5, "input": {}}, "degradation_rounding": "uint8"}
 
 
 def save(folder, *steps, metadata=METADATA):
@@ -79,7 +79,7 @@ def test_foreign_checkpoint_is_refused_and_left_alone(tmp_path):
     save(tmp_path, 10)
 
     def check(metadata):
-        assert metadata["model"] == {"width": 0.5}
+        assert metadata["model"] == METADATA["model"]
         raise UserError("other data")
 
     with pytest.raises(UserError, match="other data"):
@@ -103,6 +103,9 @@ def test_checkpoint_without_or_with_cut_off_metadata(tmp_path):
     save(tmp_path, 10, metadata={"degradation_rounding": "uint8"})
     with pytest.raises(UserError, match="lacks model: "):
         checkpoint.load_backbone(checkpoint.newest(tmp_path))
-    (checkpoint.newest(tmp_path) / "metadata" / "metadata").write_text('{"step": 10, "mod')
+    save(tmp_path, 20, metadata=METADATA | {"model": {"width": 0.5}})
+    with pytest.raises(UserError, match=r"does not say how its network wants images \(model.input\)"):
+        checkpoint.load_backbone(checkpoint.newest(tmp_path))
+    (checkpoint.newest(tmp_path) / "metadata" / "metadata").write_text('{"step": 20, "mod')
     with pytest.raises(UserError, match="cannot be read"):
         checkpoint.load_backbone(checkpoint.newest(tmp_path))

@@ -24,10 +24,11 @@ def data_dir(tmp_path_factory):
 @pytest.fixture
 def workdir(tmp_path, monkeypatch):
     """A run with two checkpoints, whose network is tiny but saved and read as every other."""
-    monkeypatch.setattr(evaluate.models, "create_backbone", lambda backbone: {"tiny": TinyBackbone()}[backbone])
+    monkeypatch.setattr(evaluate.models, "create_backbone", lambda backbone, input: {"tiny": TinyBackbone()}[backbone])
     manager = checkpoint.create_manager(tmp_path / "run", keep=2)
     for step in (5, 10):
-        metadata = {"step": step, "model": {"backbone": "tiny"}, "evals": {"one": OWN}, "degradation_rounding": "uint8"}
+        model = {"backbone": "tiny", "input": {}}
+        metadata = {"step": step, "model": model, "evals": {"one": OWN}, "degradation_rounding": "uint8"}
         training = {"x": jnp.zeros(())}
         checkpoint.save(manager, step, backbone=dict(variables()), training=training, metadata=metadata)
     manager.close()

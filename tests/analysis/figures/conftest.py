@@ -25,7 +25,7 @@ def folders(tmp_path_factory):
         kernel = weights["params"]["Dense_0"]["kernel"]
         turned = jnp.where(jnp.arange(kernel.shape[1]) % 3 == 0, factor * kernel, kernel)
         weights["params"] = {**weights["params"], "Dense_0": {**weights["params"]["Dense_0"], "kernel": turned}}
-        metadata = {"model": {"backbone": "tiny"}, "data": {"dataset": "generated_train"}}
+        metadata = {"model": {"backbone": "tiny", "input": {}}, "data": {"dataset": "generated_train"}}
         for step in (5, 10):
             checkpoint.save(
                 manager,
