@@ -27,7 +27,7 @@ from lrfr_jax.prepare import __main__ as prepare
 def main() -> None:
     """Prints images/s of both and the ratio."""
     options = _parser().parse_args()
-    mesh = sharding.make_mesh()
+    mesh = sharding.make_mesh(class_shards=1)
     backbone = models.create_backbone(
         backbone=options.backbone,
         width=options.width,

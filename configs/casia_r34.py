@@ -26,6 +26,7 @@ def get_config(arg=None):
     config.keep_checkpoints = 3
     config.init_from = ""
     config.class_centers = "random"
+    config.classifier = common.classifier()
 
     config.input = ConfigDict({"dataset": "casia", "num_threads": 16, "prefetch_images": 2048})
     config.augment = common.augment(args.policy)

@@ -49,6 +49,11 @@ def model_input() -> ConfigDict:
     return ConfigDict({"order": "rgb", "mean": 127.5, "scale": 127.5, "columns": 112})
 
 
+def classifier() -> ConfigDict:
+    """All class centers on every device, compared with at once; docs/performance.md says when to change what."""
+    return ConfigDict({"shards": 1, "chunks": 1, "sampled_share": 1.0})
+
+
 def loss(policy: str) -> ConfigDict:
     """Eq. 7 with CosFace and LogExp, at the paper's numbers (section 4.1)."""
     return ConfigDict(

@@ -23,6 +23,7 @@ def get_config(arg=None):
     config.keep_checkpoints = 2
     config.init_from = "pretrained/arcface_r50"
     config.class_centers = "mean_embedding"
+    config.classifier = common.classifier()
 
     config.input.dataset = args.dataset
     config.model.backbone = args.backbone

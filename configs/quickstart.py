@@ -24,6 +24,7 @@ def get_config(arg=None):
     config.keep_checkpoints = 2
     config.init_from = ""
     config.class_centers = "random"
+    config.classifier = common.classifier()
 
     config.input = ConfigDict({"dataset": "generated_train", "num_threads": 4, "prefetch_images": 512})
     config.augment = common.augment(args.policy)

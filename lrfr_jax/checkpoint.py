@@ -72,8 +72,10 @@ def restore_newest(
     for step in steps:
         try:
             check(manager.restore(step, args=ocp.args.Composite(metadata=ocp.args.JsonRestore())).metadata)
+            # Not strict: the class centers end in rows of zeros, as many as the number of shards asks for.
             items = ocp.args.Composite(
-                backbone=ocp.args.StandardRestore(backbone), training=ocp.args.StandardRestore(training)
+                backbone=ocp.args.StandardRestore(backbone),
+                training=ocp.args.StandardRestore(training, strict=False),
             )
             restored = manager.restore(step, args=items)
             return step, restored.backbone, restored.training
@@ -197,7 +199,9 @@ def load_class_centers(path: str | os.PathLike) -> jax.Array | None:
             # The rest, the optimizer's state, is several times as large and stays on the disk.
             how = ocp.checkpoint_utils.construct_restore_args(wanted)
             args = ocp.args.PyTreeRestore(item=wanted, restore_args=how, partial_restore=True)
-            return checkpointer.restore(folder, args=args)["classifier"]["class_centers"]
+            centers = checkpointer.restore(folder, args=args)["classifier"]["class_centers"]
+            metadata = json.loads((folder.parent / "metadata" / "metadata").read_text())
+            return centers[: metadata["data"]["num_identities"]]
     except Exception as error:
         reason = str(error).strip().split("\n")[0][:200]
         raise UserError(f"the classifier of {folder.parent} cannot be read ({reason}): copy it again") from error

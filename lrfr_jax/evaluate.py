@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     path = pathlib.Path(options.checkpoint) if options.checkpoint else checkpoint.newest(options.workdir)
     variables, metadata = checkpoint.load_backbone(path)
     planned = evaluation.plan(options.data_dir, evals_of(metadata.get("evals", {}), options))
-    mesh = sharding.make_mesh()
+    mesh = sharding.make_mesh(class_shards=1)
     sharding.check_batch_size("--batch_size", options.batch_size, mesh)
     rounding = metadata["degradation_rounding"]
     embedder = embed.make_embedder(

@@ -24,6 +24,7 @@ class Run:
     """What a config means: `init(rng) -> TrainState` and `step(state, images, labels) -> (state, metrics)`."""
 
     backbone: nn.Module
+    classifier: Classifier
     init: Callable
     step: Callable
     schedule: optax.Schedule
@@ -40,7 +41,7 @@ def build_run(config: ConfigDict, num_identities: int, steps_per_epoch: float) -
         if batch_norm == "frozen" and model["dropout"]:
             raise UserError(f"model.dropout={model['dropout']} is never applied with batch_norm='frozen': set it to 0")
         backbone = models.create_backbone(**model)
-        classifier = Classifier(num_identities)
+        classifier = Classifier(num_identities, **config.classifier)
         settings = dict(config.optimizer)
         update = {name: settings.pop(name) for name in UPDATE}
         schedule = optimizer.make_schedule(num_epochs=config.num_epochs, steps_per_epoch=steps_per_epoch, **settings)
@@ -64,7 +65,7 @@ def build_run(config: ConfigDict, num_identities: int, steps_per_epoch: float) -
         jax.eval_shape(step, jax.eval_shape(init, rng), *_abstract_batch(config.batch_size, shape))
     except (ValueError, TypeError) as error:
         raise UserError(f"the config does not fit together: {error}") from error
-    return Run(backbone, init, step, schedule)
+    return Run(backbone, classifier, init, step, schedule)
 
 
 def _abstract_batch(batch_size: int, shape: tuple[int, ...]) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:
@@ -91,7 +92,8 @@ def _loss_arguments(
     if distance_weight and not two_views:
         raise UserError("augment.sizes is empty, so there is no second view: set loss.distance_weight=0")
     return {
-        "margin_logits": functools.partial(losses.MARGINS[margin_type], scale=scale, margin=margin),
+        "scale": scale,
+        "target_logit": functools.partial(losses.MARGINS[margin_type], scale=scale, margin=margin),
         "pair_distance": functools.partial(losses.pair_distance, distance=distance, p=p, reduction=reduction),
         "distance_weight": distance_weight,
         "weight_unit": weight_unit,

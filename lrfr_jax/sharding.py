@@ -1,20 +1,35 @@
-"""One mesh over all devices; batches are split over its `data` axis, everything else is replicated."""
+"""One mesh over all devices: batches are split over all of it, class centers over its axis `model`, nothing else is."""
 
 from collections.abc import Mapping
 
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jaxtyping import PyTree
 
 from lrfr_jax.errors import UserError
 
+CLASS_CENTERS = "class_centers"
 
-def make_mesh() -> Mesh:
-    """Returns the mesh of all devices of all processes, with the one axis `data`.
+
+def make_mesh(class_shards: int) -> Mesh:
+    """Returns the mesh of all devices of all processes, with the axes `data` and `model`.
 
     Auto axes: with jax's default of Explicit ones the gathers of a margin head raise.
+
+    Args:
+      class_shards: length of `model`; neighboring devices, which are linked best, share the class centers.
+
+    Raises:
+      UserError: it does not divide the number of devices.
     """
-    return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
+    count = jax.device_count()
+    if class_shards < 1 or count % class_shards:
+        choice = " or ".join(str(number) for number in range(1, count + 1) if count % number == 0)
+        raise UserError(
+            f"--config.classifier.shards={class_shards} does not divide {count} devices: set it to {choice}"
+        )
+    return jax.make_mesh((count // class_shards, class_shards), ("data", "model"), axis_types=(AxisType.Auto,) * 2)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -23,8 +38,23 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def over_batch(mesh: Mesh) -> NamedSharding:
-    """The leading axis is split over the devices."""
-    return NamedSharding(mesh, PartitionSpec("data"))
+    """The leading axis is split over all devices."""
+    return NamedSharding(mesh, PartitionSpec(("data", "model")))
+
+
+def of_state(mesh: Mesh, state: PyTree) -> PyTree:
+    """How a training state lies: class centers and their momentum split by rows, everything else whole everywhere.
+
+    Args:
+      mesh: from `make_mesh`.
+      state: arrays, or their shapes.
+    """
+
+    def sharding(path, leaf):
+        is_centers = any(getattr(key, "key", None) == CLASS_CENTERS for key in path) and leaf.ndim > 1
+        return NamedSharding(mesh, PartitionSpec("model")) if is_centers else replicated(mesh)
+
+    return jax.tree.map_with_path(sharding, state)
 
 
 def check_batch_size(flag: str, batch_size: int, mesh: Mesh) -> None:

@@ -35,7 +35,7 @@ def train(config: ConfigDict, *, workdir: pathlib.Path, data_dir: pathlib.Path) 
       SystemExit: 143 after SIGTERM, with the state saved.
     """
     # ---- Devices and data. A set that is missing is found now, not after hours.
-    mesh = sharding.make_mesh()
+    mesh = sharding.make_mesh(config.classifier.shards)
     sharding.check_batch_size("--config.batch_size", config.batch_size, mesh)
     training_set = face_sets.open_training_set(str(data_dir), config.input.dataset)
     steps_per_epoch = training_set.num_images / config.batch_size
@@ -48,12 +48,13 @@ def train(config: ConfigDict, *, workdir: pathlib.Path, data_dir: pathlib.Path) 
     workdirs.claim(workdir, json.loads(config.to_json()), is_main_process=jax.process_index() == 0)
     # XLA's own generator here: the default one takes five times as long to compile for all the draws of a network.
     first_rng = jax.random.key(config.seed, impl="rbg")
-    state = jax.jit(run.init, out_shardings=sharding.replicated(mesh))(first_rng)
+    placement = sharding.of_state(mesh, jax.eval_shape(run.init, first_rng))
+    state = jax.jit(run.init, out_shardings=placement)(first_rng)
     metadata = _metadata(config, training_set)
     manager = checkpoint.create_manager(workdir, keep=config.keep_checkpoints)
     start, state = _restore(manager, state, metadata)
     if start == 0 and config.init_from:
-        state = _warm_start(config, run.backbone, state, training_set, mesh)
+        state = _warm_start(config, run, state, training_set, mesh)
     if start >= num_steps:
         logger.info("%s is finished (step %d of %d): see its folder eval", workdir, start, num_steps)
         return
@@ -62,10 +63,10 @@ def train(config: ConfigDict, *, workdir: pathlib.Path, data_dir: pathlib.Path) 
     _announce(config, state, training_set, mesh, start, num_steps, side_writer)
 
     # ---- The loop.
-    step_fn = jax.jit(run.step, donate_argnums=0, out_shardings=sharding.replicated(mesh))
+    step_fn = jax.jit(run.step, donate_argnums=0, out_shardings=(placement, sharding.replicated(mesh)))
     batches = _batches(config, training_set, start)
     timing, current = progress.Progress(start), None
-    with _sigterm_noted() as stop_wanted:
+    with _sigterm_noted() as stop_wanted, jax.set_mesh(mesh):
         for step in range(start + 1, num_steps + 1):
             since = time.perf_counter()
             batch = sharding.to_devices(next(batches), mesh)
@@ -125,14 +126,14 @@ def _model_arguments(config: ConfigDict) -> dict[str, Any]:
 
 
 def _warm_start(
-    config: ConfigDict, backbone: nn.Module, state: train_step.TrainState, training_set: Any, mesh: Mesh
+    config: ConfigDict, run: experiment.Run, state: train_step.TrainState, training_set: Any, mesh: Mesh
 ) -> train_step.TrainState:
     state = warm_start.with_backbone_of(state, config.init_from, model=_model_arguments(config), mesh=mesh)
     logger.info("the backbone starts from %s", config.init_from)
     if config.class_centers == "random":
         return state
     centers = warm_start.mean_embeddings(
-        backbone,
+        run.backbone,
         _split(state)[0],
         training_set,
         mesh=mesh,
@@ -140,8 +141,10 @@ def _warm_start(
         num_threads=config.input.num_threads,
     )
     logger.info("the class centers start from the mean embeddings of %d identities", len(centers))
-    centers = jax.device_put(centers, sharding.replicated(mesh))
-    return state.replace(params=state.params | {"classifier": {"class_centers": centers}})
+    # On the host, since the whole may be more than one device holds.
+    centers = {"class_centers": np.pad(centers, ((0, run.classifier.rows - len(centers)), (0, 0)))}
+    centers = jax.device_put(centers, sharding.of_state(mesh, centers))
+    return state.replace(params=state.params | {"classifier": centers})
 
 
 def _split(state: train_step.TrainState) -> tuple[dict, dict]:

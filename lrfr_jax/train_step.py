@@ -11,9 +11,11 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, UInt8
 
 from lrfr_jax import losses
+from lrfr_jax.models import classifier as classifiers
+from lrfr_jax.models.classifier import Classifier
 
 # What each of the step's random draws is folded with; a new purpose takes the next number.
-AUGMENTATION, DROPOUT = 0, 1
+AUGMENTATION, DROPOUT, CLASS_SAMPLE = 0, 1, 2
 BATCH_NORMS = ("per_view", "joint", "frozen")
 # What `distance_weight` counts in: the paper's lambda, or shares of the gradient of the classification.
 WEIGHT_UNITS = ("lambda", "gradient_share")
@@ -35,15 +37,15 @@ def init_state(
     *,
     image_shape: tuple[int, int, int],
     backbone: nn.Module,
-    classifier: nn.Module,
+    classifier: Classifier,
     optimizer: optax.GradientTransformation,
 ) -> TrainState:
     """Draws fresh parameters for images of `image_shape` (height, width, channels)."""
     backbone_rng, classifier_rng = jax.random.split(rng)
     variables = backbone.init(backbone_rng, jnp.zeros((1, *image_shape)), train=False)
     features = jax.eval_shape(lambda: backbone.apply(variables, jnp.zeros((1, *image_shape)), train=False))
-    centers = classifier.init(classifier_rng, jnp.zeros(features.shape))
-    params = {"backbone": variables["params"], "classifier": centers["params"]}
+    centers = classifiers.init_class_centers(classifier_rng, classifier, features.shape[-1])
+    params = {"backbone": variables["params"], "classifier": {"class_centers": centers}}
     return TrainState(jnp.zeros((), jnp.int32), params, variables["batch_stats"], optimizer.init(params))
 
 
@@ -85,9 +87,11 @@ def classification_loss(
     features: tuple[Float[Array, "batch dim"], ...],
     class_centers: PyTree,
     labels: Int[Array, " batch"],
+    rng: PRNGKeyArray,
     *,
-    classifier: nn.Module,
-    margin_logits: Callable,
+    classifier: Classifier,
+    scale: float | int,
+    target_logit: Callable,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     r"""The mean of the views' classification losses.
 
@@ -99,30 +103,39 @@ def classification_loss(
       features: raw features of the high-resolution view and, if there are two, of the low-resolution view.
       class_centers: the classifier's parameters.
       labels: identity of each image.
-      margin_logits: (cosines, labels) -> logits, scale and margin bound.
+      rng, classifier, scale, target_logit: see `classifier.cross_entropy`.
 
     Returns:
-      (loss, its parts and the share of images whose own class center is the nearest, before any margin).
+      (loss, its parts and the share of images whose own class center is the nearest of those that take part, before any
+      margin).
 
     References:
       Ling et al. 2022, arXiv 2302.05621, Eq. 7.
     """
-    loss, parts = jnp.zeros(()), {}
-    for name, feature in zip(("hr", "lr"), features, strict=False):
-        cosines = classifier.apply({"params": class_centers}, feature)
-        parts[f"classification_{name}"] = jnp.mean(losses.cross_entropy(margin_logits(cosines, labels), labels))
-        parts[f"accuracy_{name}"] = jnp.mean(jnp.argmax(cosines, axis=-1) == labels)
-        loss = loss + parts[f"classification_{name}"] / len(features)
-    return loss, parts
+    per_image, is_nearest = classifiers.cross_entropy(
+        jnp.stack(features),
+        class_centers["class_centers"],
+        labels,
+        rng,
+        classifier=classifier,
+        scale=scale,
+        target_logit=target_logit,
+    )
+    parts = {}
+    for name, loss, nearest in zip(("hr", "lr"), per_image, is_nearest, strict=False):
+        parts |= {f"classification_{name}": jnp.mean(loss), f"accuracy_{name}": jnp.mean(nearest)}
+    return jnp.mean(per_image), parts
 
 
 def total_loss_gradient(
     features: tuple[Float[Array, "batch dim"], ...],
     class_centers: PyTree,
     labels: Int[Array, " batch"],
+    rng: PRNGKeyArray,
     *,
-    classifier: nn.Module,
-    margin_logits: Callable,
+    classifier: Classifier,
+    scale: float | int,
+    target_logit: Callable,
     pair_distance: Callable,
     distance_weight: float,
     weight_unit: str,
@@ -137,7 +150,7 @@ def total_loss_gradient(
     views of the batch.
 
     Args:
-      features, class_centers, labels, classifier, margin_logits: see `classification_loss`.
+      features, class_centers, labels, rng, classifier, scale, target_logit: see `classification_loss`.
       pair_distance: (unit embeddings, unit embeddings) -> one value for the batch.
       distance_weight: the paper's lambda, or a share.
       weight_unit: one of `WEIGHT_UNITS`.
@@ -151,7 +164,7 @@ def total_loss_gradient(
     """
     of_classification = jax.value_and_grad(classification_loss, argnums=(0, 1), has_aux=True)
     (loss, parts), (gradient, centers_gradient) = of_classification(
-        features, class_centers, labels, classifier=classifier, margin_logits=margin_logits
+        features, class_centers, labels, rng, classifier=classifier, scale=scale, target_logit=target_logit
     )
     if len(features) == 1:
         return (gradient, centers_gradient), {"loss": loss} | parts
@@ -179,7 +192,7 @@ def train_step(
     is_frozen: Callable,
     loss: Mapping[str, Any],
     backbone: nn.Module,
-    classifier: nn.Module,
+    classifier: Classifier,
     optimizer: optax.GradientTransformation,
 ) -> tuple[TrainState, dict[str, Float[Array, ""]]]:
     """Dresses the images, takes the gradient of Eq. 7 and updates the state.
@@ -204,7 +217,12 @@ def train_step(
 
     features, pull_back, batch_stats = jax.vjp(embed, state.params["backbone"], has_aux=True)
     (features_gradient, centers_gradient), metrics = total_loss_gradient(
-        features, state.params["classifier"], labels, classifier=classifier, **loss
+        features,
+        state.params["classifier"],
+        labels,
+        jax.random.fold_in(rng, CLASS_SAMPLE),
+        classifier=classifier,
+        **loss,
     )
     (backbone_gradient,) = pull_back(features_gradient)
     gradient = {"backbone": backbone_gradient, "classifier": centers_gradient}

@@ -8,6 +8,8 @@ from typing import Any
 from lrfr_jax.errors import UserError
 
 CONFIG_FILE = "config.json"
+# What may differ when a run continues, on another machine for example: it says how to compute, not what.
+FREE = (("classifier", "shards"), ("classifier", "chunks"), ("input", "num_threads"), ("input", "prefetch_images"))
 
 
 def differences(name: str, found: Any, wanted: Any) -> list[str]:
@@ -19,14 +21,14 @@ def differences(name: str, found: Any, wanted: Any) -> list[str]:
 
 
 def claim(workdir: pathlib.Path, config: dict, *, is_main_process: bool) -> None:
-    """Writes the config into a new workdir; a run continues only with the config that it began with.
+    """Writes the config into a new workdir; a run continues only with the config that it began with, `FREE` aside.
 
     Raises:
       UserError: the workdir belongs to another config; the sentence names every field that differs.
     """
     path = workdir / CONFIG_FILE
     if path.exists():
-        changes = differences("config", json.loads(path.read_text()), config)
+        changes = differences("config", *map(_without_free, (json.loads(path.read_text()), config)))
         if changes:
             raise UserError(f"{workdir} holds a run with another config ({'; '.join(changes)}): use a new --workdir")
     elif is_main_process:
@@ -34,3 +36,12 @@ def claim(workdir: pathlib.Path, config: dict, *, is_main_process: bool) -> None
         partial = path.with_suffix(".partial")
         partial.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
         os.replace(partial, path)
+
+
+def _without_free(config: dict) -> dict:
+    return {
+        group: {key: value for key, value in values.items() if (group, key) not in FREE}
+        if isinstance(values, dict)
+        else values
+        for group, values in config.items()
+    }

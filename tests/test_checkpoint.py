@@ -1,5 +1,6 @@
 """Checkpoints: what was saved comes back; a broken one is set aside; nothing foreign is read."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from lrfr_jax import checkpoint, sharding
 from lrfr_jax.errors import UserError
+from lrfr_jax.models.classifier import Classifier, pad_class_centers
 
 
 def items(value):
@@ -27,7 +29,7 @@ def save(folder, *steps, metadata=METADATA):
 
 def restore(folder, check=lambda metadata: None):
     manager = checkpoint.create_manager(folder, keep=2)
-    mesh = sharding.make_mesh()
+    mesh = sharding.make_mesh(class_shards=1)
     backbone, training = jax.device_put(items(0.0), sharding.replicated(mesh))
     restored = checkpoint.restore_newest(manager, backbone=backbone, training=training, check=check)
     manager.close()
@@ -43,6 +45,30 @@ def test_round_trip_newest_kept_and_resharded(tmp_path):
     np.testing.assert_array_equal(backbone["params"]["kernel"], np.full((64, 32), 30.0, np.float32))
     assert training["step"] == 3
     assert len(training["classifier"].sharding.device_set) == 8
+
+
+@pytest.mark.parametrize(("before", "after"), [((1, 1), (4, 2)), ((4, 2), (8, 1)), ((8, 1), (1, 1))])
+def test_class_centers_continue_on_another_number_of_shards(tmp_path, before, after):
+    """13 identities take 13 or 16 rows; the momentum lies like the centers."""
+    centers = jax.random.normal(jax.random.key(0), (13, 4))
+
+    def placed(shards, chunks, values):
+        mesh = sharding.make_mesh(class_shards=shards)
+        padded = pad_class_centers(values, Classifier(13, shards, chunks, 1))
+        state = {"classifier": {"class_centers": padded}, "opt_state": {"trace": {"class_centers": -padded}}}
+        return jax.device_put(state, sharding.of_state(mesh, state))
+
+    metadata = METADATA | {"data": {"num_identities": 13}}
+    manager = checkpoint.create_manager(tmp_path, keep=2)
+    checkpoint.save(manager, 1, backbone=items(1.0)[0], training=placed(*before, centers), metadata=metadata)
+    wanted = placed(*after, jnp.zeros_like(centers))
+    _, _, found = checkpoint.restore_newest(
+        manager, backbone=items(0.0)[0], training=wanted, check=lambda metadata: None
+    )
+    manager.close()
+    chex.assert_trees_all_equal(found, placed(*after, centers))
+    assert jax.tree.map(lambda leaf: leaf.sharding, found) == jax.tree.map(lambda leaf: leaf.sharding, wanted)
+    np.testing.assert_array_equal(checkpoint.load_class_centers(checkpoint.newest(tmp_path)), centers)
 
 
 def test_fresh_folder(tmp_path):

@@ -1,10 +1,10 @@
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from lrfr_jax import losses
 
@@ -36,21 +36,42 @@ def in_double(test):
     return wrapped
 
 
+def margin_logits(name):
+    """The whole matrix of logits, of the rule for the label's cosine."""
+
+    def logits(cosines, labels, **settings):
+        own = losses.MARGINS[name](jnp.take_along_axis(cosines, labels[:, None], axis=1), **settings)
+        at_label = jax.nn.one_hot(labels, cosines.shape[1], dtype=bool)
+        return jnp.where(at_label, own, settings["scale"] * cosines)
+
+    return logits
+
+
 def mean_loss(margin_logits, cosines, labels, **settings):
     return jnp.mean(losses.cross_entropy(margin_logits(cosines, labels, **settings), labels))
 
 
 @pytest.mark.parametrize("name", ["cosface", "arcface", "arcface_straight_through"])
 def test_margin_zero_is_softmax(name, cosines, labels):
-    plain = losses.softmax_logits(cosines, labels, scale=48.0, margin=0)
-    np.testing.assert_allclose(losses.MARGINS[name](cosines, labels, scale=48.0, margin=0.0), plain, atol=2e-5)
-    np.testing.assert_array_equal(plain, 48 * cosines)
+    np.testing.assert_array_equal(losses.softmax_target(cosines, scale=48.0, margin=0), 48 * cosines)
+    logits = margin_logits(name)(cosines, labels, scale=48.0, margin=0.0)
+    np.testing.assert_allclose(logits, 48 * cosines, atol=2e-5)
+
+
+@pytest.mark.parametrize("name", ["cosface", "arcface", "arcface_straight_through"])
+def test_whole_matrices_follow_the_rule_for_the_label(name, cosines, labels):
+    settings = {"scale": 48.0, "margin": 0.4}
+    gradient = {"gradient": "straight_through" if "through" in name else "exact"} if "arcface" in name else {}
+    whole = losses.arcface_logits if gradient else losses.cosface_logits
+    of_whole = jax.value_and_grad(functools.partial(mean_loss, whole))(cosines, labels, **settings, **gradient)
+    of_rule = jax.value_and_grad(functools.partial(mean_loss, margin_logits(name)))(cosines, labels, **settings)
+    chex.assert_trees_all_close(of_whole, of_rule, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["cosface", "arcface"])
 def test_margin_changes_only_the_labels_logit_and_raises_the_loss(name, cosines, labels):
     cosines = cosines.clip(-0.8, 1)  # ArcFace without a guard rewards beyond theta + m = pi
-    small, large = (losses.MARGINS[name](cosines, labels, scale=8.0, margin=margin) for margin in (0.1, 0.4))
+    small, large = (margin_logits(name)(cosines, labels, scale=8.0, margin=margin) for margin in (0.1, 0.4))
     at_label = np.asarray(jax.nn.one_hot(labels, 20, dtype=bool))
     np.testing.assert_array_equal(np.asarray(large)[~at_label], np.asarray(8 * cosines)[~at_label])
     if name == "cosface":
@@ -91,21 +112,19 @@ def test_arcface_golden(golden, name, logits, gradient):
     g = golden("arcface")
     settings = {"scale": float(g["scale"]), "margin": float(g["margin"])}
     cosines, labels = jnp.asarray(g["cosines"]), jnp.asarray(g["labels"])
-    np.testing.assert_allclose(losses.MARGINS[name](cosines, labels, **settings), g[logits], rtol=0, atol=1e-6)
-    value, slope = jax.value_and_grad(functools.partial(mean_loss, losses.MARGINS[name]))(cosines, labels, **settings)
+    np.testing.assert_allclose(margin_logits(name)(cosines, labels, **settings), g[logits], rtol=0, atol=1e-6)
+    value, slope = jax.value_and_grad(functools.partial(mean_loss, margin_logits(name)))(cosines, labels, **settings)
     np.testing.assert_allclose(value, g["loss"], rtol=1e-6)
     np.testing.assert_allclose(slope, g[gradient], rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(("cosine", "exact"), [(0.6, 1.237), (0.95, 2.336), (-0.9, -0.112)])
 def test_arcface_gradients_differ_as_published(cosine, exact):
-    label = jnp.zeros(1, jnp.int32)
-
     def slope(name):
-        return jax.grad(lambda c: losses.MARGINS[name](c, label, scale=1.0, margin=0.5).sum())(jnp.array([[cosine]]))
+        return jax.grad(functools.partial(losses.MARGINS[name], scale=1.0, margin=0.5))(cosine)
 
-    np.testing.assert_allclose(slope("arcface"), [[exact]], atol=1e-3)
-    np.testing.assert_allclose(slope("arcface_straight_through"), [[1]], atol=1e-6)
+    np.testing.assert_allclose(slope("arcface"), exact, atol=1e-3)
+    np.testing.assert_allclose(slope("arcface_straight_through"), 1, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", list(losses.MARGINS))
@@ -113,7 +132,7 @@ def test_margins_are_finite_at_the_ends(name):
     cosines = jnp.array([[1, -1], [-1, 1], [1 + 1e-6, 0]], jnp.float32)
     labels = jnp.zeros(3, jnp.int32)
     margin = 0 if name == "softmax" else 0.5
-    value, slope = jax.value_and_grad(functools.partial(mean_loss, losses.MARGINS[name]))(
+    value, slope = jax.value_and_grad(functools.partial(mean_loss, margin_logits(name)))(
         cosines, labels, scale=64, margin=margin
     )
     assert jnp.isfinite(value)
@@ -126,18 +145,6 @@ def test_cross_entropy_formula_and_missing_label(cosines, labels):
     np.testing.assert_allclose(losses.cross_entropy(20 * cosines, labels), expected, atol=1e-5)
     missing = losses.cross_entropy(cosines[:3], jnp.array([-1, 20, 19]))
     np.testing.assert_array_equal(jnp.isnan(missing), [True, True, False])
-
-
-@pytest.mark.parametrize("name", ["cosface", "arcface"])
-def test_batch_and_classes_may_be_sharded(name, cosines, labels):
-    mesh = jax.make_mesh((2, 2), ("data", "model"), axis_types=(AxisType.Auto,) * 2, devices=jax.devices()[:4])
-    placed = [
-        jax.device_put(cosines, NamedSharding(mesh, PartitionSpec("data", "model"))),
-        jax.device_put(labels, NamedSharding(mesh, PartitionSpec("data"))),
-    ]
-    step = jax.value_and_grad(functools.partial(mean_loss, losses.MARGINS[name], scale=48.0, margin=0.4))
-    for sharded, alone in zip(jax.jit(step)(*placed), step(cosines, labels), strict=True):
-        np.testing.assert_allclose(sharded, alone, rtol=1e-5, atol=1e-6)
 
 
 @in_double
@@ -256,7 +263,7 @@ def test_pair_distance_refuses(change, sentence, pairs):
 
 def test_margins_refuse(cosines, labels):
     with pytest.raises(ValueError, match=r"margin=0\.4 has no meaning for softmax"):
-        losses.softmax_logits(cosines, labels, scale=1.0, margin=0.4)
+        losses.softmax_target(cosines, scale=1.0, margin=0.4)
     with pytest.raises(ValueError, match="gradient='none' is unknown"):
         losses.arcface_logits(cosines, labels, scale=1.0, margin=0.4, gradient="none")
 

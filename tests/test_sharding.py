@@ -1,5 +1,6 @@
 """One mesh, batches split over it."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -8,8 +9,8 @@ from lrfr_jax.errors import UserError
 
 
 def test_batch_is_split_and_whole():
-    mesh = sharding.make_mesh()
-    assert (mesh.axis_names, mesh.size) == (("data",), 8)
+    mesh = sharding.make_mesh(class_shards=1)
+    assert dict(mesh.shape) == {"data": 8, "model": 1}
     batch = {"image": np.arange(16 * 3, dtype=np.uint8).reshape(16, 3), "label": np.arange(16, dtype=np.int32)}
     arrays = sharding.to_devices(batch, mesh)
     assert {shard.data.shape for shard in arrays["image"].addressable_shards} == {(2, 3)}
@@ -18,8 +19,33 @@ def test_batch_is_split_and_whole():
         assert arrays[key].dtype == batch[key].dtype
 
 
+def test_a_batch_is_split_over_both_axes_and_centers_over_one():
+    mesh = sharding.make_mesh(class_shards=4)
+    assert dict(mesh.shape) == {"data": 2, "model": 4}
+    images = sharding.to_devices({"image": np.zeros((16, 3), np.uint8)}, mesh)["image"]
+    assert {shard.data.shape for shard in images.addressable_shards} == {(2, 3)}
+    centers, kernel = np.arange(16.0).reshape(8, 2), np.zeros((4, 4))
+    state = {
+        "params": {"classifier": {"class_centers": centers}, "backbone": {"kernel": kernel}},
+        "opt_state": ({"classifier": {"class_centers": centers}}, {"classifier": {"class_centers": np.zeros(())}}),
+    }
+    placed = jax.device_put(state, sharding.of_state(mesh, state))
+    for whole in (placed["params"]["backbone"]["kernel"], placed["opt_state"][1]["classifier"]["class_centers"]):
+        assert whole.sharding.is_fully_replicated
+    for split in (placed["params"]["classifier"], placed["opt_state"][0]["classifier"]):
+        shards = split["class_centers"].addressable_shards
+        assert {shard.data.shape for shard in shards} == {(2, 2)}
+        assert len({shard.index[0].start for shard in shards}) == 4
+
+
+@pytest.mark.parametrize("shards", [0, 3, 16])
+def test_shards_that_do_not_divide_the_devices_are_a_sentence(shards):
+    with pytest.raises(UserError, match=f"shards={shards} does not divide 8 devices: set it to 1 or 2 or 4 or 8"):
+        sharding.make_mesh(class_shards=shards)
+
+
 @pytest.mark.parametrize(("batch_size", "choice"), [(12, "8 or 16"), (3, "to 8"), (0, "to 8")])
 def test_uneven_batch_is_a_sentence(batch_size, choice):
     with pytest.raises(UserError, match=choice):
-        sharding.check_batch_size("batch_size", batch_size, sharding.make_mesh())
-    sharding.check_batch_size("batch_size", 16, sharding.make_mesh())
+        sharding.check_batch_size("batch_size", batch_size, sharding.make_mesh(class_shards=1))
+    sharding.check_batch_size("batch_size", 16, sharding.make_mesh(class_shards=1))

@@ -25,6 +25,18 @@ def test_another_config_is_refused_with_every_field(tmp_path):
     assert json.loads((tmp_path / "config.json").read_text())["seed"] == 0
 
 
+def test_how_to_compute_may_change_and_is_not_written_anew(tmp_path):
+    def claim(shards, chunks, sampled_share):
+        classifier = {"shards": shards, "chunks": chunks, "sampled_share": sampled_share}
+        workdir.claim(tmp_path, {"seed": 0, "classifier": classifier}, is_main_process=True)
+
+    claim(1, 1, 0.1)
+    claim(8, 4, 0.1)
+    assert json.loads((tmp_path / "config.json").read_text())["classifier"]["shards"] == 1
+    with pytest.raises(UserError, match=r"config\.classifier\.sampled_share is 0\.1 there, 1\.0 here"):
+        claim(8, 4, 1.0)
+
+
 def test_other_processes_write_nothing(tmp_path):
     workdir.claim(tmp_path / "run", {"seed": 0}, is_main_process=False)
     assert not (tmp_path / "run").exists()

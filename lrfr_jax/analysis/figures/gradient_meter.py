@@ -9,7 +9,7 @@ import optax
 from jaxtyping import Array, Float
 
 from lrfr_jax import image_ops, losses, models
-from lrfr_jax.models.classifier import Classifier
+from lrfr_jax.models.classifier import Classifier, cross_entropy
 
 LOSSES = ("classification", "distance", "both")
 BATCH_NORMS = ("running", "batch")
@@ -24,7 +24,8 @@ def make_meter(
     batch_norm: str,
     sizes: tuple[int, ...],
     rounding: str,
-    margin_logits: Callable,
+    scale: float | int,
+    target_logit: Callable,
     pair_distance: Callable,
     distance_weight: float,
 ) -> Meter:
@@ -39,7 +40,7 @@ def make_meter(
       batch_norm: 'running' for the checkpoint's statistics, 'batch' for those of each view, as in training.
       sizes: the resolutions that may occur, in pixels.
       rounding: see `image_ops.degrade`.
-      margin_logits: (cosines, labels) -> logits.
+      scale, target_logit: see `classifier.cross_entropy`.
       pair_distance: (unit embeddings, unit embeddings) -> one value for the batch.
       distance_weight: lambda.
 
@@ -58,8 +59,10 @@ def make_meter(
         return backbone.apply(variables, normalized, train=True, mutable=["batch_stats"])[0]
 
     def classify(features: Float[Array, "batch dim"], centers: Any, labels: Any) -> Float[Array, ""]:
-        cosines = Classifier(len(centers)).apply({"params": {"class_centers": centers}}, features)
-        return jnp.mean(losses.cross_entropy(margin_logits(cosines, labels), labels))
+        classifier, rng = Classifier(len(centers), shards=1, chunks=1, sampled_share=1), jax.random.key(0)
+        margin = {"scale": scale, "target_logit": target_logit}
+        per_image, _ = cross_entropy(features[None], centers, labels, rng, classifier=classifier, **margin)
+        return jnp.mean(per_image)
 
     @jax.jit
     def measure(variables: Any, centers: Any, images: Any, labels: Any, resolutions: Any) -> Float[Array, "2"]:

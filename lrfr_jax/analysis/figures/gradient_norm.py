@@ -153,7 +153,8 @@ def _norms(
         batch_norm=arguments.batch_norm,
         sizes=tuple(sorted({IMAGE_SIZE, *arguments.resolutions})),
         rounding=model.rounding,
-        margin_logits=functools.partial(
+        scale=arguments.scale,
+        target_logit=functools.partial(
             losses.MARGINS[arguments.margin_type], scale=arguments.scale, margin=arguments.margin
         ),
         pair_distance=functools.partial(

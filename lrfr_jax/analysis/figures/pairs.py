@@ -56,9 +56,7 @@ def evaluate_models(
         description = dict(model.metadata["model"]) | {"rounding": model.rounding}
         made = evaluation.run(
             planned,
-            models_and_faces.embedder_of(
-                model, evaluation.sizes_of(planned), mirror=evaluation.needs_mirror(planned)
-            ),
+            models_and_faces.embedder_of(model, evaluation.sizes_of(planned), mirror=evaluation.needs_mirror(planned)),
             model.variables,
             rounding=model.rounding,
             batch_size=arguments.batch_size,

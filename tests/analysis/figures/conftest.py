@@ -25,7 +25,10 @@ def folders(tmp_path_factory):
         kernel = weights["params"]["Dense_0"]["kernel"]
         turned = jnp.where(jnp.arange(kernel.shape[1]) % 3 == 0, factor * kernel, kernel)
         weights["params"] = {**weights["params"], "Dense_0": {**weights["params"]["Dense_0"], "kernel": turned}}
-        metadata = {"model": {"backbone": "tiny", "input": {}}, "data": {"dataset": "generated_train"}}
+        metadata = {
+            "model": {"backbone": "tiny", "input": {}},
+            "data": {"dataset": "generated_train", "num_identities": 6},
+        }
         for step in (5, 10):
             checkpoint.save(
                 manager,

@@ -52,7 +52,8 @@ def test_meter(runs, loss, batch_norm):
         {"backbone": "tiny", "dropout": 0.4},
         loss=loss,
         batch_norm=batch_norm,
-        margin_logits=lambda cosines, labels: 2 * cosines,
+        scale=2,
+        target_logit=lambda cosine: 2 * cosine,
         pair_distance=lambda x, y: jnp.mean(jnp.sum((x - y) ** 2, axis=1)) / 2,
         **SETTINGS,
     )
@@ -88,7 +89,8 @@ def test_command_uses_the_classifier_or_says_that_there_is_none(command, runs, g
         {"backbone": "tiny"},
         loss="classification",
         batch_norm="running",
-        margin_logits=lambda cosines, labels: 48 * (cosines - 0.4 * jax.nn.one_hot(labels, 6)),
+        scale=48,
+        target_logit=lambda cosine: 48 * (cosine - 0.4),
         pair_distance=lambda x, y: 0.0,
         **SETTINGS,
     )
