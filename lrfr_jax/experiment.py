@@ -40,6 +40,11 @@ def build_run(config: ConfigDict, num_identities: int, steps_per_epoch: float) -
             raise UserError(f"model.batch_norm={batch_norm!r} is unknown: choose one of {known}")
         if batch_norm == "frozen" and model["dropout"]:
             raise UserError(f"model.dropout={model['dropout']} is never applied with batch_norm='frozen': set it to 0")
+        if config.batch_parts != 1 and batch_norm != "frozen":
+            reason = f"with {batch_norm!r} the images of a batch are normalized together"
+            raise UserError(
+                f"batch_parts={config.batch_parts} needs model.batch_norm='frozen', as {reason}: set it to 1"
+            )
         backbone = models.create_backbone(**model)
         classifier = Classifier(num_identities, **config.classifier)
         settings = dict(config.optimizer)
@@ -51,6 +56,7 @@ def build_run(config: ConfigDict, num_identities: int, steps_per_epoch: float) -
             seed=config.seed,
             make_views=functools.partial(augment.make_views, **config.augment),
             batch_norm=batch_norm,
+            parts=config.batch_parts,
             is_frozen=functools.partial(optimizer.is_frozen, frozen=update["frozen"]),
             loss=_loss_arguments(two_views=len(config.augment.sizes) > 0, **config.loss),
             backbone=backbone,

@@ -57,12 +57,18 @@ def of_state(mesh: Mesh, state: PyTree) -> PyTree:
     return jax.tree.map_with_path(sharding, state)
 
 
-def check_batch_size(flag: str, batch_size: int, mesh: Mesh) -> None:
-    """Raises `UserError` if the global batch, which the user sets by `flag`, cannot be split evenly."""
-    if batch_size < 1 or batch_size % mesh.size:
-        lower, upper = batch_size // mesh.size * mesh.size, (batch_size // mesh.size + 1) * mesh.size
+def check_batch_size(flag: str, batch_size: int, mesh: Mesh, *, parts: int = 1) -> None:
+    """Raises `UserError` if the global batch, which the user sets by `flag`, cannot be split evenly into parts."""
+    if parts < 1:
+        raise UserError(f"--config.batch_parts={parts} must be at least 1")
+    unit = mesh.size * parts
+    if batch_size < 1 or batch_size % unit:
+        lower, upper = batch_size // unit * unit, (batch_size // unit + 1) * unit
         choice = f"{lower} or {upper}" if lower > 0 else f"{upper}"
-        raise UserError(f"{flag}={batch_size} cannot be split evenly over {mesh.size} devices: set it to {choice}")
+        in_parts = f" in {parts} parts" if parts > 1 else ""
+        raise UserError(
+            f"{flag}={batch_size} cannot be split evenly over {mesh.size} devices{in_parts}: set it to {choice}"
+        )
 
 
 def to_devices(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:

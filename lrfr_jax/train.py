@@ -36,7 +36,7 @@ def train(config: ConfigDict, *, workdir: pathlib.Path, data_dir: pathlib.Path) 
     """
     # ---- Devices and data. A set that is missing is found now, not after hours.
     mesh = sharding.make_mesh(config.classifier.shards)
-    sharding.check_batch_size("--config.batch_size", config.batch_size, mesh)
+    sharding.check_batch_size("--config.batch_size", config.batch_size, mesh, parts=config.batch_parts)
     training_set = face_sets.open_training_set(str(data_dir), config.input.dataset)
     steps_per_epoch = training_set.num_images / config.batch_size
     num_steps = math.ceil(config.num_epochs * steps_per_epoch)

@@ -9,7 +9,13 @@ from lrfr_jax.errors import UserError
 
 CONFIG_FILE = "config.json"
 # What may differ when a run continues, on another machine for example: it says how to compute, not what.
-FREE = (("classifier", "shards"), ("classifier", "chunks"), ("input", "num_threads"), ("input", "prefetch_images"))
+FREE = (
+    ("batch_parts",),
+    ("classifier", "shards"),
+    ("classifier", "chunks"),
+    ("input", "num_threads"),
+    ("input", "prefetch_images"),
+)
 
 
 def differences(name: str, found: Any, wanted: Any) -> list[str]:
@@ -38,10 +44,8 @@ def claim(workdir: pathlib.Path, config: dict, *, is_main_process: bool) -> None
         os.replace(partial, path)
 
 
-def _without_free(config: dict) -> dict:
+def _without_free(config: dict, path: tuple[str, ...] = ()) -> dict:
+    kept = {key: value for key, value in config.items() if (*path, key) not in FREE}
     return {
-        group: {key: value for key, value in values.items() if (group, key) not in FREE}
-        if isinstance(values, dict)
-        else values
-        for group, values in config.items()
+        key: _without_free(value, (*path, key)) if isinstance(value, dict) else value for key, value in kept.items()
     }

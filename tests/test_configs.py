@@ -87,6 +87,15 @@ def test_wrong_value_is_found_before_training(group, field, value):
         experiment.build_run(config, num_identities=5, steps_per_epoch=10.0)
 
 
+def test_parts_need_images_that_do_not_meet():
+    config = load("quickstart", "batch_size=8")
+    config.batch_parts = 2
+    with pytest.raises(UserError, match=r"batch_parts=2 needs model\.batch_norm='frozen'"):
+        experiment.build_run(config, num_identities=5, steps_per_epoch=10.0)
+    config.model.batch_norm = "frozen"
+    experiment.build_run(config, num_identities=5, steps_per_epoch=10.0)
+
+
 def test_typo_in_a_group_is_found():
     config = load("quickstart", "batch_size=8")
     with config.unlocked():

@@ -49,3 +49,14 @@ def test_uneven_batch_is_a_sentence(batch_size, choice):
     with pytest.raises(UserError, match=choice):
         sharding.check_batch_size("batch_size", batch_size, sharding.make_mesh(class_shards=1))
     sharding.check_batch_size("batch_size", 16, sharding.make_mesh(class_shards=1))
+
+
+def test_parts_that_do_not_fit_the_batch_are_a_sentence():
+    mesh = sharding.make_mesh(class_shards=1)
+    with pytest.raises(
+        UserError, match="batch_size=40 cannot be split evenly over 8 devices in 2 parts: set it to 32 or"
+    ):
+        sharding.check_batch_size("batch_size", 40, mesh, parts=2)
+    sharding.check_batch_size("batch_size", 32, mesh, parts=2)
+    with pytest.raises(UserError, match="batch_parts=0 must be at least 1"):
+        sharding.check_batch_size("batch_size", 32, mesh, parts=0)

@@ -125,6 +125,33 @@ def test_frozen_statistics_and_parameters_stay(batch):
     assert frozen_step(batch, "backbone", "classifier")[1]["grad_norm"] == 0
 
 
+@pytest.mark.parametrize("devices", [1, 2])
+def test_parts_of_a_batch_give_the_features_and_the_gradient_of_the_whole(devices):
+    random = np.random.default_rng(4)
+    views = tuple(random.normal(size=(BATCH, 112, 112, 3)) for _ in range(2))
+    weights = random.normal(size=(2, BATCH, 16))
+    with jax.enable_x64(True):
+        fresh = jax.tree.map(in_float64, fresh_state())
+        mesh = jax.sharding.Mesh(np.reshape(jax.devices()[:devices], (-1, 1)), ("data", "model"))
+        views = jax.device_put(views, sharding.over_batch(mesh))
+
+        @functools.partial(jax.jit, static_argnames="parts")
+        def embed(params, views, *, parts):
+            def value(params):
+                settings = {
+                    "backbone": run_of().backbone.clone(dtype="float64"),
+                    "batch_norm": "frozen",
+                    "parts": parts,
+                }
+                features, _ = train_step.embed_views(params, fresh.batch_stats, views, jax.random.key(1), **settings)
+                return jnp.sum(jnp.stack(features) * weights), features
+
+            return jax.grad(value, has_aux=True)(params)
+
+        whole, in_parts = (embed(fresh.params["backbone"], views, parts=parts) for parts in (1, 4))
+    chex.assert_trees_all_close(whole, in_parts, rtol=1e-9, atol=1e-9)
+
+
 def test_per_view_runs_two_forwards_and_joint_one():
     random = np.random.default_rng(2)
     views = tuple(jnp.asarray(random.normal(size=(BATCH, 112, 112, 3)) * s + s, jnp.float32) for s in (1.0, 0.2))
@@ -132,7 +159,7 @@ def test_per_view_runs_two_forwards_and_joint_one():
 
     @functools.partial(jax.jit, static_argnames="batch_norm")
     def embed(views, stats, *, batch_norm):
-        settings = {"backbone": run_of().backbone, "batch_norm": batch_norm}
+        settings = {"backbone": run_of().backbone, "batch_norm": batch_norm, "parts": 1}
         return train_step.embed_views(fresh.params["backbone"], stats, views, jax.random.key(1), **settings)
 
     (hr, lr), stats = embed(views, fresh.batch_stats, batch_norm="per_view")
