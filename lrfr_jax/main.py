@@ -5,22 +5,19 @@ The same command run again continues; any number of the config is changed by `--
 """
 
 import contextlib
-import itertools
 import logging
 import pathlib
-import runpy
 import sys
 from collections.abc import Iterator
 
 import jax
 from absl import app, flags
 from absl import logging as absl_logging
-from ml_collections import ConfigDict, config_flags
 
-from lrfr_jax import folder_lock, train
+from lrfr_jax import config_flag, folder_lock, train
 from lrfr_jax.errors import UserError, one_sentence
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment: FILE.py or FILE.py:key=value,key=value.")
+_CONFIG = config_flag.define()
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: config, metrics, checkpoints, evaluations.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of the prepared sets.")
 _DISTRIBUTED = flags.DEFINE_bool(
@@ -29,45 +26,6 @@ _DISTRIBUTED = flags.DEFINE_bool(
 _COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0.")
 _NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Number of processes.")
 _PROCESS_ID = flags.DEFINE_integer("process_id", None, "Number of this process, from 0.")
-
-
-def _unknown_field(argv: list[str]) -> str:
-    """Says which `--config.a.b` names no field, and which fields there are."""
-    # A failed parse leaves no config behind, so the file is run once more.
-    values = [
-        after if word.strip("-") == "config" else word.partition("=")[2]
-        for word, after in itertools.pairwise([*argv, ""])
-        if word.lstrip("-").partition("=")[0] == "config"
-    ]
-    path, _, arg = values[-1].partition(":")
-    config = runpy.run_path(path)["get_config"](arg or None)
-    for argument in argv:
-        name = argument.lstrip("-").partition("=")[0]
-        group, path = config, []
-        for field in name.split(".")[1:] if name.startswith("config.") else ():
-            if not isinstance(group, ConfigDict) or field not in group:
-                known = ", ".join(sorted(group)) if isinstance(group, ConfigDict) else "none: it is a value"
-                place = ".".join(["config", *path])
-                return f"{argument}: {place} has no field {field!r}; its fields are: {known}"
-            group, path = group[field], [*path, field]
-    return "a --config.field names no field of the config"
-
-
-def _parse_flags(argv: list[str]) -> list[str]:
-    try:
-        rest = flags.FLAGS(argv)
-        for flag in (_CONFIG, _WORKDIR, _DATA_DIR):
-            if flag.value is None:
-                raise UserError(f"--{flag.name} is missing: see python -m lrfr_jax.main --help")
-            if flag is _CONFIG:
-                flag.value.keys()  # a config file that cannot be read fails at the first access
-        return rest
-    except (AttributeError, KeyError):
-        raise UserError(_unknown_field(argv)) from None
-    except (flags.Error, OSError, TypeError, ValueError) as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        # An error inside the config file arrives as a traceback, whose last line is the sentence.
-        raise UserError(lines[-1].removeprefix("ValueError: ") + "; see python -m lrfr_jax.main --help") from None
 
 
 def _show_log() -> None:
@@ -99,9 +57,8 @@ def _own(workdir: pathlib.Path) -> Iterator[None]:
 
 
 def main(argv: list[str]) -> None:
+    del argv  # in the flags
     with one_sentence():
-        if argv[1:]:
-            raise UserError(f"unknown argument {argv[1]!r}: see python -m lrfr_jax.main --help")
         if _DISTRIBUTED.value:
             jax.distributed.initialize(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
         _show_log()
@@ -110,10 +67,11 @@ def main(argv: list[str]) -> None:
             train.train(_CONFIG.value, workdir=workdir, data_dir=pathlib.Path(_DATA_DIR.value))
 
 
-def _parse_in_one_sentence(argv: list[str]) -> list[str]:
+def _parse(argv: list[str]) -> list[str]:
     with one_sentence():
-        return _parse_flags(argv)
+        config_flag.parse(argv, config=_CONFIG, required=(_WORKDIR, _DATA_DIR), command="lrfr_jax.main")
+        return argv[:1]
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=_parse_in_one_sentence)
+    app.run(main, flags_parser=_parse)

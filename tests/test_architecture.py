@@ -23,6 +23,7 @@ FLOORS = {
     "progress": 1,
     "workdir": 1,
     "sweep_file": 1,
+    "config_flag": 1,
     "folder_lock": 1,
     "inert_pickle": 1,
     "evals.metrics": 1,
@@ -39,6 +40,7 @@ FLOORS = {
     "prepare": 7,
     "analysis": 7,
     "pretrained": 7,
+    "benchmark": 7,
 }
 IMPORT_NOTHING = ("losses", "image_ops", "evals.metrics", "data.records")
 LONGEST_FILE, LONGEST_FUNCTION, LONGEST_STORY, DEEPEST = 300, 50, 80, 3

@@ -1,21 +1,24 @@
 """From records to batches: the k-th batch is a function of dataset, seed, batch size and k, and of nothing else."""
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import grain
 import numpy as np
+from jaxtyping import UInt8
 
 from lrfr_jax.data import face_sets, records
 from lrfr_jax.errors import UserError
 
+# Images that a thread reads and decodes at a time, or as many as divide the batch.
+TURN = 16
 
-def _decode(record: Mapping) -> dict[str, np.ndarray]:
+
+def _decode(record: Mapping) -> UInt8[np.ndarray, "112 112 3"]:
     try:
-        image = records.decode_image(record["image"])
+        return records.decode_image(record["image"])
     except ValueError as error:
         raise UserError(f"a training record with label {record['label']} {error}; prepare the set again") from error
-    return {"image": image, "label": np.asarray(record["label"], np.int32)}
 
 
 def training_batches(
@@ -52,14 +55,24 @@ def training_batches(
     if batch_size % process_count:
         raise UserError(f"batch_size={batch_size} cannot be split evenly over {process_count} processes")
     share = batch_size // process_count
-    records_in_order = grain.MapDataset.source(training_set.source).seed(seed).shuffle().repeat(reseed_each_epoch=True)
+    order = grain.MapDataset.range(training_set.num_images).seed(seed).shuffle().repeat(reseed_each_epoch=True)
+    # A thread's turn is some images, not one: handing each of them over would take longer than decoding it.
+    size = max(count for count in range(1, TURN + 1) if share % count == 0)
+    turns = share // size
 
-    def read(position: int) -> dict[str, np.ndarray]:
-        batch, place = divmod(int(position), share)
-        return _decode(records_in_order[batch * batch_size + process_index * share + place])
+    def read(number: int) -> dict[str, np.ndarray]:
+        batch, turn = divmod(int(number), turns)
+        first = batch * batch_size + process_index * share + turn * size
+        chosen = [training_set.source[int(order[position])] for position in range(first, first + size)]
+        labels = np.asarray([record["label"] for record in chosen], np.int32)
+        return {"image": np.stack([_decode(record) for record in chosen]), "label": labels}
 
-    images = grain.MapDataset.range(start_batch * share, sys.maxsize).map(read)
-    in_background = images.to_iter_dataset(
-        grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=prefetch_images)
+    def joined(parts: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+        return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+
+    in_background = (
+        grain.MapDataset.range(start_batch * turns, sys.maxsize)
+        .map(read)
+        .to_iter_dataset(grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=-(-prefetch_images // size)))
     )
-    return iter(in_background.batch(share, drop_remainder=True))
+    return iter(in_background.batch(turns, drop_remainder=True, batch_fn=joined))

@@ -1,0 +1,107 @@
+"""Measures the parts of the work for any config: images/s, compile time, operations, share of the peak, memory.
+
+python -m lrfr_jax.benchmark --config configs/ms1m_r50.py:batch_size=128 --identities 85742
+python -m lrfr_jax.benchmark --config configs/casia_r34.py:batch_size=8 --parts train_step --against torch
+The parts take turns, so that a change of the machine's load meets all of them. No data is needed: images are noise on
+the device, and where records are read, generated faces, or with --data_dir the set that the config names.
+"""
+
+import pathlib
+import platform
+import sys
+
+import jax
+from absl import app, flags, logging
+
+from lrfr_jax import config_flag
+from lrfr_jax.benchmark import devices, parts, reading, report, timing
+from lrfr_jax.benchmark.setting import Part, Setting, make_setting
+from lrfr_jax.errors import UserError, one_sentence
+
+PARTS = {
+    "train_step": parts.train_step,
+    "forward": parts.forward,
+    "degradation": parts.degradation,
+    "head": parts.head,
+    "input": reading.decoding,
+    "training": reading.training,
+    "evaluation": reading.evaluation,
+}
+AGAINST = ("none", "torch")
+
+_CONFIG = config_flag.define()
+_PARTS = flags.DEFINE_list("parts", list(PARTS), f"What to measure: of {', '.join(PARTS)}.")
+_IDENTITIES = flags.DEFINE_integer("identities", 10572, "Class centers of the classifier.", lower_bound=1)
+_DATA_DIR = flags.DEFINE_string("data_dir", "", "Folder of prepared sets; generated faces are read without it.")
+_TURNS = flags.DEFINE_integer("turns", 5, "How often each part has its turn.", lower_bound=1)
+_SECONDS = flags.DEFINE_float("seconds", 3.0, "Length of a turn, at least one call.", lower_bound=0.0)
+_AGAINST = flags.DEFINE_enum("against", "none", AGAINST, "Takes turns with the same step in PyTorch (ResNets only).")
+_OUTPUT = flags.DEFINE_string("output", "", "FILE.json to write; a Markdown table is written beside it.")
+
+
+def main(argv: list[str]) -> None:
+    del argv  # in the flags
+    logging.set_verbosity(logging.WARNING)  # TFDS tells every file that it writes
+    with one_sentence():
+        unknown = [name for name in _PARTS.value if name not in PARTS]
+        if unknown or not _PARTS.value:
+            raise UserError(f"--parts {','.join(_PARTS.value)}: choose of {', '.join(PARTS)}")
+        setting = make_setting(_CONFIG.value, num_identities=_IDENTITIES.value, data_dir=_DATA_DIR.value)
+        made = {name: PARTS[name](setting) for name in dict.fromkeys(_PARTS.value)}
+        if _AGAINST.value == "torch":
+            made |= _torch_parts(setting)
+        measured = _measure(setting, made)
+        sys.stdout.write(report.table(measured))
+        if _OUTPUT.value:
+            report.write(pathlib.Path(_OUTPUT.value), measured)
+
+
+def _torch_parts(setting: Setting) -> dict[str, Part]:
+    try:
+        from benchmarks import torch_step
+    except ImportError as error:
+        raise UserError(
+            f"--against torch: {error}; install PyTorch (its CPU build does) and run in the repository's folder"
+        ) from error
+    return torch_step.parts(setting)
+
+
+def _measure(setting: Setting, made: dict[str, Part]) -> dict:
+    timings = timing.take_turns(
+        {name: part.run for name, part in made.items()}, turns=_TURNS.value, seconds=_SECONDS.value
+    )
+    config = setting.config
+    peak, source = devices.peak(config.model.dtype)
+    notes = {"MFU": f"operations by hand over {peak * setting.mesh.size / 1e12:.3g} Tera per second, by {source}"}
+    memory = devices.peak_memory()
+    if memory is not None:
+        notes["most memory held by a device so far"] = f"{memory / 1e9:.2f} GB"
+    ours = timings.get("train_step")
+    if ours:
+        for name in made.keys() - PARTS.keys():
+            ratio, cpu_ratio = timings[name].median / ours.median, timings[name].median_cpu / ours.median_cpu
+            notes[f"train_step against {name}"] = f"{ratio:.2f} times its speed, {1 / cpu_ratio:.2f} times its CPU time"
+    return {
+        "setting": {
+            "backbone": config.model.backbone,
+            "width": config.model.width,
+            "dtype": config.model.dtype,
+            "batch": config.batch_size,
+            "views": setting.views,
+            "identities": _IDENTITIES.value,
+            "devices": f"{setting.mesh.size} x {setting.mesh.devices.flat[0].device_kind} ({platform.machine()})",
+            "jax": jax.__version__,
+        },
+        "parts": [report.row(name, part, timings[name], peak=peak * setting.mesh.size) for name, part in made.items()],
+        "notes": notes,
+    }
+
+
+def _parse(argv: list[str]) -> list[str]:
+    with one_sentence():
+        config_flag.parse(argv, config=_CONFIG, required=(), command="lrfr_jax.benchmark")
+        return argv[:1]
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=_parse)

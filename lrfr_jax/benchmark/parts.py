@@ -1,0 +1,113 @@
+"""The parts of the work on the devices: step, forward pass, degradation, head."""
+
+import functools
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from lrfr_jax import augment, image_ops, sharding
+from lrfr_jax.benchmark import operations
+from lrfr_jax.benchmark.setting import Part, Setting
+from lrfr_jax.models import classifier as classifiers
+
+
+def _compiled(function: Callable, setting: Setting, *arguments: Any) -> tuple[Callable, dict[str, Any]]:
+    """Compiles a jitted function; returns it and the fields of `Part` that the compiler knows."""
+    with jax.set_mesh(setting.mesh):
+        since = time.perf_counter()
+        program = function.lower(*arguments).compile()
+        known = {"compile_seconds": time.perf_counter() - since}
+    analysis = program.cost_analysis() or {}
+    if "flops" in analysis:
+        # The compiler counts those of one device.
+        known["compiled_operations"] = analysis["flops"] * setting.mesh.size
+    memory = program.memory_analysis()
+    if memory is not None:
+        known["temporary_bytes"] = memory.temp_size_in_bytes
+    return program, known
+
+
+def _training_operations(setting: Setting) -> float:
+    """Forward and both gradients of the network for every view, and of the products with all class centers."""
+    features = setting.views * _forward_operations(setting)
+    classifier, size = setting.run.classifier, setting.config.model.embedding_size
+    products = 2 * setting.views * setting.config.batch_size * classifier.num_identities * size
+    return 3 * (features + products * classifier.sampled_share)
+
+
+def _forward_operations(setting: Setting) -> float:
+    backbone = setting.run.backbone
+    image = jax.ShapeDtypeStruct((1, *setting.images.shape[1:]), jnp.float32)
+    forward = functools.partial(backbone.apply, train=False)
+    rng = jax.eval_shape(jax.random.key, 0)
+    variables = jax.eval_shape(functools.partial(backbone.init, train=False), rng, image)
+    return operations.count(forward, variables, image) * setting.config.batch_size
+
+
+def train_step(setting: Setting) -> Part:
+    """One step as in training: views, both forwards, loss, gradient, update, on images that the device has."""
+    state = setting.fresh_state()
+    placement = sharding.of_state(setting.mesh, state)
+    step = jax.jit(setting.run.step, donate_argnums=0, out_shardings=(placement, sharding.replicated(setting.mesh)))
+    program, known = _compiled(step, setting, state, setting.images, setting.labels)
+    held = [state]
+
+    def run() -> None:
+        held[0], metrics = program(held[0], setting.images, setting.labels)
+        jax.block_until_ready((held[0], metrics))
+
+    return Part(run, setting.config.batch_size, operations=_training_operations(setting), **known)
+
+
+def forward(setting: Setting) -> Part:
+    """The network in evaluation, on images that the device has."""
+    state = setting.fresh_state()
+    variables = {"params": state.params["backbone"], "batch_stats": state.batch_stats}
+
+    @jax.jit
+    def embed(variables, images):
+        return setting.run.backbone.apply(variables, image_ops.normalize(images), train=False)
+
+    program, known = _compiled(embed, setting, variables, setting.images)
+    run = functools.partial(_finish, program, variables, setting.images)
+    return Part(run, setting.config.batch_size, operations=_forward_operations(setting), **known)
+
+
+def degradation(setting: Setting) -> Part:
+    """The views of a batch: flips, resolutions drawn, bicubic down and up, normalized."""
+    make_views = jax.jit(functools.partial(augment.make_views, **setting.config.augment))
+    rng = jax.random.key(0)
+    program, known = _compiled(make_views, setting, rng, setting.images)
+    return Part(functools.partial(_finish, program, rng, setting.images), setting.config.batch_size, **known)
+
+
+def head(setting: Setting) -> Part:
+    """Classification loss of a batch of features and its gradients for features and class centers."""
+    loss = {key: setting.run.step.keywords["loss"][key] for key in ("scale", "target_logit")}
+    classifier, size = setting.run.classifier, setting.config.model.embedding_size
+
+    @jax.jit
+    def gradient(features, centers, labels, rng):
+        def value(features, centers):
+            per_image, _ = classifiers.cross_entropy(features, centers, labels, rng, classifier=classifier, **loss)
+            return jnp.mean(per_image)
+
+        return jax.grad(value, argnums=(0, 1))(features, centers)
+
+    rng = jax.random.key(0)
+    features = jax.random.normal(rng, (setting.views, setting.config.batch_size, size))
+    init = functools.partial(classifiers.init_class_centers, classifier=classifier, dim=size)
+    placement = sharding.of_state(setting.mesh, {sharding.CLASS_CENTERS: jnp.zeros((1, 1))})[sharding.CLASS_CENTERS]
+    centers = jax.jit(init, out_shardings=placement)(rng)
+    arguments = jax.device_put(features, sharding.replicated(setting.mesh)), centers, setting.labels, rng
+    program, known = _compiled(gradient, setting, *arguments)
+    products = 2 * setting.views * setting.config.batch_size * classifier.num_identities * size
+    count = 3 * products * classifier.sampled_share
+    return Part(functools.partial(_finish, program, *arguments), setting.config.batch_size, operations=count, **known)
+
+
+def _finish(program: Callable, *arguments: Any) -> None:
+    jax.block_until_ready(program(*arguments))

@@ -1,0 +1,78 @@
+"""What is measured: a config with its run and a batch on its devices, and parts of the work."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from lrfr_jax import experiment, image_ops, sharding
+
+# The steps per epoch only move the learning rate, which takes no time.
+STEPS_PER_EPOCH = 1000.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """One call of `run` works on `images` images; the rest is None where it does not apply.
+
+    Attributes:
+      run: does the work once and returns when it is done.
+      images: that a call works on, of a training step those of the batch (its views count once).
+      compile_seconds: of the program.
+      operations: of a call, counted by hand: matrix products and convolutions.
+      compiled_operations: of a call, as the compiler counts those of its program.
+      temporary_bytes: that the program holds beside its arguments and results, on one device.
+      facts: what else is to be said, once the part has been measured.
+    """
+
+    run: Callable[[], object]
+    images: int
+    compile_seconds: float | None = None
+    operations: float | None = None
+    compiled_operations: float | None = None
+    temporary_bytes: int | None = None
+    facts: Callable[[], dict[str, float]] = dict
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """A config with its run, a mesh, and one batch of random images on it."""
+
+    config: ConfigDict
+    run: experiment.Run
+    mesh: Mesh
+    images: jax.Array
+    labels: jax.Array
+    data_dir: str
+
+    @property
+    def views(self) -> int:
+        """Views of each image that a training step embeds."""
+        return 2 if len(self.config.augment.sizes) else 1
+
+    def fresh_state(self) -> Any:
+        """Draws the state of step 0 and lays it out over the mesh."""
+        rng = jax.random.key(self.config.seed, impl="rbg")
+        placement = sharding.of_state(self.mesh, jax.eval_shape(self.run.init, rng))
+        return jax.jit(self.run.init, out_shardings=placement)(rng)
+
+
+def make_setting(config: ConfigDict, *, num_identities: int, data_dir: str) -> Setting:
+    """Builds the run of a config for `num_identities` and a batch of noise.
+
+    Raises:
+      UserError: a config that does not fit together or to the devices.
+    """
+    mesh = sharding.make_mesh(config.classifier.shards)
+    sharding.check_batch_size("--config.batch_size", config.batch_size, mesh, parts=config.batch_parts)
+    run = experiment.build_run(config, num_identities, STEPS_PER_EPOCH)
+    random = np.random.default_rng(config.seed)
+    shape = (config.batch_size, image_ops.IMAGE_SIZE, image_ops.IMAGE_SIZE, 3)
+    images = random.integers(0, image_ops.BYTE_MAX + 1, shape, np.uint8)
+    labels = random.integers(0, num_identities, config.batch_size).astype(np.int32)
+    arrays = sharding.to_devices({"image": images, "label": labels}, mesh)
+    return Setting(config, run, mesh, arrays["image"], arrays["label"], data_dir)

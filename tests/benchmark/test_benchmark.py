@@ -1,0 +1,71 @@
+"""The command: every part of a tiny config, its table and its file; what a wrong flag gets."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+TINY = [
+    "--config=configs/quickstart.py:batch_size=8",
+    "--config.model.width=0.0625",
+    "--config.model.embedding_size=16",
+    "--config.eval_batch_size=8",
+    "--config.input.prefetch_images=16",
+    "--identities=20",
+    "--turns=2",
+    "--seconds=0",
+]
+
+
+def run(*arguments):
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    environment |= {"JAX_COMPILATION_CACHE_DIR": str(ROOT / ".jax_cache")}
+    command = [sys.executable, "-m", "lrfr_jax.benchmark", *arguments]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_all_parts_on_two_devices(tmp_path):
+    output = tmp_path / "new" / "speed.json"
+    result = run(*TINY, "--config.classifier.shards=2", f"--output={output}")
+    assert result.returncode == 0, result.stderr
+    assert output.with_suffix(".md").read_text() == result.stdout
+    report = json.loads(output.read_text())
+    parts = {part["part"]: part for part in report["parts"]}
+    assert list(parts) == ["train_step", "forward", "degradation", "head", "input", "training", "evaluation"]
+    for name, part in parts.items():
+        assert f"| {name} | {part['images_per_second']:.1f} |" in result.stdout
+        assert part["images_per_second"] == pytest.approx(part["images"] / part["seconds"])
+        assert len(part["turns"]) == 2
+    step, forward, head = (parts[name] for name in ("train_step", "forward", "head"))
+    assert step["operations"] == 3 * 2 * forward["operations"] + head["operations"]
+    assert head["operations"] == 3 * 2 * 2 * 8 * 20 * 16
+    # The compiler counts all else too: at this size as much again.
+    assert 0.8 < step["compiled_operations"] / step["operations"] < 3
+    assert 0 < step["mfu"] < 1.5
+    assert step["compile_seconds"] > 0
+    assert step["temporary_bytes"] > 8 * 112 * 112 * 3
+    assert 0 < parts["input"]["facts"]["share of bare decoding"] < 1.5
+    assert 0 <= parts["training"]["facts"]["share of the time spent waiting for input"] < 1
+    assert report["setting"]["devices"].startswith("2 x cpu")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([], "--config is missing: see python -m lrfr_jax.benchmark --help"),
+        ([*TINY, "--parts=step"], "--parts step: choose of train_step, forward"),
+        ([*TINY, "--config.model.widht=1"], "config.model has no field 'widht'"),
+        ([*TINY, "--config.batch_size=9"], "--config.batch_size=9 cannot be split evenly over 2 devices"),
+        ([*TINY, "--parts=input", "--data_dir=nosuch"], "no set named generated_train in nosuch"),
+        ([*TINY, "--against=torch", "--config.model.backbone=mobilefacenet"], "--against torch"),
+    ],
+)
+def test_bad_command_is_one_sentence(arguments, sentence):
+    result = run(*arguments)
+    assert result.returncode == 1, result.stderr
+    assert sentence in result.stderr.strip().splitlines()[-1]
+    assert "Traceback" not in result.stderr
