@@ -41,6 +41,9 @@ FLOORS = {
     "analysis": 7,
     "pretrained": 7,
     "benchmark": 7,
+    "operations": 2,
+    "memory_plan": 5,
+    "plan": 7,
 }
 IMPORT_NOTHING = ("losses", "image_ops", "evals.metrics", "data.records")
 LONGEST_FILE, LONGEST_FUNCTION, LONGEST_STORY, DEEPEST = 300, 50, 80, 3

@@ -8,8 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from lrfr_jax import augment, image_ops, sharding
-from lrfr_jax.benchmark import operations
+from lrfr_jax import augment, image_ops, operations, sharding
 from lrfr_jax.benchmark.setting import Part, Setting
 from lrfr_jax.models import classifier as classifiers
 
@@ -30,23 +29,6 @@ def _compiled(function: Callable, setting: Setting, *arguments: Any) -> tuple[Ca
     return program, known
 
 
-def _training_operations(setting: Setting) -> float:
-    """Forward and both gradients of the network for every view, and of the products with all class centers."""
-    features = setting.views * _forward_operations(setting)
-    classifier, size = setting.run.classifier, setting.config.model.embedding_size
-    products = 2 * setting.views * setting.config.batch_size * classifier.num_identities * size
-    return 3 * (features + products * classifier.sampled_share)
-
-
-def _forward_operations(setting: Setting) -> float:
-    backbone = setting.run.backbone
-    image = jax.ShapeDtypeStruct((1, *setting.images.shape[1:]), jnp.float32)
-    forward = functools.partial(backbone.apply, train=False)
-    rng = jax.eval_shape(jax.random.key, 0)
-    variables = jax.eval_shape(functools.partial(backbone.init, train=False), rng, image)
-    return operations.count(forward, variables, image) * setting.config.batch_size
-
-
 def train_step(setting: Setting) -> Part:
     """One step as in training: views, both forwards, loss, gradient, update, on images that the device has."""
     state = setting.fresh_state()
@@ -59,7 +41,9 @@ def train_step(setting: Setting) -> Part:
         held[0], metrics = program(held[0], setting.images, setting.labels)
         jax.block_until_ready((held[0], metrics))
 
-    return Part(run, setting.config.batch_size, operations=_training_operations(setting), **known)
+    run_of, size, images = setting.run, setting.config.model.embedding_size, setting.views * setting.config.batch_size
+    count = operations.of_training(run_of.backbone, run_of.classifier, embedding_size=size, images=images)
+    return Part(run, setting.config.batch_size, operations=count, **known)
 
 
 def forward(setting: Setting) -> Part:
@@ -73,7 +57,8 @@ def forward(setting: Setting) -> Part:
 
     program, known = _compiled(embed, setting, variables, setting.images)
     run = functools.partial(_finish, program, variables, setting.images)
-    return Part(run, setting.config.batch_size, operations=_forward_operations(setting), **known)
+    count = setting.config.batch_size * operations.of_forward(setting.run.backbone)
+    return Part(run, setting.config.batch_size, operations=count, **known)
 
 
 def degradation(setting: Setting) -> Part:
@@ -104,8 +89,7 @@ def head(setting: Setting) -> Part:
     centers = jax.jit(init, out_shardings=placement)(rng)
     arguments = jax.device_put(features, sharding.replicated(setting.mesh)), centers, setting.labels, rng
     program, known = _compiled(gradient, setting, *arguments)
-    products = 2 * setting.views * setting.config.batch_size * classifier.num_identities * size
-    count = 3 * products * classifier.sampled_share
+    count = operations.of_head(classifier, embedding_size=size, images=setting.views * setting.config.batch_size)
     return Part(functools.partial(_finish, program, *arguments), setting.config.batch_size, operations=count, **known)
 
 

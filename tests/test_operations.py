@@ -5,8 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 from configs import common
-from lrfr_jax import models
-from lrfr_jax.benchmark import operations
+from lrfr_jax import models, operations
 
 
 def test_products_convolutions_loops_and_branches():
@@ -36,7 +35,5 @@ def test_published_networks(backbone, expected):
     network = models.create_backbone(
         backbone, width=1.0, embedding_size=512, dropout=0.0, dtype="float32", input=common.model_input().to_dict()
     )
-    image = jax.ShapeDtypeStruct((1, 112, 112, 3), jnp.float32)
-    variables = jax.eval_shape(lambda: network.init(jax.random.key(0), jnp.zeros(image.shape), train=False))
-    found = operations.count(lambda variables, image: network.apply(variables, image, train=False), variables, image)
+    found = operations.of_forward(network)
     assert found / 1e9 == pytest.approx(expected, rel=0.03)

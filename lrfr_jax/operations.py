@@ -1,10 +1,16 @@
 """Floating-point operations of a program: counted by hand from its matrix products and convolutions."""
 
+import functools
 import math
 from collections.abc import Callable
 
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
 from jax.extend import core
+
+from lrfr_jax import image_ops
+from lrfr_jax.models.classifier import Classifier
 
 
 def count(function: Callable, *arguments: object) -> int:
@@ -47,3 +53,25 @@ def _jaxprs(value: object) -> list[core.Jaxpr]:
     if isinstance(value, core.Jaxpr):
         return [value]
     return [jaxpr for one in value for jaxpr in _jaxprs(one)] if isinstance(value, tuple | list) else []
+
+
+def of_forward(backbone: nn.Module) -> int:
+    """Operations of a backbone for one image."""
+    image = jax.ShapeDtypeStruct((1, image_ops.IMAGE_SIZE, image_ops.IMAGE_SIZE, 3), jnp.float32)
+    rng = jax.eval_shape(jax.random.key, 0)
+    variables = jax.eval_shape(functools.partial(backbone.init, train=False), rng, image)
+    return count(functools.partial(backbone.apply, train=False), variables, image)
+
+
+def of_head(classifier: Classifier, *, embedding_size: int, images: int) -> float:
+    """Operations of the cosines of `images` features to the class centers that take part, and of both gradients."""
+    return 3 * 2 * images * classifier.num_identities * classifier.sampled_share * embedding_size
+
+
+def of_training(backbone: nn.Module, classifier: Classifier, *, embedding_size: int, images: int) -> float:
+    """Operations of a training step: the network's forward pass and both its gradients, and the head.
+
+    Args:
+      images: of all views of the batch.
+    """
+    return 3 * images * of_forward(backbone) + of_head(classifier, embedding_size=embedding_size, images=images)

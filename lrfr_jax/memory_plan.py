@@ -1,0 +1,109 @@
+"""How much memory a training step takes on one device, by shapes alone: nothing is allocated, nothing compiled."""
+
+import dataclasses
+import functools
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from lrfr_jax import experiment, image_ops, train_step
+from lrfr_jax.models.classifier import Classifier
+
+# Bytes of a float32, which parameters, gradients, momentum and everything in the classifier are.
+FLOAT = 4
+# What the program of `classifier.cross_entropy` and its gradient holds at a time: so many arrays as large as the
+# cosines of a chunk, and so many as large as the centers that take part (normalized; with chunks, moved as well).
+COSINES, CENTERS, CENTERS_IN_CHUNKS = 3.0, 1.0, 1.5
+# The steps per epoch only move the learning rate.
+STEPS_PER_EPOCH = 1000.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Memory:
+    """Bytes on one device.
+
+    Attributes:
+      backbone: parameters, statistics, gradient and momentum of the network, whole on every device.
+      class_centers: with their gradient and momentum, this device's share.
+      cosines: to the class centers, with what else the classification holds meanwhile.
+      activations: that the forward pass leaves for the gradient, both views.
+      images: the batch as bytes, and its views in float32.
+    """
+
+    backbone: float | int
+    class_centers: float | int
+    cosines: float | int
+    activations: float | int
+    images: float | int
+
+    @property
+    def total(self) -> float | int:
+        """Sum of all parts."""
+        return sum(dataclasses.astuple(self))
+
+
+def of_config(config: ConfigDict, *, num_identities: int, devices: int) -> Memory:
+    """Estimates the memory of one of `devices` devices.
+
+    The activations are the arrays that differentiation keeps, before the compiler merges some and computes others
+    again: within a third of what it reserved, where that was compared.
+
+    Raises:
+      UserError: the config does not fit together.
+    """
+    run = experiment.build_run(config, num_identities, STEPS_PER_EPOCH)
+    state = jax.eval_shape(run.init, jax.eval_shape(jax.random.key, 0))
+    views = 2 if len(config.augment.sizes) else 1
+    batch = config.batch_size / devices
+    network = _bytes(state.params["backbone"])
+    rows, dim = run.classifier.rows / run.classifier.shards, config.model.embedding_size
+    pixels = math.prod((image_ops.IMAGE_SIZE, image_ops.IMAGE_SIZE, 3))
+    return Memory(
+        backbone=3 * network + _bytes(state.batch_stats),
+        class_centers=3 * FLOAT * rows * dim,
+        cosines=head_bytes(run.classifier, images=views * batch * run.classifier.shards, dim=dim),
+        activations=views * batch / config.batch_parts * _kept_per_image(config, run, state),
+        images=batch * pixels * (1 + views * FLOAT),
+    )
+
+
+def head_bytes(classifier: Classifier, *, images: float | int, dim: int) -> float:
+    r"""Bytes that the classification and its gradient hold on one device beside centers and features.
+
+    .. math:: 4\,(3\,n\,r / c + k\,r\,d), \quad r = \text{rows of a shard that take part}
+
+    n images of all views meet the centers of one shard, r of them in c chunks; k is 1, or 1.5 with chunks, and 1
+    more for a sample.
+
+    Args:
+      classifier: layout of the centers.
+      images: n: images of all views, times shards, over devices.
+      dim: d, length of a feature.
+    """
+    rows = classifier.rows / classifier.shards * classifier.sampled_share
+    # A sample is gathered first.
+    copies = (CENTERS if classifier.chunks == 1 else CENTERS_IN_CHUNKS) + (classifier.sampled_share < 1)
+    return FLOAT * (COSINES * images * rows / classifier.chunks + copies * rows * dim)
+
+
+def _kept_per_image(config: ConfigDict, run: experiment.Run, state: Any) -> int:
+    """Bytes that the network's forward pass keeps for the gradient, for each image."""
+
+    def pull_back(params, stats, images):
+        embed = functools.partial(
+            train_step.embed_views, backbone=run.backbone, batch_norm=config.model.batch_norm, parts=1
+        )
+        return jax.vjp(lambda params: embed(params, stats, (images,), jax.random.key(0)), params, has_aux=True)[1]
+
+    def kept(batch: int) -> int:
+        images = jax.ShapeDtypeStruct((batch, image_ops.IMAGE_SIZE, image_ops.IMAGE_SIZE, 3), jnp.float32)
+        return _bytes(jax.eval_shape(pull_back, state.params["backbone"], state.batch_stats, images))
+
+    return kept(2) - kept(1)
+
+
+def _bytes(tree: Any) -> int:
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

@@ -1,0 +1,88 @@
+"""Estimates of memory against what the compiler reserves, up to sizes that no test could allocate."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec
+
+from configs import quickstart
+from lrfr_jax import experiment, losses, memory_plan, sharding
+from lrfr_jax.models.classifier import Classifier, cross_entropy
+
+BATCH, DIM = 1024, 512
+
+
+def reserved(classifier):
+    """Temporary bytes of the compiled gradient on one of eight devices."""
+    mesh = sharding.make_mesh(classifier.shards)
+    target = functools.partial(losses.cosface_target, scale=64.0, margin=0.4)
+    over_views = NamedSharding(mesh, PartitionSpec(None, ("data", "model")))
+    split = NamedSharding(mesh, PartitionSpec("model"))
+
+    def value(features, centers, labels, rng):
+        per_image, _ = cross_entropy(
+            features, centers, labels, rng, classifier=classifier, scale=64.0, target_logit=target
+        )
+        return jnp.mean(per_image)
+
+    shapes = (
+        jax.ShapeDtypeStruct((2, BATCH, DIM), jnp.float32, sharding=over_views),
+        jax.ShapeDtypeStruct((classifier.rows, DIM), jnp.float32, sharding=split),
+        jax.ShapeDtypeStruct((BATCH,), jnp.int32, sharding=sharding.over_batch(mesh)),
+        jax.eval_shape(jax.random.key, 0),
+    )
+    with jax.set_mesh(mesh):
+        program = jax.jit(jax.grad(value, argnums=(0, 1)), out_shardings=(over_views, split)).lower(*shapes).compile()
+    return program.memory_analysis().temp_size_in_bytes
+
+
+@pytest.mark.parametrize("chunks", [1, 16])
+@pytest.mark.parametrize("num_identities", [85_742, 2_000_000, 10_000_000])
+def test_head(num_identities, chunks):
+    classifier = Classifier(num_identities, 8, chunks, 1)
+    expected = memory_plan.head_bytes(classifier, images=2 * BATCH, dim=DIM)
+    assert reserved(classifier) == pytest.approx(expected, rel=0.1, abs=3e7)
+
+
+def test_a_sample_takes_its_share():
+    whole, sample = (Classifier(2_000_000, 8, 16, share) for share in (1, 0.1))
+    assert reserved(sample) < 0.2 * reserved(whole)
+    as_planned = memory_plan.head_bytes(sample, images=2 * BATCH, dim=DIM)
+    # The draw itself, a number for each center, is not in the formula.
+    assert as_planned < reserved(sample) < as_planned + 128 * whole.rows / 8
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "iresnet18"])
+def test_a_whole_step(backbone):
+    config = quickstart.get_config("policy=maug,batch_size=64")
+    config.model.update({"backbone": backbone, "width": 0.25})
+    memory = memory_plan.of_config(config, num_identities=100, devices=8)
+    run, mesh = experiment.build_run(config, 100, 10.0), sharding.make_mesh(class_shards=1)
+    state = jax.eval_shape(run.init, jax.eval_shape(jax.random.key, 0))
+    images = jax.ShapeDtypeStruct((64, 112, 112, 3), np.uint8, sharding=sharding.over_batch(mesh))
+    labels = jax.ShapeDtypeStruct((64,), np.int32, sharding=sharding.over_batch(mesh))
+    with jax.set_mesh(mesh):
+        program = jax.jit(run.step, out_shardings=sharding.replicated(mesh)).lower(state, images, labels).compile()
+    found = program.memory_analysis()
+    # Parameters and momentum are arguments, two thirds of the three.
+    network = 2 * (memory.backbone + memory.class_centers) / 3
+    assert found.argument_size_in_bytes == pytest.approx(network, rel=0.1, abs=8 * 112 * 112 * 3 * 2)
+    planned = memory.total - network
+    assert found.temp_size_in_bytes == pytest.approx(planned, rel=0.4)
+
+
+def test_parts_shards_and_types_lower_what_they_should():
+    config = quickstart.get_config("policy=maug,batch_size=64")
+    config.model.batch_norm = "frozen"
+    planned = functools.partial(memory_plan.of_config, num_identities=1000, devices=4)
+    before = planned(config)
+    config.batch_parts = 4
+    assert planned(config).activations == pytest.approx(before.activations / 4)
+    config.classifier.shards = 4
+    assert planned(config).class_centers == pytest.approx(before.class_centers / 4)
+    config.model.dtype = "bfloat16"
+    assert planned(config).activations < 0.8 * before.activations / 4
+    assert planned(config).backbone == before.backbone

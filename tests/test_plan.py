@@ -1,0 +1,63 @@
+"""The command `plan`: what fits, what would, what is wrong."""
+
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+MS1M = ["--config=configs/ms1m_r50.py:batch_size=1024", "--identities=85742", "--images=5822653", "--devices=8"]
+
+
+def run(*arguments):
+    command = [sys.executable, "-m", "lrfr_jax.plan", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_fits():
+    result = run(*MS1M, "--device_memory=80", "--teraflops=200")
+    assert result.returncode == 0, result.stderr
+    gigabytes = [float(number) for number in re.findall(r"([\d.]+) GB a device", result.stdout)]
+    assert gigabytes[-1] == pytest.approx(sum(gigabytes[:-1]), abs=0.03)
+    assert "90,979 steps" in result.stdout  # 16 epochs of 5,822,653 images by 1,024, the last one begun
+    tera, hours = (float(re.search(rf"([\d.]+) {word}", result.stdout)[1]) for word in ("Tera operations a", "hours"))
+    assert hours == pytest.approx(tera * 90_979 / (8 * 200 * 3600), rel=0.01)
+    assert f"It fits: {gigabytes[-1]:.1f} GB of 80 GB" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("identities", "memory", "advice"),
+    [
+        ("10000000", "80", "--config.classifier.shards=8 --config.classifier.chunks=4"),
+        ("85742", "24", "--config.batch_size=512"),
+    ],
+)
+def test_the_advice_fits(identities, memory, advice):
+    result = run(*MS1M, f"--identities={identities}", f"--device_memory={memory}")
+    assert "It does not fit: " in result.stdout
+    assert f"With {advice} it takes" in result.stdout
+    takes = re.search(r"it takes ([\d.]+) GB", result.stdout)[1]
+    again = run(*MS1M, f"--identities={identities}", f"--device_memory={memory}", *shlex.split(advice))
+    assert f"It fits: {takes} GB" in again.stdout
+
+
+def test_nothing_fits():
+    assert "nor with any change that is tried: take more devices" in run(*MS1M, "--device_memory=0.5").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (MS1M, "--device_memory is missing"),
+        ([*MS1M, "--device_memory=80", "--devices=3"], "--config.batch_size=1024 is no multiple of 3"),
+        ([*MS1M, "--device_memory=80", "--config.classifier.shards=3"], "shards=3 does not divide --devices=8"),
+    ],
+)
+def test_bad_command_is_one_sentence(arguments, sentence):
+    result = run(*arguments)
+    assert result.returncode == 1
+    assert sentence in result.stderr.strip().splitlines()[-1]
+    assert "Traceback" not in result.stderr
