@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import json
 import math
 from typing import Any
 
@@ -9,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from lrfr_jax import experiment, image_ops, train_step
+from lrfr_jax import image_ops, models, train_step
 from lrfr_jax.models.classifier import Classifier
 
 # Bytes of a float32, which parameters, gradients, momentum and everything in the classifier are.
@@ -17,8 +18,6 @@ FLOAT = 4
 # What the program of `classifier.cross_entropy` and its gradient holds at a time: so many arrays as large as the
 # cosines of a chunk, and so many as large as the centers that take part (normalized; with chunks, moved as well).
 COSINES, CENTERS, CENTERS_IN_CHUNKS = 3.0, 1.0, 1.5
-# The steps per epoch only move the learning rate.
-STEPS_PER_EPOCH = 1000.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,21 +50,22 @@ def of_config(config: ConfigDict, *, num_identities: int, devices: int) -> Memor
     The activations are the arrays that differentiation keeps, before the compiler merges some and computes others
     again: within a third of what it reserved, where that was compared.
 
-    Raises:
-      UserError: the config does not fit together.
+    Args:
+      config: one that `experiment.build_run` accepts.
+      num_identities: of the training set.
+      devices: over which batch and, by `classifier.shards`, class centers are split.
     """
-    run = experiment.build_run(config, num_identities, STEPS_PER_EPOCH)
-    state = jax.eval_shape(run.init, jax.eval_shape(jax.random.key, 0))
+    classifier = Classifier(num_identities, **config.classifier)
     views = 2 if len(config.augment.sizes) else 1
     batch = config.batch_size / devices
-    network = _bytes(state.params["backbone"])
-    rows, dim = run.classifier.rows / run.classifier.shards, config.model.embedding_size
+    parameters, statistics, kept = _of_network(config.model.to_json())
+    rows, dim = classifier.rows / classifier.shards, config.model.embedding_size
     pixels = math.prod((image_ops.IMAGE_SIZE, image_ops.IMAGE_SIZE, 3))
     return Memory(
-        backbone=3 * network + _bytes(state.batch_stats),
+        backbone=3 * parameters + statistics,
         class_centers=3 * FLOAT * rows * dim,
-        cosines=head_bytes(run.classifier, images=views * batch * run.classifier.shards, dim=dim),
-        activations=views * batch / config.batch_parts * _kept_per_image(config, run, state),
+        cosines=head_bytes(classifier, images=views * batch * classifier.shards, dim=dim),
+        activations=views * batch / config.batch_parts * kept,
         images=batch * pixels * (1 + views * FLOAT),
     )
 
@@ -89,20 +89,25 @@ def head_bytes(classifier: Classifier, *, images: float | int, dim: int) -> floa
     return FLOAT * (COSINES * images * rows / classifier.chunks + copies * rows * dim)
 
 
-def _kept_per_image(config: ConfigDict, run: experiment.Run, state: Any) -> int:
-    """Bytes that the network's forward pass keeps for the gradient, for each image."""
+@functools.cache
+def _of_network(model: str) -> tuple[int, int, int]:
+    """Bytes of parameters, of statistics, and of what the forward pass of an image keeps for the gradient."""
+    settings = json.loads(model)
+    batch_norm = settings.pop("batch_norm")
+    backbone = models.create_backbone(**settings)
+
+    def shape(batch: int) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((batch, image_ops.IMAGE_SIZE, image_ops.IMAGE_SIZE, 3), jnp.float32)
 
     def pull_back(params, stats, images):
-        embed = functools.partial(
-            train_step.embed_views, backbone=run.backbone, batch_norm=config.model.batch_norm, parts=1
-        )
+        embed = functools.partial(train_step.embed_views, backbone=backbone, batch_norm=batch_norm, parts=1)
         return jax.vjp(lambda params: embed(params, stats, (images,), jax.random.key(0)), params, has_aux=True)[1]
 
-    def kept(batch: int) -> int:
-        images = jax.ShapeDtypeStruct((batch, image_ops.IMAGE_SIZE, image_ops.IMAGE_SIZE, 3), jnp.float32)
-        return _bytes(jax.eval_shape(pull_back, state.params["backbone"], state.batch_stats, images))
-
-    return kept(2) - kept(1)
+    rng = jax.eval_shape(jax.random.key, 0)
+    variables = jax.eval_shape(functools.partial(backbone.init, train=False), rng, shape(1))
+    params, stats = variables["params"], variables["batch_stats"]
+    kept = [_bytes(jax.eval_shape(pull_back, params, stats, shape(batch))) for batch in (1, 2)]
+    return _bytes(params), _bytes(stats), kept[1] - kept[0]
 
 
 def _bytes(tree: Any) -> int:

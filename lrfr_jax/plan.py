@@ -14,6 +14,8 @@ from lrfr_jax import config_flag, experiment, memory_plan, operations
 from lrfr_jax.errors import UserError, one_sentence
 from lrfr_jax.memory_plan import Memory
 
+# The steps per epoch only move the learning rate.
+STEPS_PER_EPOCH = 1000.0
 GIGA, TERA, SECONDS_PER_HOUR = 1e9, 1e12, 3600
 # Share of a device's memory that a program can have: the rest goes to the runtime, kernels' work space and gaps.
 USABLE = 0.9
@@ -36,8 +38,9 @@ def main(argv: list[str]) -> None:
     with one_sentence():
         config, devices = _CONFIG.value, _DEVICES.value
         _check(config, devices)
+        work = _work(config)  # first, since it checks the whole config
         memory = _memory(config)
-        print("\n".join([*_sizes(memory), *_work(config), _verdict(config, memory)]))
+        print("\n".join([*_sizes(memory), *work, _verdict(config, memory)]))
 
 
 def _check(config: ConfigDict, devices: int) -> None:
@@ -65,7 +68,7 @@ def _sizes(memory: Memory) -> list[str]:
 
 
 def _work(config: ConfigDict) -> list[str]:
-    run = experiment.build_run(config, _IDENTITIES.value, memory_plan.STEPS_PER_EPOCH)
+    run = experiment.build_run(config, _IDENTITIES.value, STEPS_PER_EPOCH)
     views = 2 if len(config.augment.sizes) else 1
     of_step = operations.of_training(
         run.backbone, run.classifier, embedding_size=config.model.embedding_size, images=views * config.batch_size
