@@ -24,6 +24,7 @@ def get_config(arg=None):
     config.checkpoint_every_steps = 2000
     config.eval_every_steps = 2000
     config.batch_parts = 1
+    config.remat = "none"
     config.keep_checkpoints = 3
     config.init_from = ""
     config.class_centers = "random"

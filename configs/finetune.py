@@ -21,6 +21,7 @@ def get_config(arg=None):
     config.checkpoint_every_steps = 500
     config.eval_every_steps = 0  # at the end only
     config.batch_parts = 1  # more: the batch goes through the network in turns, in less memory
+    config.remat = "none"
     config.keep_checkpoints = 2
     config.init_from = "pretrained/arcface_r50"
     config.class_centers = "mean_embedding"

@@ -22,6 +22,7 @@ def get_config(arg=None):
     config.checkpoint_every_steps = 200
     config.eval_every_steps = 0  # at the end only
     config.batch_parts = 1
+    config.remat = "none"
     config.keep_checkpoints = 2
     config.init_from = ""
     config.class_centers = "random"

@@ -45,7 +45,7 @@ def build_run(config: ConfigDict, num_identities: int, steps_per_epoch: float) -
             raise UserError(
                 f"batch_parts={config.batch_parts} needs model.batch_norm='frozen', as {reason}: set it to 1"
             )
-        backbone = models.create_backbone(**model)
+        backbone = models.create_backbone(**model, remat=config.remat)
         classifier = Classifier(num_identities, **config.classifier)
         settings = dict(config.optimizer)
         update = {name: settings.pop(name) for name in UPDATE}

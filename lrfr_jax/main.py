@@ -6,6 +6,7 @@ The same command run again continues; any number of the config is changed by `--
 
 import contextlib
 import logging
+import os
 import pathlib
 import sys
 from collections.abc import Iterator
@@ -14,18 +15,21 @@ import jax
 from absl import app, flags
 from absl import logging as absl_logging
 
-from lrfr_jax import config_flag, folder_lock, train
+from lrfr_jax import config_flag, folder_lock, processes, train
 from lrfr_jax.errors import UserError, one_sentence
 
 _CONFIG = config_flag.define()
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: config, metrics, checkpoints, evaluations.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of the prepared sets.")
 _DISTRIBUTED = flags.DEFINE_bool(
-    "distributed", False, "Start jax.distributed; on Cloud TPU, Slurm and Open MPI the flags below are found out."
+    "distributed",
+    None,
+    "Whether this process is one of several. If not said, it is where one of the flags below is given, under srun "
+    "and mpirun, and if JAX_COORDINATOR_ADDRESS is set. Say it on Cloud TPU, which tells the flags below.",
 )
-_COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0.")
-_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Number of processes.")
-_PROCESS_ID = flags.DEFINE_integer("process_id", None, "Number of this process, from 0.")
+_COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0; or JAX_COORDINATOR_ADDRESS.")
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Number of processes; or JAX_NUM_PROCESSES.")
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "Number of this process, from 0; or JAX_PROCESS_ID.")
 
 
 def _show_log() -> None:
@@ -58,9 +62,14 @@ def _own(workdir: pathlib.Path) -> Iterator[None]:
 
 def main(argv: list[str]) -> None:
     del argv  # in the flags
-    with one_sentence():
-        if _DISTRIBUTED.value:
-            jax.distributed.initialize(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+    with processes.ended_together(), one_sentence():
+        processes.start(
+            _DISTRIBUTED.value,
+            coordinator=_COORDINATOR.value,
+            num_processes=_NUM_PROCESSES.value,
+            process_id=_PROCESS_ID.value,
+            environment=os.environ,
+        )
         _show_log()
         workdir = pathlib.Path(_WORKDIR.value)
         with _own(workdir):

@@ -58,7 +58,7 @@ def of_config(config: ConfigDict, *, num_identities: int, devices: int) -> Memor
     classifier = Classifier(num_identities, **config.classifier)
     views = 2 if len(config.augment.sizes) else 1
     batch = config.batch_size / devices
-    parameters, statistics, kept = _of_network(config.model.to_json())
+    parameters, statistics, kept = _of_network(config.model.to_json(), config.remat)
     rows, dim = classifier.rows / classifier.shards, config.model.embedding_size
     pixels = math.prod((image_ops.IMAGE_SIZE, image_ops.IMAGE_SIZE, 3))
     return Memory(
@@ -90,11 +90,11 @@ def head_bytes(classifier: Classifier, *, images: float | int, dim: int) -> floa
 
 
 @functools.cache
-def _of_network(model: str) -> tuple[int, int, int]:
+def _of_network(model: str, remat: str) -> tuple[int, int, int]:
     """Bytes of parameters, of statistics, and of what the forward pass of an image keeps for the gradient."""
     settings = json.loads(model)
     batch_norm = settings.pop("batch_norm")
-    backbone = models.create_backbone(**settings)
+    backbone = models.create_backbone(**settings, remat=remat)
 
     def shape(batch: int) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct((batch, image_ops.IMAGE_SIZE, image_ops.IMAGE_SIZE, 3), jnp.float32)

@@ -115,7 +115,12 @@ def _remedies(config: ConfigDict) -> list[dict]:
     parts = [count for count in counts if config.model.batch_norm == "frozen"]
     parts = [{"batch_parts": count} for count in parts if config.batch_size % (_DEVICES.value * count) == 0]
     halved = [config.batch_size // count for count in counts if config.batch_size % (_DEVICES.value * count) == 0]
-    others = [*parts, {"model.dtype": "bfloat16"}, *({"batch_size": size, "batch_parts": 1} for size in halved)]
+    others = [
+        *parts,
+        {"remat": "blocks"},
+        {"model.dtype": "bfloat16"},
+        *({"batch_size": size, "batch_parts": 1} for size in halved),
+    ]
     sampled = {**layouts[-1], "classifier.sampled_share": SAMPLED_SHARE}
     return [
         *layouts,

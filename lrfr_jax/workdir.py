@@ -11,6 +11,7 @@ CONFIG_FILE = "config.json"
 # What may differ when a run continues, on another machine for example: it says how to compute, not what.
 FREE = (
     ("batch_parts",),
+    ("remat",),
     ("classifier", "shards"),
     ("classifier", "chunks"),
     ("input", "num_threads"),

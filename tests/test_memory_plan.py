@@ -83,6 +83,12 @@ def test_parts_shards_and_types_lower_what_they_should():
     assert planned(config).activations == pytest.approx(before.activations / 4)
     config.classifier.shards = 4
     assert planned(config).class_centers == pytest.approx(before.class_centers / 4)
+    kept = []
+    for config.remat in ("none", "elementwise", "blocks"):
+        kept.append(planned(config).activations)
+    assert kept[2] < 0.8 * kept[1]
+    assert kept[1] < 0.8 * kept[0]
+    config.remat = "none"
     config.model.dtype = "bfloat16"
     assert planned(config).activations < 0.8 * before.activations / 4
     assert planned(config).backbone == before.backbone

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import random
 import signal
 import socket
 import subprocess
@@ -47,7 +48,11 @@ def start_main(num_devices, workdir, data_dir, *arguments):
 
 
 def finish(processes):
-    outputs = [process.communicate(timeout=300)[0] for process in processes]
+    try:
+        outputs = [process.communicate(timeout=300)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
     assert [process.returncode for process in processes] == [0] * len(processes), "\n".join(outputs)
     return outputs
 
@@ -84,6 +89,35 @@ def test_sigterm_to_one_of_two_processes_saves_and_ends_both(generated_data, tmp
     step = metric_writers.read_metrics(tmp_path)[-1]["step"]
     assert f"stopped by SIGTERM: step {step} is saved" in outputs[0]
     assert checkpoint.newest(tmp_path).name == str(step)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("attempt", range(3))
+def test_killed_process_ends_the_other_and_one_process_goes_on(attempt, generated_data, tmp_path):
+    """The file of an uninterrupted run, bit for bit: of two numbers the sum knows no order."""
+    long = ["--config.num_epochs=5"]  # 30 steps
+    finish([start_main(2, tmp_path / "whole", generated_data, *long)])
+    whole = metric_writers.read_metrics(tmp_path / "whole")
+
+    workdir = tmp_path / "killed"
+    shared = ["--distributed", f"--coordinator=127.0.0.1:{free_port()}", "--num_processes=2", *long]
+    processes = [start_main(1, workdir, generated_data, *shared, f"--process_id={number}") for number in range(2)]
+    last_step = random.randint(5, 25)
+    while len(metric_writers.read_metrics(workdir)) < last_step:
+        assert all(process.poll() is None for process in processes)
+        time.sleep(0.02)
+    victim = attempt % 2
+    processes[victim].kill()
+    said = processes[1 - victim].communicate(timeout=150)[0]  # jax notices a silent process after 100 s
+    assert processes[1 - victim].returncode not in (0, None)
+    assert "cannot go on" in said or "another task died" in said, said
+    processes[victim].communicate()
+    stopped_at = metric_writers.read_metrics(workdir)[-1]["step"]
+    assert last_step <= stopped_at < 30
+
+    output = finish([start_main(2, workdir, generated_data, *long)])[0]
+    assert "continuing after step" in output
+    assert metric_writers.read_metrics(workdir) == whole
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import flax.linen as nn
 from lrfr_jax.errors import UserError
 from lrfr_jax.image_ops import IMAGE_SIZE
 from lrfr_jax.models.iresnet import IResNet
-from lrfr_jax.models.layers import InputConvention
+from lrfr_jax.models.layers import REMATS, InputConvention
 from lrfr_jax.models.mobilefacenet import MobileFaceNet
 from lrfr_jax.models.resnet import BasicBlock, Bottleneck, ResNet
 
@@ -29,7 +29,14 @@ ORDERS = ("rgb", "bgr")
 
 
 def create_backbone(
-    backbone: str, *, width: float, embedding_size: int, dropout: float, dtype: str, input: Mapping[str, Any]
+    backbone: str,
+    *,
+    width: float,
+    embedding_size: int,
+    dropout: float,
+    dtype: str,
+    input: Mapping[str, Any],
+    remat: str = "none",
 ) -> nn.Module:
     """Returns the module of a name in `BACKBONES`: module(images, train) with variables 'params' and 'batch_stats'.
 
@@ -40,6 +47,7 @@ def create_backbone(
       dropout: share zeroed before the linear layer in training, in [0, 1); above 0 it takes the rng stream 'dropout'.
       dtype: of the body's computation, 'float32' or 'bfloat16'.
       input: the fields of `layers.InputConvention`: what the weights were trained on.
+      remat: what the gradient computes again instead of having it kept, a key of `layers.REMATS`; the same numbers.
 
     Raises:
       UserError: an argument is unknown or out of range.
@@ -48,6 +56,8 @@ def create_backbone(
         raise UserError(f"unknown model.backbone {backbone!r}: choose one of {', '.join(BACKBONES)}")
     if dtype not in DTYPES:
         raise UserError(f"unknown model.dtype {dtype!r}: choose one of {', '.join(DTYPES)}")
+    if remat not in REMATS:
+        raise UserError(f"unknown remat {remat!r}: choose one of {', '.join(REMATS)}")
     if width <= 0:
         raise UserError(f"model.width={width} must be above 0: set it to 1 for the published network")
     if embedding_size < 1:
@@ -64,5 +74,5 @@ def create_backbone(
             f"1..{IMAGE_SIZE}"
         )
     return BACKBONES[backbone](
-        width=width, embedding_size=embedding_size, dropout=dropout, dtype=dtype, input=convention
+        width=width, embedding_size=embedding_size, dropout=dropout, dtype=dtype, input=convention, remat=remat
     )

@@ -46,6 +46,7 @@ class IResNet(nn.Module):
       dropout: share of the last feature map that is zeroed in training, in [0, 1).
       dtype: of the body, 'float32' or 'bfloat16'; parameters, statistics and neck are float32.
       input: how the weights want their images.
+      remat: what the gradient computes again, a key of `layers.REMATS`.
     """
 
     stage_sizes: tuple[int, ...]
@@ -54,6 +55,7 @@ class IResNet(nn.Module):
     dropout: float
     dtype: str
     input: layers.InputConvention
+    remat: str
 
     @nn.compact
     def __call__(self, images: Float[Array, "batch height width 3"], train: bool) -> Float[Array, "batch dim"]:
@@ -63,6 +65,7 @@ class IResNet(nn.Module):
         x = layers.batch_norm(train, dtype=self.dtype, name="stem_bn")(x)
         x = layers.PReLU(self.dtype, name="stem_prelu")(x)
         for number, size in enumerate(self.stage_sizes):
-            x = layers.Stage(IBasicBlock, size, channels[number], 2, self.dtype, name=f"stage{number + 1}")(x, train)
+            settings = {"dtype": self.dtype, "remat": self.remat, "name": f"stage{number + 1}"}
+            x = layers.Stage(IBasicBlock, size, channels[number], 2, **settings)(x, train)
         neck = layers.Neck(self.embedding_size, self.dropout, learn_scale=False, name="neck")
         return neck(layers.at_least_float32(x), train)

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -143,20 +144,34 @@ class PReLU(nn.Module):
         return jnp.where(x > 0, x, slope.astype(self.dtype)[None, None, None] * x)
 
 
+def _is_product(primitive: Any, *_: Any, **__: Any) -> bool:
+    return primitive in (jax.lax.conv_general_dilated_p, jax.lax.dot_general_p)
+
+
+# What the gradient of a block computes again instead of having it kept: nothing, all but convolutions and matrix
+# products, or the whole block from its input. A value says which results inside a block are kept.
+REMATS = {"none": None, "elementwise": _is_product, "blocks": jax.checkpoint_policies.nothing_saveable}
+
+
 class Stage(nn.Module):
-    """`size` blocks one after the other; the first has the stride."""
+    """`size` blocks one after the other; the first has the stride. `remat` is a key of `REMATS`."""
 
     block: Callable[..., nn.Module]
     size: int
     channels: int
     stride: int
     dtype: str
+    remat: str
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch height width channels"], train: bool) -> Float[Array, "batch h w c"]:
         for number in range(self.size):
             stride = self.stride if number == 0 else 1
-            x = self.block(self.channels, stride, self.dtype, name=f"block{number}")(x, train)
+            block = self.block(self.channels, stride, self.dtype, name=f"block{number}")
+            if self.remat == "none":
+                x = block(x, train)
+            else:
+                x = nn.remat(lambda block, x: block(x, train), policy=REMATS[self.remat])(block, x)
         return x
 
 

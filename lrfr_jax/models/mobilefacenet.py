@@ -51,6 +51,7 @@ class MobileFaceNet(nn.Module):
       dropout: share of the pooled vector that is zeroed in training, in [0, 1).
       dtype: of the body, 'float32' or 'bfloat16'; parameters, statistics and neck are float32.
       input: how the weights want their images.
+      remat: what the gradient computes again, a key of `layers.REMATS`.
     """
 
     width: float
@@ -58,6 +59,7 @@ class MobileFaceNet(nn.Module):
     dropout: float
     dtype: str
     input: layers.InputConvention
+    remat: str
 
     @nn.compact
     def __call__(self, images: Float[Array, "batch height width 3"], train: bool) -> Float[Array, "batch dim"]:
@@ -71,8 +73,8 @@ class MobileFaceNet(nn.Module):
         x = layers.PReLU(self.dtype, name="stem_depthwise_prelu")(norm(name="stem_depthwise_bn")(x))
         for number, (hidden, channels, size, stride) in enumerate(STAGES):
             block = functools.partial(InvertedBottleneck, scaled(hidden))
-            name = f"stage{number + 1}"
-            x = layers.Stage(block, size, scaled(channels), stride, self.dtype, name=name)(x, train)
+            settings = {"dtype": self.dtype, "remat": self.remat, "name": f"stage{number + 1}"}
+            x = layers.Stage(block, size, scaled(channels), stride, **settings)(x, train)
         x = layers.PointwiseConv(scaled(LAST_CHANNELS), self.dtype, name="last_conv")(x)
         x = layers.PReLU(self.dtype, name="last_prelu")(norm(name="last_bn")(x))
         neck = GlobalDepthwiseNeck(self.embedding_size, self.dropout, name="neck")

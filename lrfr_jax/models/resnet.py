@@ -75,6 +75,7 @@ class ResNet(nn.Module):
       dropout: share of the last feature map that is zeroed in training, in [0, 1).
       dtype: of the body, 'float32' or 'bfloat16'; parameters, statistics and neck are float32.
       input: how the weights want their images.
+      remat: what the gradient computes again, a key of `layers.REMATS`.
     """
 
     block: type[nn.Module]
@@ -84,6 +85,7 @@ class ResNet(nn.Module):
     dropout: float
     dtype: str
     input: layers.InputConvention
+    remat: str
 
     @nn.compact
     def __call__(self, images: Float[Array, "batch height width 3"], train: bool) -> Float[Array, "batch dim"]:
@@ -94,7 +96,7 @@ class ResNet(nn.Module):
         x = layers.max_pool_of_relu(x)
         for number, size in enumerate(self.stage_sizes):
             stride = 1 if number == 0 else 2
-            name = f"stage{number + 1}"
-            x = layers.Stage(self.block, size, channels[number], stride, self.dtype, name=name)(x, train)
+            settings = {"dtype": self.dtype, "remat": self.remat, "name": f"stage{number + 1}"}
+            x = layers.Stage(self.block, size, channels[number], stride, **settings)(x, train)
         neck = layers.Neck(self.embedding_size, self.dropout, learn_scale=True, name="neck")
         return neck(layers.at_least_float32(x), train)

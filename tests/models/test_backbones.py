@@ -2,6 +2,7 @@
 
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -49,6 +50,47 @@ def forward(net, variables, images):
 def forward_training(net, variables, images, seed):
     rngs = {"dropout": jax.random.key(seed)}
     return net.apply(variables, images, train=True, rngs=rngs, mutable=["batch_stats"])
+
+
+def test_remat_changes_neither_names_nor_numbers(net_and_inputs):
+    """Features, statistics and gradients, with BatchNorm and dropout of training."""
+    net, variables, images = net_and_inputs
+
+    def gradient(net):
+        def loss(params):
+            features, updated = net.apply(
+                variables | {"params": params},
+                images,
+                train=True,
+                rngs={"dropout": jax.random.key(1)},
+                mutable=["batch_stats"],
+            )
+            return jnp.sum(features * jnp.arange(features.size).reshape(features.shape)), (features, updated)
+
+        return jax.jit(jax.grad(loss, has_aux=True))(variables["params"])
+
+    wanted = gradient(net)
+    largest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(wanted[0]))
+    for remat in ("elementwise", "blocks"):
+        found = gradient(net.clone(remat=remat))
+        chex.assert_trees_all_close(found[0], wanted[0], atol=1e-5 * largest)
+        chex.assert_trees_all_close(found[1], wanted[1], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "iresnet18", "mobilefacenet"])
+def test_remat_is_known_to_every_backbone(name):
+    """The gradient's program computes convolutions again, and the parameters keep their names."""
+    kept, again = (create_backbone(name, **SMALL, remat=remat) for remat in ("none", "blocks"))
+    assert shapes_of(kept) == shapes_of(again)
+    variables, images = shapes_of(kept), jax.ShapeDtypeStruct((2, 112, 112, 3), jnp.float32)
+
+    def convolutions(net):
+        def loss(variables, images):
+            return jnp.sum(net.apply(variables, images, train=False))
+
+        return str(jax.make_jaxpr(jax.grad(loss))(variables, images)).count("conv_general_dilated[")
+
+    assert convolutions(again) > convolutions(kept)
 
 
 def count_of_iresnet(stage_sizes):

@@ -1,0 +1,107 @@
+"""Several processes as one run: jax.distributed started where it is wanted, and an end for all when one fails."""
+
+import contextlib
+import os
+import sys
+import traceback
+from collections.abc import Iterator, Mapping
+
+import jax
+
+from lrfr_jax.errors import UserError
+
+# What launchers say of a job of several processes: a variable, and what its text is if there are several.
+# srun sets SLURM_STEP_NUM_TASKS for its tasks; SLURM_NTASKS also stands in a batch script, which is one process.
+SIGNS_OF_SEVERAL = {
+    "JAX_COORDINATOR_ADDRESS": bool,
+    "SLURM_STEP_NUM_TASKS": lambda count: count not in ("", "1"),
+    "OMPI_COMM_WORLD_SIZE": lambda count: count not in ("", "1"),
+    "TPU_WORKER_HOSTNAMES": lambda names: "," in names,
+}
+
+
+def start(
+    wanted: bool | None,
+    *,
+    coordinator: str | None,
+    num_processes: int | None,
+    process_id: int | None,
+    environment: Mapping[str, str],
+) -> None:
+    """Starts jax.distributed if it is wanted, or if nothing is said and the other arguments or the environment want it.
+
+    Args:
+      wanted: the user's word; None to find out.
+      coordinator: HOST:PORT of process 0; None for JAX_COORDINATOR_ADDRESS, or what Cloud TPU, Slurm and Open MPI say.
+      num_processes: None for JAX_NUM_PROCESSES, or the same.
+      process_id: None for JAX_PROCESS_ID, or the same.
+      environment: variables by name.
+
+    Raises:
+      UserError: what is said does not suffice, contradicts itself, or process 0 is not reached.
+    """
+    given = {"--coordinator": coordinator, "--num_processes": num_processes, "--process_id": process_id}
+    named = [flag for flag, value in given.items() if value is not None]
+    if wanted is False and named:
+        raise UserError(f"--nodistributed and {named[0]} contradict each other: leave one of them out")
+    if wanted is None:
+        wanted = bool(named) or _says_several(environment)
+    if not wanted:
+        return
+    coordinator = coordinator or environment.get("JAX_COORDINATOR_ADDRESS")
+    num_processes = _number(num_processes, environment, "JAX_NUM_PROCESSES")
+    process_id = _number(process_id, environment, "JAX_PROCESS_ID")
+    # Where all is said, jax must not ask a launcher around it: it would show this process a single GPU.
+    complete = None not in (coordinator, num_processes, process_id)
+    try:
+        jax.distributed.initialize(
+            coordinator, num_processes, process_id, cluster_detection_method="deactivate" if complete else None
+        )
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).strip().split("\n")[0].rstrip(".")
+        raise UserError(
+            f"the processes of this run do not come together ({reason}): give each --coordinator HOST:PORT of process "
+            "0, --num_processes and its own --process_id, or --nodistributed for one process"
+        ) from error
+
+
+def _says_several(environment: Mapping[str, str]) -> bool:
+    return any(name in environment and means(environment[name]) for name, means in SIGNS_OF_SEVERAL.items())
+
+
+def _number(value: int | None, environment: Mapping[str, str], name: str) -> int | None:
+    if value is not None or name not in environment:
+        return value
+    if not environment[name].isdecimal():
+        raise UserError(f"{name}={environment[name]!r} is no number: set it to one, or remove it")
+    return int(environment[name])
+
+
+@contextlib.contextmanager
+def ended_together() -> Iterator[None]:
+    """Ends a process that fails while others take part at once, with its reason; they notice and end too.
+
+    jax would wait at exit for the others, and they wait for this one within a step. One that stops with all others,
+    after SIGTERM, passes through.
+    """
+    try:
+        yield
+    except SystemExit as stop:
+        if stop.code != 1 or not jax.distributed.is_initialized():
+            raise
+    except Exception as error:
+        if not jax.distributed.is_initialized():
+            raise
+        traceback.print_exc()
+        reason = str(error).strip().split("\n")[0][:200]
+        print(
+            f"error: process {jax.process_index()} of {jax.process_count()} cannot go on ({reason}): if another "
+            "process ended before, its output says why; the same command, on any number of processes, continues from "
+            "the newest checkpoint",
+            file=sys.stderr,
+        )
+    else:
+        return
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
