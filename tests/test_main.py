@@ -34,6 +34,10 @@ def run(*arguments):
             ["--config=configs/quickstart.py", "--workdir=W", "--data_dir=nosuch"],
             "no set named generated_train in nosuch",
         ),
+        (
+            ["--config=configs/quickstart.py", "--workdir=W", "--data_dir=nosuch", "--distributed"],
+            "do not come together (coordinator_address should be defined): give each --coordinator",
+        ),
     ],
 )
 def test_bad_command_is_one_sentence(arguments, sentence, tmp_path):

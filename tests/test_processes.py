@@ -59,19 +59,22 @@ def test_flags_go_before_the_environment_and_the_launcher_is_asked_for_the_rest_
     [
         (False, {"num_processes": 2}, {}, "--nodistributed and --num_processes contradict each other"),
         (True, {}, {"JAX_PROCESS_ID": "one"}, "JAX_PROCESS_ID='one' is no number"),
-        # These two come from jax itself.
-        (True, {}, {}, "do not come together .coordinator_address should be defined.: give each --coordinator"),
-        (
-            True,
-            {"coordinator": "127.0.0.1:1", "num_processes": 2, "process_id": 2},
-            {},
-            "with process_id < num_processes. Got process_id=2, num_processes=2.: give each",
-        ),
     ],
 )
-def test_what_does_not_suffice_is_said(wanted, flags, environment, sentence):
+def test_flags_that_contradict_and_texts_that_are_no_number(wanted, flags, environment, sentence, started):
     with pytest.raises(UserError, match=sentence):
         processes.start(wanted, **NOTHING | flags, environment=environment)
+    assert not started
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, ValueError])
+def test_what_jax_misses_is_said_with_the_flags(kind, monkeypatch):
+    def refuse(*_, **__):
+        raise kind("coordinator_address should be defined.\nmore")
+
+    monkeypatch.setattr(jax.distributed, "initialize", refuse)
+    with pytest.raises(UserError, match=r"\(coordinator_address should be defined\): give each --coordinator"):
+        processes.start(True, **NOTHING, environment={})
 
 
 FAILURES = [
