@@ -13,6 +13,7 @@ FREE = (
     ("batch_parts",),
     ("classifier", "shards"),
     ("classifier", "chunks"),
+    ("input", "cache"),
     ("input", "num_threads"),
     ("input", "prefetch_images"),
 )
