@@ -35,7 +35,8 @@ def check(cache: str, training_set: face_sets.TrainingSet, mesh: Mesh) -> None:
     if wanted > free:
         raise UserError(
             f"--config.input.cache=device wants {wanted / 1e9:.3g} GB on each device for {training_set.num_images} "
-            f"images, {free / 1e9:.3g} GB are free: set it to 'none', or take devices with more memory"
+            f"images, {free / 1e9:.3g} GB are free: set it to 'none', with raw records (`python -m lrfr_jax.prepare "
+            "raw`) if decoding is too slow, or take devices with more memory"
         )
 
 

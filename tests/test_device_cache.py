@@ -116,7 +116,7 @@ def test_a_set_that_does_not_fit_is_a_sentence_and_nothing_is_decoded(training_s
     mesh = sharding.make_mesh(class_shards=1)
     monkeypatch.setattr(device_cache, "_free_bytes", lambda devices: 1e6)
     monkeypatch.setattr(pipeline.records, "decode_image", None)
-    sentence = r"wants 0\.00181 GB on each device for 48 images, 0\.001 GB are free: set it to 'none', or"
+    sentence = r"wants 0\.00181 GB on each device for 48 images, 0\.001 GB are free: set it to 'none', with raw records"
     with pytest.raises(UserError, match=sentence):
         feed(training_set, mesh, "device")
     device_cache.check("none", training_set, mesh)
@@ -150,6 +150,7 @@ def test_two_processes_train_as_without_a_cache(generated_data, tmp_path):
         command += [f"--data_dir={generated_data}", "--distributed", f"--coordinator=127.0.0.1:{port}"]
         command += ["--num_processes=2", f"--process_id={number}"]
         environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+        environment |= {"JAX_COMPILATION_CACHE_DIR": str(ROOT / ".jax_cache")}
         return subprocess.Popen(
             command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
