@@ -29,6 +29,14 @@ def parse_arg(arg: str | None, **defaults):
     return args
 
 
+def reading(dataset: str, *, num_threads: int, prefetch_images: int) -> ConfigDict:
+    """Which prepared set, and how its images reach the devices: decoded by so many threads, so many ahead."""
+    # 'device': the whole set in the memory of each device, 37.6 kB an image; docs/performance.md says what it saves.
+    return ConfigDict(
+        {"dataset": dataset, "cache": "none", "num_threads": num_threads, "prefetch_images": prefetch_images}
+    )
+
+
 def augment(policy: str) -> ConfigDict:
     """The arguments of `augment.make_views` for a policy of the table above."""
     if policy not in POLICIES:

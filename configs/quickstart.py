@@ -28,7 +28,7 @@ def get_config(arg=None):
     config.class_centers = "random"
     config.classifier = common.classifier()
 
-    config.input = ConfigDict({"dataset": "generated_train", "num_threads": 4, "prefetch_images": 512})
+    config.input = common.reading("generated_train", num_threads=4, prefetch_images=512)
     config.augment = common.augment(args.policy)
     config.model = ConfigDict(
         {

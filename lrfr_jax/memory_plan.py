@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from lrfr_jax import image_ops, models, train_step
+from lrfr_jax import device_cache, image_ops, models, train_step
 from lrfr_jax.models.classifier import Classifier
 
 # Bytes of a float32, which parameters, gradients, momentum and everything in the classifier are.
@@ -30,6 +30,7 @@ class Memory:
       cosines: to the class centers, with what else the classification holds meanwhile.
       activations: that the forward pass leaves for the gradient, both views.
       images: the batch as bytes, and its views in float32.
+      cache: the training set, if `input.cache` is 'device'; whole on every device.
     """
 
     backbone: float | int
@@ -37,6 +38,7 @@ class Memory:
     cosines: float | int
     activations: float | int
     images: float | int
+    cache: int
 
     @property
     def total(self) -> float | int:
@@ -44,7 +46,7 @@ class Memory:
         return sum(dataclasses.astuple(self))
 
 
-def of_config(config: ConfigDict, *, num_identities: int, devices: int) -> Memory:
+def of_config(config: ConfigDict, *, num_identities: int, num_images: int, devices: int) -> Memory:
     """Estimates the memory of one of `devices` devices.
 
     The activations are the arrays that differentiation keeps, before the compiler merges some and computes others
@@ -52,7 +54,7 @@ def of_config(config: ConfigDict, *, num_identities: int, devices: int) -> Memor
 
     Args:
       config: one that `experiment.build_run` accepts.
-      num_identities: of the training set.
+      num_identities, num_images: of the training set.
       devices: over which batch and, by `classifier.shards`, class centers are split.
     """
     classifier = Classifier(num_identities, **config.classifier)
@@ -67,6 +69,7 @@ def of_config(config: ConfigDict, *, num_identities: int, devices: int) -> Memor
         cosines=head_bytes(classifier, images=views * batch * classifier.shards, dim=dim),
         activations=views * batch / config.batch_parts * kept,
         images=batch * pixels * (1 + views * FLOAT),
+        cache=device_cache.bytes_of(num_images) if config.input.cache == "device" else 0,
     )
 
 

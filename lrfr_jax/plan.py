@@ -10,7 +10,7 @@ import math
 from absl import app, flags
 from ml_collections import ConfigDict
 
-from lrfr_jax import config_flag, experiment, memory_plan, operations
+from lrfr_jax import config_flag, device_cache, experiment, memory_plan, operations
 from lrfr_jax.errors import UserError, one_sentence
 from lrfr_jax.memory_plan import Memory
 
@@ -44,6 +44,7 @@ def main(argv: list[str]) -> None:
 
 
 def _check(config: ConfigDict, devices: int) -> None:
+    device_cache.check_choice(config.input.cache)
     unit = devices * config.batch_parts
     if config.batch_size % unit:
         raise UserError(f"--config.batch_size={config.batch_size} is no multiple of {unit} (devices x batch_parts)")
@@ -52,7 +53,8 @@ def _check(config: ConfigDict, devices: int) -> None:
 
 
 def _memory(config: ConfigDict) -> Memory:
-    return memory_plan.of_config(config, num_identities=_IDENTITIES.value, devices=_DEVICES.value)
+    of_set = {"num_identities": _IDENTITIES.value, "num_images": _IMAGES.value}
+    return memory_plan.of_config(config, devices=_DEVICES.value, **of_set)
 
 
 def _sizes(memory: Memory) -> list[str]:
@@ -62,6 +64,7 @@ def _sizes(memory: Memory) -> list[str]:
         "cosines and their gradient": memory.cosines,
         "activations": memory.activations,
         "images and views": memory.images,
+        "cache of the training set": memory.cache,
         "together": memory.total,
     }
     return [f"{name:34} {size / GIGA:8.2f} GB a device" for name, size in named.items()]
@@ -111,6 +114,7 @@ def _remedies(config: ConfigDict) -> list[dict]:
     """Changes to try, those first that change nothing of the result."""
     splits = [{}] if _DEVICES.value == 1 else [{}, {"classifier.shards": _DEVICES.value}]
     layouts = [*splits, *({**splits[-1], "classifier.chunks": chunks} for chunks in CHUNKS)]
+    uncached = [{**layout, "input.cache": "none"} for layout in layouts]
     counts = [2**power for power in range(1, HALVINGS + 1)]
     parts = [count for count in counts if config.model.batch_norm == "frozen"]
     parts = [{"batch_parts": count} for count in parts if config.batch_size % (_DEVICES.value * count) == 0]
@@ -121,11 +125,12 @@ def _remedies(config: ConfigDict) -> list[dict]:
         {"model.dtype": "bfloat16"},
         *({"batch_size": size, "batch_parts": 1} for size in halved),
     ]
-    sampled = {**layouts[-1], "classifier.sampled_share": SAMPLED_SHARE}
+    sampled = {**uncached[-1], "classifier.sampled_share": SAMPLED_SHARE}
     return [
         *layouts,
-        *others,
-        *({**layouts[-1], **other} for other in others),
+        *uncached,
+        *({**uncached[0], **other} for other in others),
+        *({**uncached[-1], **other} for other in others),
         sampled,
         *({**sampled, **other} for other in others),
     ]

@@ -18,9 +18,9 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from lrfr_jax import checkpoint, experiment, metric_writers, progress, sharding, train_step, warm_start
+from lrfr_jax import checkpoint, device_cache, experiment, metric_writers, progress, sharding, train_step, warm_start
 from lrfr_jax import workdir as workdirs
-from lrfr_jax.data import face_sets, pipeline
+from lrfr_jax.data import face_sets
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals import embed, evaluation, report, tables
 
@@ -38,6 +38,7 @@ def train(config: ConfigDict, *, workdir: pathlib.Path, data_dir: pathlib.Path) 
     mesh = sharding.make_mesh(config.classifier.shards)
     sharding.check_batch_size("--config.batch_size", config.batch_size, mesh, parts=config.batch_parts)
     training_set = face_sets.open_training_set(str(data_dir), config.input.dataset)
+    device_cache.check(config.input.cache, training_set, mesh)
     steps_per_epoch = training_set.num_images / config.batch_size
     num_steps = math.ceil(config.num_epochs * steps_per_epoch)
 
@@ -63,15 +64,16 @@ def train(config: ConfigDict, *, workdir: pathlib.Path, data_dir: pathlib.Path) 
     _announce(config, state, training_set, mesh, start, num_steps, side_writer)
 
     # ---- The loop.
-    step_fn = jax.jit(run.step, donate_argnums=0, out_shardings=(placement, sharding.replicated(mesh)))
-    batches = _batches(config, training_set, start)
+    step_fn = device_cache.on_batch(run.step, mesh)
+    step_fn = jax.jit(step_fn, donate_argnums=0, out_shardings=(placement, sharding.replicated(mesh)))
+    batches, cached = _feed(config, training_set, mesh, start)
     timing, current = progress.Progress(start), None
     with _sigterm_noted() as stop_wanted, jax.set_mesh(mesh):
         for step in range(start + 1, num_steps + 1):
             since = time.perf_counter()
             batch = sharding.to_devices(next(batches), mesh)
             timing.waited(time.perf_counter() - since)
-            state, metrics = step_fn(state, batch["image"], batch["label"])
+            state, metrics = step_fn(state, batch, cached)
             # The step before is checked while this one runs: the device never waits for the host.
             previous, current = current, (step, metrics)
             _check_finite(previous, workdir)
@@ -192,17 +194,12 @@ def _announce(config, state, training_set, mesh: Mesh, start: int, num_steps: in
     side_writer.write_texts(start, {"config": f"```\n{config}\n```", "parameters": f"```\n{overview}\n```"})
 
 
-def _batches(config: ConfigDict, training_set: face_sets.TrainingSet, start: int) -> Iterator[dict[str, np.ndarray]]:
+def _feed(
+    config: ConfigDict, training_set: face_sets.TrainingSet, mesh: Mesh, start: int
+) -> tuple[Iterator[dict[str, np.ndarray]], dict[str, jax.Array]]:
     reading = {key: value for key, value in config.input.items() if key != "dataset"}
-    return pipeline.training_batches(
-        training_set,
-        batch_size=config.batch_size,
-        seed=config.seed,
-        start_batch=start,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-        **reading,
-    )
+    which = {"batch_size": config.batch_size, "seed": config.seed, "start_batch": start}
+    return device_cache.feed(training_set, mesh=mesh, **which, **reading)
 
 
 def _build_evaluation(

@@ -14,6 +14,7 @@ FREE = (
     ("remat",),
     ("classifier", "shards"),
     ("classifier", "chunks"),
+    ("input", "cache"),
     ("input", "num_threads"),
     ("input", "prefetch_images"),
 )

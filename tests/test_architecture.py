@@ -31,6 +31,7 @@ FLOORS = {
     "data.records": 1,
     "augment": 2,
     "data": 2,
+    "device_cache": 3,
     "train_step": 3,
     "evals": 3,
     "experiment": 4,

@@ -59,7 +59,7 @@ def test_a_sample_takes_its_share():
 def test_a_whole_step(backbone):
     config = quickstart.get_config("policy=maug,batch_size=64")
     config.model.update({"backbone": backbone, "width": 0.25})
-    memory = memory_plan.of_config(config, num_identities=100, devices=8)
+    memory = memory_plan.of_config(config, num_identities=100, num_images=1000, devices=8)
     run, mesh = experiment.build_run(config, 100, 10.0), sharding.make_mesh(class_shards=1)
     state = jax.eval_shape(run.init, jax.eval_shape(jax.random.key, 0))
     images = jax.ShapeDtypeStruct((64, 112, 112, 3), np.uint8, sharding=sharding.over_batch(mesh))
@@ -77,7 +77,7 @@ def test_a_whole_step(backbone):
 def test_parts_shards_and_types_lower_what_they_should():
     config = quickstart.get_config("policy=maug,batch_size=64")
     config.model.batch_norm = "frozen"
-    planned = functools.partial(memory_plan.of_config, num_identities=1000, devices=4)
+    planned = functools.partial(memory_plan.of_config, num_identities=1000, num_images=5000, devices=4)
     before = planned(config)
     config.batch_parts = 4
     assert planned(config).activations == pytest.approx(before.activations / 4)
@@ -92,3 +92,7 @@ def test_parts_shards_and_types_lower_what_they_should():
     config.model.dtype = "bfloat16"
     assert planned(config).activations < 0.8 * before.activations / 4
     assert planned(config).backbone == before.backbone
+    assert before.cache == 0
+    config.input.cache = "device"
+    assert planned(config).cache == 5000 * (112 * 112 * 3 + 4)
+    assert planned(config).total - planned(config).cache < 0.8 * before.total

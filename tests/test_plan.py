@@ -44,6 +44,14 @@ def test_the_advice_fits(identities, memory, advice):
     assert f"It fits: {takes} GB" in again.stdout
 
 
+def test_a_cache_counts_and_is_the_first_thing_to_leave_out():
+    casia = ["--config=configs/casia_r34.py", "--identities=10572", "--images=490623", "--device_memory=48"]
+    cached = run(*casia, "--config.input.cache=device").stdout
+    assert "cache of the training set             18.47 GB a device" in cached
+    assert "cache of the training set              0.00 GB a device" in run(*casia).stdout
+    assert re.search(r"It does not fit: .* With --config\.input\.cache=none it takes", cached)
+
+
 def test_nothing_fits():
     assert "nor with any change that is tried: take more devices" in run(*MS1M, "--device_memory=0.5").stdout
 
@@ -53,6 +61,7 @@ def test_nothing_fits():
     [
         (MS1M, "--device_memory is missing"),
         ([*MS1M, "--device_memory=80", "--devices=3"], "--config.batch_size=1024 is no multiple of 3"),
+        ([*MS1M, "--device_memory=80", "--config.input.cache=all"], "cache=all is unknown: choose one of none, device"),
         ([*MS1M, "--device_memory=80", "--config.classifier.shards=3"], "shards=3 does not divide --devices=8"),
     ],
 )

@@ -59,9 +59,9 @@ def assert_same_run(one, other):
         assert path.read_text() == (other / "eval" / path.name).read_text()
 
 
-def interrupt(monkeypatch, after, action):
+def interrupt(monkeypatch, after, action, *, source="training_batches"):
     """Lets training get `after` more batches; then `action` happens before the next one."""
-    real = pipeline.training_batches
+    real = getattr(pipeline, source)
 
     def batches(*args, **kwargs):
         for number, batch in enumerate(real(*args, **kwargs)):
@@ -69,7 +69,7 @@ def interrupt(monkeypatch, after, action):
                 action()
             yield batch
 
-    monkeypatch.setattr(pipeline, "training_batches", batches)
+    monkeypatch.setattr(pipeline, source, batches)
 
 
 def test_run_and_every_kind_of_interruption(start, tmp_path, monkeypatch, caplog):
@@ -111,6 +111,15 @@ def test_run_and_every_kind_of_interruption(start, tmp_path, monkeypatch, caplog
     start(tmp_path / "terminated")
     assert_same_run(whole, tmp_path / "terminated")
 
+    # Four steps from a device cache, the others without: where the images come from may change.
+    with monkeypatch.context() as patch:
+        interrupt(patch, 4, lambda: os.kill(os.getpid(), signal.SIGTERM), source="training_numbers")
+        with pytest.raises(SystemExit):
+            start(tmp_path / "cached", **{"input.cache": "device"})
+    assert "device cache: 48 images loaded" in caplog.text
+    start(tmp_path / "cached")
+    assert_same_run(whole, tmp_path / "cached")
+
     caplog.clear()
     before = {path: path.stat().st_mtime_ns for path in whole.rglob("*")}
     start(whole)
@@ -133,6 +142,7 @@ def test_diverged_run_stops_with_step_parts_and_last_good_checkpoint(start, tmp_
     [
         ({"batch_size": 12}, "batch_size=12 cannot be split evenly over 8 devices"),
         ({"eval_batch_size": 12}, "eval_batch_size=12"),
+        ({"input.cache": "gpu"}, "input.cache=gpu is unknown: choose one of none, device"),
         ({"input.dataset": "nosuch"}, "no set named nosuch"),
         ({"input.dataset": "generated_test"}, "is a verification set where a training set is needed"),
         ({"evals.generated_test.protocol": "lfw"}, "protocol='lfw' is no protocol for a verification set"),

@@ -24,6 +24,8 @@ PARTS = {
     "degradation": parts.degradation,
     "head": parts.head,
     "input": reading.decoding,
+    "input_raw": reading.raw_decoding,
+    "input_cached": reading.cached,
     "training": reading.training,
     "evaluation": reading.evaluation,
 }

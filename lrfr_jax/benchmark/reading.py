@@ -1,4 +1,4 @@
-"""The parts of the work that begin with records: decoding batches, training on them, embedding a test set."""
+"""The parts of the work that begin with records: batches in three ways, training on them, embedding a test set."""
 
 import atexit
 import functools
@@ -6,14 +6,14 @@ import itertools
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import jax
 import numpy as np
 
-from lrfr_jax import image_ops, sharding
+from lrfr_jax import device_cache, image_ops, sharding
 from lrfr_jax.benchmark.setting import Part, Setting
-from lrfr_jax.data import builders, face_sets, pipeline, records, synthetic
+from lrfr_jax.data import builders, face_sets, records, synthetic
 from lrfr_jax.evals import embed
 
 # Generated faces of the set that is read where none is given: so many different ones, each so often.
@@ -31,17 +31,29 @@ def _training_set(setting: Setting) -> face_sets.TrainingSet:
 
 @functools.cache
 def _generated_set() -> face_sets.TrainingSet:
-    folder = tempfile.mkdtemp(prefix="lrfr_jax_benchmark_")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     faces = [
         records.encode_image(synthetic.render_face(face, 0, seed=0), quality=JPEG_QUALITY) for face in range(FACES)
     ]
+    return _written((faces[number % FACES], number % FACES) for number in range(FACES * COPIES))
+
+
+def _raw(training_set: face_sets.TrainingSet) -> face_sets.TrainingSet:
+    """The first images of a set with their pixels as they are, as `prepare raw` writes them."""
+    numbers = range(min(training_set.num_images, FACES * COPIES))
+    stored = (training_set.source[number] for number in numbers)
+    return _written((records.encode_raw(records.decode_image(one["image"])), one["label"]) for one in stored)
+
+
+def _written(images: Iterable[tuple[bytes, int]]) -> face_sets.TrainingSet:
+    """Writes a set that is gone when the program ends."""
+    images, folder = list(images), tempfile.mkdtemp(prefix="lrfr_jax_benchmark_")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     builders.write_training_set(
         folder,
         "faces",
-        images=((faces[number % FACES], number % FACES) for number in range(FACES * COPIES)),
-        num_images=FACES * COPIES,
-        identities=[f"face {number}" for number in range(FACES)],
+        images=images,
+        num_images=len(images),
+        identities=[f"face {number}" for number in range(1 + max(label for _, label in images))],
         num_shards=1,
         arguments={},
         notes={},
@@ -49,23 +61,25 @@ def _generated_set() -> face_sets.TrainingSet:
     return face_sets.open_training_set(folder, "faces")
 
 
-def _batches(setting: Setting, training_set: face_sets.TrainingSet) -> Iterator[dict[str, np.ndarray]]:
-    reading = {key: value for key, value in setting.config.input.items() if key != "dataset"}
-    return pipeline.training_batches(
-        training_set,
-        batch_size=setting.config.batch_size,
-        seed=setting.config.seed,
-        start_batch=0,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-        **reading,
-    )
+def _feed(setting: Setting, training_set: face_sets.TrainingSet, *, cache: str) -> tuple[Iterator, dict]:
+    config = setting.config
+    reading = {key: value for key, value in config.input.items() if key not in ("dataset", "cache")}
+    which = {"batch_size": config.batch_size, "seed": config.seed, "start_batch": 0}
+    return device_cache.feed(training_set, cache=cache, mesh=setting.mesh, **which, **reading)
 
 
 def decoding(setting: Setting) -> Part:
     """Batches from records by the threads that the config names; the device does nothing."""
-    training_set = _training_set(setting)
-    batches = _batches(setting, training_set)
+    return _reading(setting, _training_set(setting))
+
+
+def raw_decoding(setting: Setting) -> Part:
+    """The same from raw records."""
+    return _reading(setting, _raw(_training_set(setting)))
+
+
+def _reading(setting: Setting, training_set: face_sets.TrainingSet) -> Part:
+    batches, _ = _feed(setting, training_set, cache="none")
     encoded = [training_set.source[number]["image"] for number in range(min(len(training_set.source), FACES))]
 
     def run() -> None:
@@ -73,13 +87,31 @@ def decoding(setting: Setting) -> Part:
             pass
 
     def facts() -> dict[str, float]:
-        cpu_since = time.process_time()
-        run()
-        per_core = BATCHES * setting.config.batch_size / (time.process_time() - cpu_since)
-        raw = _decode_rate(encoded)
-        return {"images per second of one core": per_core, "share of bare decoding": per_core / raw}
+        per_core = _rate_of_core(setting, run)
+        return {"images per second of one core": per_core, "share of bare decoding": per_core / _decode_rate(encoded)}
 
     return Part(run, BATCHES * setting.config.batch_size, facts=facts)
+
+
+def cached(setting: Setting) -> Part:
+    """Batches from a cache on the devices: numbers drawn, sent, and looked up."""
+    numbers, held = _feed(setting, _training_set(setting), cache="device")
+    look_up = jax.jit(functools.partial(device_cache.look_up, mesh=setting.mesh))
+
+    def run() -> None:
+        for batch in itertools.islice(numbers, BATCHES):
+            jax.block_until_ready(look_up(held, sharding.to_devices(batch, setting.mesh)["record"]))
+
+    def facts() -> dict[str, float]:
+        return {"images per second of one core": _rate_of_core(setting, run)}
+
+    return Part(run, BATCHES * setting.config.batch_size, facts=facts)
+
+
+def _rate_of_core(setting: Setting, run: Callable[[], None]) -> float:
+    since = time.process_time()
+    run()
+    return BATCHES * setting.config.batch_size / (time.process_time() - since)
 
 
 def _decode_rate(encoded: list[bytes]) -> float:
@@ -94,13 +126,19 @@ def _decode_rate(encoded: list[bytes]) -> float:
 
 
 def training(setting: Setting) -> Part:
-    """The loop of training from records on: decoded, sent, one step after the other."""
+    """The loop of training from records or the cache on, as the config says: one step after the other."""
     held, waited, spent = [setting.fresh_state()], [], []
     placement = sharding.of_state(setting.mesh, held[0])
     outputs = (placement, sharding.replicated(setting.mesh))
-    step = jax.jit(setting.run.step, donate_argnums=0, out_shardings=outputs)
-    training_set = _training_set(setting)
-    batches = _batches(setting, training_set)
+    step = jax.jit(device_cache.on_batch(setting.run.step, setting.mesh), donate_argnums=0, out_shardings=outputs)
+    batches, known = _feed(setting, _training_set(setting), cache=setting.config.input.cache)
+
+    def in_range(arrays: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        # Labels of the set on the disk, identities of the benchmark: within range of both.
+        identities = setting.run.classifier.num_identities
+        return arrays | {"label": arrays["label"] % identities} if "label" in arrays else arrays
+
+    known = in_range(known)
 
     def run() -> None:
         since = time.perf_counter()
@@ -109,9 +147,7 @@ def training(setting: Setting) -> Part:
                 asked = time.perf_counter()
                 batch = sharding.to_devices(next(batches), setting.mesh)
                 waited.append(time.perf_counter() - asked)
-                # Labels of the set on the disk, identities of the benchmark: within range of both.
-                labels = batch["label"] % setting.run.classifier.num_identities
-                held[0], metrics = step(held[0], batch["image"], labels)
+                held[0], metrics = step(held[0], in_range(batch), known)
             jax.block_until_ready((held[0], metrics))
         spent.append(time.perf_counter() - since)
 

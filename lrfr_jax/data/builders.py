@@ -7,6 +7,7 @@ import contextlib
 import io
 import itertools
 import json
+import os
 import pathlib
 import re
 import shutil
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+from array_record.python import array_record_module
 
 from lrfr_jax import folder_lock
 from lrfr_jax.data.face_sets import (
@@ -31,6 +33,16 @@ from lrfr_jax.data.face_sets import (
 )
 from lrfr_jax.data.records import IMAGE_SIZE
 from lrfr_jax.errors import UserError
+
+
+class _Uncompressed(tfds.core.ExampleWriter):
+    """Writes shards without compression: it makes encoded images no smaller and raw ones 2.5 times as slow to read."""
+
+    def write(self, path: str | os.PathLike, examples: Iterable[tuple[Any, bytes]]) -> None:
+        writer = array_record_module.ArrayRecordWriter(os.fspath(path), "group_size:1,uncompressed")
+        for _, example in examples:
+            writer.write(example)
+        writer.close()
 
 
 class _FaceSet(tfds.core.ShardBasedBuilder, skip_registration=True):
@@ -53,6 +65,9 @@ class _FaceSet(tfds.core.ShardBasedBuilder, skip_registration=True):
     def _info(self) -> tfds.core.DatasetInfo:
         features = tfds.features.FeaturesDict(self._features)
         return tfds.core.DatasetInfo(builder=self, features=features, disable_shuffling=True)
+
+    def _example_writer(self) -> tfds.core.ExampleWriter:
+        return _Uncompressed(self.info.file_format)
 
     def _shard_iterators_per_split(self, dl_manager: Any) -> dict:
         for file_name, content in self._files.items():

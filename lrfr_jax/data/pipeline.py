@@ -1,7 +1,7 @@
 """From records to batches: the k-th batch is a function of dataset, seed, batch size and k, and of nothing else."""
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import grain
 import numpy as np
@@ -12,6 +12,8 @@ from lrfr_jax.errors import UserError
 
 # Images that a thread reads and decodes at a time, or as many as divide the batch.
 TURN = 16
+# Batches of record numbers that wait: enough that no one waits for them.
+NUMBERS_AHEAD = 8
 
 
 def _decode(record: Mapping) -> UInt8[np.ndarray, "112 112 3"]:
@@ -52,27 +54,85 @@ def training_batches(
     Raises:
       UserError: a record cannot be decoded, or the batch is not divisible by the processes.
     """
-    if batch_size % process_count:
-        raise UserError(f"batch_size={batch_size} cannot be split evenly over {process_count} processes")
-    share = batch_size // process_count
-    order = grain.MapDataset.range(training_set.num_images).seed(seed).shuffle().repeat(reseed_each_epoch=True)
-    # A thread's turn is some images, not one: handing each of them over would take longer than decoding it.
-    size = max(count for count in range(1, TURN + 1) if share % count == 0)
+    share = _share(batch_size, process_count)
+    order = _order(training_set, seed)
+    size = _turn(share)
     turns = share // size
 
     def read(number: int) -> dict[str, np.ndarray]:
         batch, turn = divmod(int(number), turns)
         first = batch * batch_size + process_index * share + turn * size
-        chosen = [training_set.source[int(order[position])] for position in range(first, first + size)]
-        labels = np.asarray([record["label"] for record in chosen], np.int32)
-        return {"image": np.stack([_decode(record) for record in chosen]), "label": labels}
+        return _read(training_set, (int(order[position]) for position in range(first, first + size)))
 
-    def joined(parts: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-        return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+    reads = grain.MapDataset.range(start_batch * turns, sys.maxsize).map(read)
+    options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=-(-prefetch_images // size))
+    return iter(reads.to_iter_dataset(options).batch(turns, drop_remainder=True, batch_fn=_joined))
 
-    in_background = (
-        grain.MapDataset.range(start_batch * turns, sys.maxsize)
-        .map(read)
-        .to_iter_dataset(grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=-(-prefetch_images // size)))
-    )
-    return iter(in_background.batch(turns, drop_remainder=True, batch_fn=joined))
+
+def training_numbers(
+    training_set: face_sets.TrainingSet,
+    *,
+    batch_size: int,
+    seed: int,
+    start_batch: int,
+    process_index: int,
+    process_count: int,
+) -> Iterator[dict[str, np.ndarray]]:
+    """Iterates over the same batches as `training_batches`, each image by the number of its record.
+
+    Yields:
+      {'record': int32 [batch_size / process_count]}.
+    """
+    share = _share(batch_size, process_count)
+    order = _order(training_set, seed)
+
+    def draw(batch: int) -> dict[str, np.ndarray]:
+        first = int(batch) * batch_size + process_index * share
+        return {"record": np.asarray([order[position] for position in range(first, first + share)], np.int32)}
+
+    draws = grain.MapDataset.range(start_batch, sys.maxsize).map(draw)
+    return iter(draws.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=NUMBERS_AHEAD)))
+
+
+def stored_batches(
+    training_set: face_sets.TrainingSet, *, batch_size: int, num_threads: int, prefetch_images: int
+) -> Iterator[dict[str, np.ndarray]]:
+    """Iterates once over all images as they are stored; form, arguments and errors as in `training_batches`.
+
+    The last batch holds what is left.
+    """
+    size = _turn(batch_size)
+
+    def read(turn: int) -> dict[str, np.ndarray]:
+        first = int(turn) * size
+        return _read(training_set, range(first, min(first + size, training_set.num_images)))
+
+    reads = grain.MapDataset.range(-(-training_set.num_images // size)).map(read)
+    options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=-(-prefetch_images // size))
+    return iter(reads.to_iter_dataset(options).batch(batch_size // size, drop_remainder=False, batch_fn=_joined))
+
+
+def _share(batch_size: int, process_count: int) -> int:
+    if batch_size % process_count:
+        raise UserError(f"batch_size={batch_size} cannot be split evenly over {process_count} processes")
+    return batch_size // process_count
+
+
+def _order(training_set: face_sets.TrainingSet, seed: int) -> grain.MapDataset:
+    """The number of the record at each position of an endless training."""
+    return grain.MapDataset.range(training_set.num_images).seed(seed).shuffle().repeat(reseed_each_epoch=True)
+
+
+def _turn(count: int) -> int:
+    """A thread's turn is some images, not one: handing each of them over would take longer than decoding it."""
+    return max(size for size in range(1, TURN + 1) if count % size == 0)
+
+
+def _read(training_set: face_sets.TrainingSet, numbers: Iterable[int]) -> dict[str, np.ndarray]:
+    chosen = [training_set.source[number] for number in numbers]
+    labels = np.asarray([record["label"] for record in chosen], np.int32)
+    return {"image": np.stack([_decode(record) for record in chosen]), "label": labels}
+
+
+def _joined(parts: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}

@@ -17,6 +17,7 @@ from lrfr_jax.prepare import (
     ijb,
     lfw,
     pairs,
+    raw,
     recordio,
     scface,
     survface,
@@ -38,6 +39,7 @@ KINDS = {
     "survface": survface,
     "ijb": ijb,
     "generated": generated,
+    "raw": raw,
 }
 # What makes no set has run(arguments) instead, and declares all of its options itself.
 TOOLS = {

@@ -16,7 +16,7 @@ from lrfr_jax.prepare import near_duplicates, sources
 _CHUNK = 64  # records per task of the threads
 _THRESHOLD_SAMPLE = 2048  # faces whose medians are the thresholds of the hash
 _SKIN = (slice(40, 96), slice(36, 76))  # rows, columns of an aligned face: eyes to mouth, between the cheeks
-_STARTS = {b"\xff\xd8\xff": "JPEG", b"\x89PNG": "PNG", b"RIFF": "WebP"}
+_STARTS = {b"\xff\xd8\xff": "JPEG", b"\x89PNG": "PNG", b"RIFF": "WebP", b"P6": "PPM"}
 
 # What is known of an image; `digest` is of its bytes, the others are of its pixels.
 _FIELDS = np.dtype(

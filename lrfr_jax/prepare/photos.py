@@ -13,8 +13,8 @@ def decode_photo(encoded: bytes) -> UInt8[np.ndarray, "height width 3"]:
     """Decodes a photo to RGB as it is shown: EXIF orientation applied, gray repeated, alpha dropped, 16 bits cut to 8.
 
     Raises:
-      ValueError: another format than JPEG, PNG or WebP, truncated, too large, or not decodable; the message starts
-        with "is" or "cannot".
+      ValueError: another format than JPEG, PNG, WebP or PPM, truncated, too large, or not decodable; the message
+        starts with "is" or "cannot".
     """
     width, height = records.image_size(encoded)
     if not 0 < width * height <= _MAX_PIXELS:

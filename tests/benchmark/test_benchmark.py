@@ -19,6 +19,7 @@ TINY = [
     "--turns=2",
     "--seconds=0",
 ]
+INPUTS = ("input", "input_raw", "input_cached")
 
 
 def run(*arguments):
@@ -35,7 +36,7 @@ def test_all_parts_on_two_devices(tmp_path):
     assert output.with_suffix(".md").read_text() == result.stdout
     report = json.loads(output.read_text())
     parts = {part["part"]: part for part in report["parts"]}
-    assert list(parts) == ["train_step", "forward", "degradation", "head", "input", "training", "evaluation"]
+    assert list(parts) == ["train_step", "forward", "degradation", "head", *INPUTS, "training", "evaluation"]
     for name, part in parts.items():
         assert f"| {name} | {part['images_per_second']:.1f} |" in result.stdout
         assert part["images_per_second"] == pytest.approx(part["images"] / part["seconds"])
@@ -48,6 +49,7 @@ def test_all_parts_on_two_devices(tmp_path):
     assert 0 < step["mfu"] < 1.5
     assert step["compile_seconds"] > 0
     assert step["temporary_bytes"] > 8 * 112 * 112 * 3
+    assert all(parts[name]["facts"]["images per second of one core"] > 0 for name in INPUTS)
     assert 0 < parts["input"]["facts"]["share of bare decoding"] < 1.5
     assert 0 <= parts["training"]["facts"]["share of the time spent waiting for input"] < 1
     assert report["setting"]["devices"].startswith("2 x cpu")

@@ -66,6 +66,16 @@ def test_the_files_are_a_tfds_dataset(tmp_path):
     assert example["label"] == 1
 
 
+def test_raw_images_pass_through_and_shards_are_not_compressed(tmp_path):
+    raw = [records.encode_raw(np.full((112, 112, 3), value, np.uint8)) for value in range(_NUM_IMAGES)]
+    folder = _write_training(tmp_path, images=[(image, 0) for image in raw], num_shards=1)
+    assert [record["image"] for record in face_sets.open_training_set(str(tmp_path), "faces").source] == raw
+    example = tfds.builder_from_directory(folder).as_data_source(split="train")[5]
+    np.testing.assert_array_equal(example["image"], records.decode_image(raw[5]))
+    (shard,) = folder.glob("*.array_record-*")
+    assert shard.stat().st_size > sum(map(len, raw))
+
+
 def test_the_source_can_be_pickled_and_read_by_many_threads(tmp_path):
     _write_training(tmp_path)
     source = pickle.loads(pickle.dumps(face_sets.open_training_set(str(tmp_path), "faces").source))

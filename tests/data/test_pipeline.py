@@ -25,6 +25,18 @@ def take(training_set, count, *, batch_size=10, seed=0, start_batch=0, process_i
     return list(itertools.islice(batches, count))
 
 
+def numbers(training_set, count, *, batch_size=10, seed=0, start_batch=0, process_index=0, process_count=1):
+    drawn = pipeline.training_numbers(
+        training_set,
+        batch_size=batch_size,
+        seed=seed,
+        start_batch=start_batch,
+        process_index=process_index,
+        process_count=process_count,
+    )
+    return [batch["record"] for batch in itertools.islice(drawn, count)]
+
+
 def images_of(batches):
     return [image.tobytes() for batch in batches for image in batch["image"]]
 
@@ -75,9 +87,33 @@ def test_shares_of_processes_join_to_the_same_batch(training_set, process_count)
             np.testing.assert_array_equal(joined, batch[key])
 
 
-def test_uneven_share_is_a_sentence(training_set):
+@pytest.mark.parametrize("process", [(0, 1), (1, 2), (4, 5)])
+@pytest.mark.parametrize("start_batch", [0, 3])
+def test_numbers_are_those_of_the_images(training_set, start_batch, process):
+    which = {"seed": 2, "start_batch": start_batch, "process_index": process[0], "process_count": process[1]}
+    # 7 batches of 10 cross the end of the 48 images.
+    for drawn, batch in zip(numbers(training_set, 7, **which), take(training_set, 7, **which), strict=True):
+        assert drawn.dtype == np.int32
+        stored = [training_set.source[number] for number in drawn.tolist()]
+        np.testing.assert_array_equal(batch["label"], [record["label"] for record in stored])
+        np.testing.assert_array_equal(batch["image"], [pipeline.records.decode_image(r["image"]) for r in stored])
+
+
+@pytest.mark.parametrize("batch_size", [7, 32, 48, 100])
+def test_stored_batches_hold_every_image_once_in_order(training_set, batch_size):
+    batches = list(pipeline.stored_batches(training_set, batch_size=batch_size, **READING))
+    sizes = [len(batch["label"]) for batch in batches]
+    assert sizes[:-1] == [batch_size] * (48 // batch_size - (48 % batch_size == 0))
+    stored = [pipeline.records.decode_image(record["image"]).tobytes() for record in training_set.source]
+    assert images_of(batches) == stored
+    labels = np.concatenate([batch["label"] for batch in batches])
+    np.testing.assert_array_equal(labels, [record["label"] for record in training_set.source])
+
+
+@pytest.mark.parametrize("draw", [take, numbers])
+def test_uneven_share_is_a_sentence(training_set, draw):
     with pytest.raises(UserError, match="over 3 processes"):
-        take(training_set, 1, process_count=3)
+        draw(training_set, 1, process_count=3)
 
 
 def test_damaged_record_is_a_sentence(training_set):

@@ -65,6 +65,34 @@ def test_every_truncation_is_an_error(suffix, parameters):
             records.decode_image(encoded[:length])
 
 
+def test_raw_pixels_come_back_exactly_and_the_world_reads_them():
+    picture = _picture()
+    raw = records.encode_raw(picture)
+    assert (len(raw), records.image_size(raw)) == (37_647, (112, 112))
+    np.testing.assert_array_equal(records.decode_image(raw), picture)
+    np.testing.assert_array_equal(cv2.imdecode(np.frombuffer(raw, np.uint8), cv2.IMREAD_COLOR_RGB), picture)
+    np.testing.assert_array_equal(records.decode_image(_encode(".ppm", picture)), picture)
+
+
+def test_raw_pixels_need_no_decoder(monkeypatch):
+    monkeypatch.setattr(records.cv2, "imdecode", None)
+    assert records.decode_image(records.encode_raw(_picture())).shape == (112, 112, 3)
+
+
+def test_pixels_that_look_like_a_header_are_pixels():
+    # Values 9 to 13 are white space, 48 to 57 digits.
+    for value in (9, 10, 32, 48, 57):
+        picture = np.full((112, 112, 3), value, np.uint8)
+        np.testing.assert_array_equal(records.decode_image(records.encode_raw(picture)), picture)
+
+
+def test_every_truncation_of_raw_pixels_is_an_error():
+    raw = records.encode_raw(_picture())
+    for length in [*range(2, 40), *range(40, len(raw), 997), len(raw) - 1]:
+        with pytest.raises(ValueError, match="is truncated"):
+            records.decode_image(raw[:length])
+
+
 def test_trailing_bytes_are_no_truncation():
     assert records.decode_image(_encode(".jpg", _picture()) + bytes(7)).shape == (112, 112, 3)
 
@@ -76,6 +104,14 @@ def test_trailing_bytes_are_no_truncation():
         (b"hello, I am a text", "is not an image in a known format"),
         (_encode(".bmp", _picture()), "is not an image in a known format"),
         (b"\xff\xd8\xff\xe0\x00\x04abcdef", "is a damaged JPEG: a segment"),
+        (records.encode_raw(_picture()) + bytes(3), "is a damaged PPM: 3 bytes follow its pixels"),
+        (b"P6\n112 112\n65535\n" + bytes(2 * 37_632), "is a PPM with values up to 65535, not 255"),
+        (b"P6\n30 50\n255\n" + bytes(4500), "is 30x50, not 112x112: align"),
+        (b"P6\n112 112 255 0\n" + bytes(37_632), "is a damaged PPM: 2 bytes follow"),
+        (b"P6 is a pencil", "is a damaged PPM: its header"),
+        (b"P6\n# a comment\n112 112\n255\n" + bytes(37_632), "is a damaged PPM: its header"),
+        (b"P6\n1120000 112\n255\n" + bytes(37_632), "is a damaged PPM: its header"),
+        (b"P5\n112 112\n255\n" + bytes(12_544), "is not an image in a known format"),
         (b"\xff\xd8\xff\xda\x00\x04ab\xff\xd9", "is a damaged JPEG: a scan comes before"),
     ],
 )
