@@ -81,8 +81,10 @@ def embed_views(
         return features, updated["batch_stats"]
 
     if batch_norm == "joint":
-        features, batch_stats = forward(batch_stats, jnp.concatenate(views), rng)
-        return tuple(jnp.split(features, len(views))), batch_stats
+        # An image's views side by side: one view after the other would send the images of a split batch around.
+        images = jnp.stack(views, axis=1).reshape(-1, *views[0].shape[1:])
+        features, batch_stats = forward(batch_stats, images, rng)
+        return tuple(features[number :: len(views)] for number in range(len(views))), batch_stats
     features = []
     for number, view in enumerate(views):
         feature, batch_stats = forward(batch_stats, view, jax.random.fold_in(rng, number))

@@ -25,6 +25,7 @@ FLOORS = {
     "sweep_file": 1,
     "config_flag": 1,
     "folder_lock": 1,
+    "communication": 1,
     "processes": 1,
     "inert_pickle": 1,
     "evals.metrics": 1,

@@ -121,16 +121,21 @@ def test_killed_process_ends_the_other_and_one_process_goes_on(attempt, generate
 
 
 @pytest.mark.slow
-def test_twenty_steps_in_float64_on_one_device_eight_and_two_processes(generated_data, tmp_path):
-    """Loss, parameters and BatchNorm statistics stay together, and no second step is compiled."""
-    program, port = ROOT / "tests" / "twenty_steps.py", free_port()
-    finish([start(1, program, generated_data, tmp_path / "one")])
-    finish([start(8, program, generated_data, tmp_path / "eight")])
-    finish([start(2, program, generated_data, tmp_path / "two", port, process) for process in range(2)])
+def test_fifty_steps_in_float64_on_any_devices_and_processes(generated_data, tmp_path):
+    """Every loss, the parameters and BatchNorm statistics stay together, and no second step is compiled."""
+    program = ROOT / "tests" / "fifty_steps.py"
+    for devices in (1, 2, 4, 8):
+        finish([start(devices, program, generated_data, tmp_path / f"{devices} devices")])
+    for count in (2, 4):
+        port, output = free_port(), tmp_path / f"{count} processes"
+        finish([start(1, program, generated_data, output, port, count, process) for process in range(count)])
 
-    one, *others = (np.load(tmp_path / f"{name}.npz") for name in ("one", "eight", "two"))
+    one, *others = (np.load(path) for path in sorted(tmp_path.glob("*.npz")))
+    assert len(others) == 5
+    assert len(one["loss"]) == 50
     assert one["loss"][-1] < one["loss"][0]
     for other in others:
         assert int(other["compilations"]) == 1
         for key in ("loss", "statistics", "parameters"):
+            print(key, np.abs(other[key] / one[key] - 1).max())
             np.testing.assert_allclose(other[key], one[key], rtol=1e-9, atol=1e-9)

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from lrfr_jax import augment, image_ops, operations, sharding
+from lrfr_jax import augment, communication, image_ops, operations, sharding
 from lrfr_jax.benchmark.setting import Part, Setting
 from lrfr_jax.models import classifier as classifiers
 
@@ -43,7 +43,9 @@ def train_step(setting: Setting) -> Part:
 
     run_of, size, images = setting.run, setting.config.model.embedding_size, setting.views * setting.config.batch_size
     count = operations.of_training(run_of.backbone, run_of.classifier, embedding_size=size, images=images)
-    return Part(run, setting.config.batch_size, operations=count, **known)
+    sent = communication.of_program(program.as_text())
+    facts = {f"bytes that a device sends in a step by {kind}": count for kind, count in sent.items()}
+    return Part(run, setting.config.batch_size, operations=count, facts=lambda: facts, **known)
 
 
 def forward(setting: Setting) -> Part:

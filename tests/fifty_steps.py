@@ -1,7 +1,6 @@
-"""Twenty steps in float64, for test_multiprocess: python tests/twenty_steps.py DATA_DIR OUTPUT [PORT PROCESS].
+"""Fifty steps in float64, for test_multiprocess: python tests/fifty_steps.py DATA_DIR OUTPUT [PORT COUNT PROCESS].
 
-The devices of two processes, or of one, form the mesh; losses, last parameters and last BatchNorm statistics go to
-OUTPUT.npz.
+The devices of all processes form the mesh; losses, last parameters and last BatchNorm statistics go to OUTPUT.npz.
 """
 
 import functools
@@ -17,13 +16,13 @@ from configs import quickstart
 from lrfr_jax import experiment, sharding
 from lrfr_jax.data import face_sets, pipeline
 
-STEPS = 20
+STEPS = 50
 
 
-def main(data_dir: str, output: str, port: str | None = None, process: str | None = None) -> None:
+def main(data_dir: str, output: str, port: str = "", count: str = "1", process: str = "0") -> None:
     jax.config.update("jax_enable_x64", True)
     if port:
-        jax.distributed.initialize(f"127.0.0.1:{port}", num_processes=2, process_id=int(process))
+        jax.distributed.initialize(f"127.0.0.1:{port}", num_processes=int(count), process_id=int(process))
     config = quickstart.get_config("policy=maug,batch_size=16")
     config.model.update({"width": 0.0625, "embedding_size": 16})
     config.optimizer.learning_rate = 0.01  # at 0.1 these small batches make the steps chaotic: tenfold apart each step
