@@ -12,12 +12,15 @@ import sys
 
 import jax
 from absl import app, flags, logging
+from ml_collections import ConfigDict
 
 from lrfr_jax import config_flag
 from lrfr_jax.benchmark import devices, parts, reading, report, timing
 from lrfr_jax.benchmark.setting import Part, Setting, make_setting
 from lrfr_jax.errors import UserError, one_sentence
 
+# Faces in the 6,000 pairs of LFW, each of which is embedded once.
+LFW_IMAGES = 7701
 PARTS = {
     "train_step": parts.train_step,
     "forward": parts.forward,
@@ -83,6 +86,9 @@ def _measure(setting: Setting, made: dict[str, Part]) -> dict:
         for name in made.keys() - PARTS.keys():
             ratio, cpu_ratio = timings[name].median / ours.median, timings[name].median_cpu / ours.median_cpu
             notes[f"train_step against {name}"] = f"{ratio:.2f} times its speed, {1 / cpu_ratio:.2f} times its CPU time"
+    if {"training", "evaluation"} <= made.keys() and config.eval_every_steps > 0:
+        seconds = {name: timings[name].median / made[name].images for name in ("training", "evaluation")}
+        notes |= _evaluation_shares(config, **seconds)
     return {
         "setting": {
             "backbone": config.model.backbone,
@@ -96,6 +102,18 @@ def _measure(setting: Setting, made: dict[str, Part]) -> dict:
         },
         "parts": [report.row(name, part, timings[name], peak=peak * setting.mesh.size) for name, part in made.items()],
         "notes": notes,
+    }
+
+
+def _evaluation_shares(config: ConfigDict, *, training: float, evaluation: float) -> dict[str, str]:
+    """What verification takes of a run's time, from the seconds of an image in training and in evaluation."""
+    between = config.eval_every_steps * config.batch_size * training
+    sizes = {1, *(1 + len(settings.resolutions) for settings in config.evals.values() if "resolutions" in settings)}
+    taken = {count: LFW_IMAGES * count * evaluation for count in sorted(sizes)}
+    every = f"every {config.eval_every_steps} steps"
+    return {
+        f"a set of LFW's size at {count} resolutions {every}": f"{seconds / (seconds + between):.2%} of the time"
+        for count, seconds in taken.items()
     }
 
 

@@ -31,12 +31,18 @@ def run(*arguments):
 
 def test_all_parts_on_two_devices(tmp_path):
     output = tmp_path / "new" / "speed.json"
-    result = run(*TINY, "--config.classifier.shards=2", f"--output={output}")
+    result = run(*TINY, "--config.classifier.shards=2", "--config.eval_every_steps=100", f"--output={output}")
     assert result.returncode == 0, result.stderr
     assert output.with_suffix(".md").read_text() == result.stdout
     report = json.loads(output.read_text())
     parts = {part["part"]: part for part in report["parts"]}
     assert list(parts) == ["train_step", "forward", "degradation", "head", *INPUTS, "training", "evaluation"]
+    between = 100 * 8 / parts["training"]["images_per_second"]
+    for count in (1, 6):  # full resolution alone, and with the lower ones of the config
+        taken = 7701 * count / parts["evaluation"]["images_per_second"]
+        note = report["notes"][f"a set of LFW's size at {count} resolutions every 100 steps"]
+        assert note == f"{taken / (taken + between):.2%} of the time"
+    assert parts["train_step"]["facts"]["bytes that a device sends in a step by all-reduce"] > 0
     for name, part in parts.items():
         assert f"| {name} | {part['images_per_second']:.1f} |" in result.stdout
         assert part["images_per_second"] == pytest.approx(part["images"] / part["seconds"])
