@@ -1,0 +1,73 @@
+"""Real servers of S3 (moto) and of Google Cloud Storage (gcp-storage-emulator), on free ports of this machine."""
+
+import contextlib
+import socket
+import urllib.request
+from collections.abc import Iterator
+
+import fsspec
+import pytest
+
+BUCKET = "faces"
+
+
+@pytest.fixture(scope="session", params=["gs", "s3"])
+def bucket(request) -> Iterator[str]:
+    """`gs://faces` and `s3://faces` in turn; skips where the server or the client is not installed."""
+    client, server = {"gs": ("gcsfs", "gcp_storage_emulator"), "s3": ("s3fs", "moto")}[request.param]
+    for package in (client, server):
+        pytest.importorskip(package, reason=f"{package} is not installed: pip install -e '.[dev]'")
+    with pytest.MonkeyPatch.context() as patch, {"gs": google, "s3": amazon}[request.param](patch):
+        yield f"{request.param}://{BUCKET}"
+
+
+@contextlib.contextmanager
+def google(patch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Serves gs:// until the end of the block; child processes reach it as well."""
+    from gcp_storage_emulator import server
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    for name in ("STORAGE_EMULATOR_HOST", "TENSORSTORE_GCS_HTTP_URL"):
+        patch.setenv(name, url)
+    patch.setenv("GOOGLE_CLOUD_PROJECT", "tests")
+    patch.setenv("NO_GCE_CHECK", "true")
+    # gcsfs asks another service, which the emulator has not, for the kind of a bucket at every call.
+    patch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+    with server.create_server("127.0.0.1", port, in_memory=True, default_bucket=BUCKET):
+        yield
+
+
+@contextlib.contextmanager
+def amazon(patch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Serves s3:// until the end of the block; child processes reach it as well."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    patch.setenv("AWS_ENDPOINT_URL", "http://{}:{}".format(*server.get_host_and_port()))
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        patch.setenv(name, "tests")
+    patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    fsspec.filesystem("s3").mkdir(BUCKET)
+    try:
+        yield
+    finally:
+        server.stop()
+
+
+@contextlib.contextmanager
+def denied(endpoint: str) -> Iterator[None]:
+    """Lets the S3 server refuse everybody it does not know, which is everybody."""
+
+    def after(free_calls: bytes) -> None:
+        address, kind = f"{endpoint}/moto-api/reset-auth", {"Content-Type": "text/plain"}
+        urllib.request.urlopen(urllib.request.Request(address, data=free_calls, headers=kind)).close()
+
+    after(b"0")
+    try:
+        yield
+    finally:
+        after(b"inf")
