@@ -154,7 +154,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--embeddings",
         metavar="DIR",
-        help="where features are kept for the next call; default with --workdir W: W/embeddings",
+        help="where features are kept for the next call; default with --workdir W on this machine: W/embeddings",
     )
     parser.add_argument("--no_cache", action="store_true", help="neither look features up nor keep them")
     return parser

