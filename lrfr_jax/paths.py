@@ -92,13 +92,18 @@ def write_text(path: AnyPath, text: str) -> None:
     os.replace(partial, path)
 
 
-def upload(folder: pathlib.Path, target: epath.Path) -> None:
-    """Copies all files of a local folder into one of an object store, over those of the same names.
+def upload(folder: pathlib.Path, target: epath.Path, *, leave_out: str | None = None) -> None:
+    """Copies all files of a local folder into one of an object store, over those of the same names, in no order.
+
+    Args:
+      folder: of this machine.
+      target: in the object store.
+      leave_out: name of a file of `folder` that is not copied.
 
     Raises:
       UserError: the object store refuses them.
     """
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / (leave_out or ""))
     with _in_words(target):
         _store(target).put([str(path) for path in files], [str(target / path.relative_to(folder)) for path in files])
 

@@ -35,7 +35,6 @@ class StagedManager(ocp.CheckpointManager):
         self._sender, self._sending = concurrent.futures.ThreadPoolExecutor(max_workers=1), None
         for step in committed(target):
             paths.download(target / str(step), self._staging / str(step))
-            (self._staging / str(step) / COMMITTED).unlink()
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True)
         super().__init__(self._staging, options=options)
 
@@ -80,7 +79,7 @@ def publish(staging: pathlib.Path, target: epath.Path, *, keep: int) -> None:
     for step in made:
         if step not in there:
             (target / str(step)).rmtree(missing_ok=True)
-            paths.upload(staging / str(step), target / str(step))
+            paths.upload(staging / str(step), target / str(step), leave_out=COMMITTED)
             paths.write_text(target / str(step) / COMMITTED, "")
     kept = {str(step) for step in sorted({*there, *made})[-keep:]}
     for path in list(target.iterdir()):

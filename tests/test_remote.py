@@ -137,6 +137,41 @@ def test_an_unreadable_checkpoint_is_set_aside(bucket, caplog):
         restore(folder)
 
 
+def test_a_step_set_aside_can_be_saved_again_at_once(bucket):
+    folder = paths.of(f"{bucket}/again")
+    save(folder, 10, 20)
+    cut_off(folder / "checkpoints/20/training")
+    manager = checkpoint.create_manager(folder, keep=2)
+    backbone, training = items(0.0)
+    checkpoint.restore_newest(manager, backbone=backbone, training=training, check=lambda metadata: None)
+    checkpoint.save(manager, 20, backbone=backbone, training=training, metadata={"step": 20} | METADATA)
+    manager.close()
+    assert checkpoint.steps_of(folder) == [10, 20]
+
+
+def test_the_mark_of_a_copied_step_comes_last_and_a_failed_copy_is_told(bucket, monkeypatch):
+    if bucket.startswith("gs"):
+        pytest.skip("orbax writes into gs:// itself")
+    folder, real, seen = paths.of(f"{bucket}/marked"), paths.upload, []
+
+    def upload(*arguments, **named):
+        real(*arguments, **named)
+        seen.append(checkpoint.steps_of(folder))
+
+    monkeypatch.setattr(paths, "upload", upload)
+    save(folder, 10, 20)
+    assert seen == [[], [10]]
+    assert checkpoint.steps_of(folder) == [10, 20]
+
+    def refuse(*arguments, **named):
+        raise UserError("disk full")
+
+    monkeypatch.setattr(paths, "upload", refuse)
+    with pytest.raises(UserError, match="disk full"):
+        save(folder, 30)
+    assert checkpoint.steps_of(folder) == [10, 20]
+
+
 def test_several_processes_and_s3_are_told(monkeypatch):
     monkeypatch.setattr(paths, "_reach", lambda *names: None)
     monkeypatch.setattr(staged_checkpoints.jax, "process_count", lambda: 2)

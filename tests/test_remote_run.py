@@ -1,4 +1,4 @@
-"""A whole run in an object store ends like one on a disk; two processes too (`pytest -m slow`)."""
+"""A whole run in an object store ends like one on a disk, from two processes too (`pytest -m slow` for most of it)."""
 
 import os
 import signal
@@ -11,6 +11,7 @@ from tests.test_multiprocess import finish, free_port, start_main
 from tests.test_train import assert_same_run, config, interrupt, start  # noqa: F401
 
 
+@pytest.mark.slow
 def test_killed_and_terminated_run_ends_like_one_on_a_disk(bucket, start, tmp_path, monkeypatch):  # noqa: F811
     there = paths.of(f"{bucket}/run")
     start(tmp_path / "whole")
