@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from lrfr_jax import sweep_file
+from lrfr_jax import paths, sweep_file
 from lrfr_jax.errors import UserError, one_sentence
 
 TRAIN, EVALUATE = ("-m", "lrfr_jax.main"), ("-m", "lrfr_jax.evaluate")
@@ -31,6 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
       UserError: a bad option or sweep file.
     """
     options = _parser().parse_args(argv)
+    paths.require_local(vars(options))
     sweep = sweep_file.read(options.file)
     seeds = _seeds(options.seeds)
     _check_changes(options.set)

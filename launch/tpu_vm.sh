@@ -31,7 +31,7 @@ mkdir -p lrfr_jax && tar -xzf lrfr_jax.tar.gz -C lrfr_jax
 export PATH="$HOME/.local/bin:$PATH"
 command -v uv >/dev/null || python3 -m pip install --quiet --user uv
 source lrfr_jax/launch/environment.sh
-make_environment '[tpu]'
+make_environment '[tpu,remote]'
 exec "$PYTHON" -m lrfr_jax.main --distributed
 WORKER
 gcloud compute tpus tpu-vm ssh "$name" "${where[@]}" --command "bash -c $(printf '%q' "$script$(printf ' %q' "$@")")"

@@ -18,6 +18,7 @@ import jax
 import orbax.checkpoint as ocp
 from absl import logging as absl_logging
 
+from lrfr_jax import paths, staged_checkpoints
 from lrfr_jax.errors import UserError
 
 logger = logging.getLogger("lrfr_jax")
@@ -29,9 +30,21 @@ UNREADABLE_FOLDER = "unreadable_checkpoints"
 
 
 def create_manager(workdir: str | os.PathLike, *, keep: int) -> ocp.CheckpointManager:
-    """Opens `workdir/checkpoints`, of which the newest `keep` steps stay; saving goes on in the background."""
+    """Opens `workdir/checkpoints`, of which the newest `keep` steps stay; saving goes on in the background.
+
+    Raises:
+      UserError: in s3://, several processes, or steps that cannot be fetched.
+    """
+    folder = paths.absolute(workdir) / FOLDER
+    if str(folder).startswith("s3://"):
+        return staged_checkpoints.StagedManager(folder, keep=keep)
     options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True)
-    return ocp.CheckpointManager(pathlib.Path(workdir).resolve() / FOLDER, options=options)
+    return ocp.CheckpointManager(folder, options=options)
+
+
+def folder_of(manager: ocp.CheckpointManager) -> paths.AnyPath:
+    """Where the steps of a manager end up."""
+    return getattr(manager, "target", paths.of(manager.directory))
 
 
 def save(manager: ocp.CheckpointManager, step: int, *, backbone: Any, training: Any, metadata: dict) -> None:
@@ -85,7 +98,7 @@ def restore_newest(
             _set_aside(manager, step, error)
     if steps:
         raise UserError(
-            f"none of the checkpoints {steps} of {manager.directory} can be read: they were moved to "
+            f"none of the checkpoints {steps} of {folder_of(manager)} can be read: they were moved to "
             f"{UNREADABLE_FOLDER}; start again with a new --workdir"
         )
     return None
@@ -95,21 +108,34 @@ def _set_aside(manager: ocp.CheckpointManager, step: int, error: Exception) -> N
     reason = str(error).strip().split("\n")[0][:200]
     logger.warning("checkpoint %d cannot be read (%s): it is set aside and the one before is used", step, reason)
     if jax.process_index() == 0:
-        folder = pathlib.Path(manager.directory)
+        folder = folder_of(manager)
         target = folder.parent / UNREADABLE_FOLDER / str(step)
-        shutil.rmtree(target, ignore_errors=True)
-        target.parent.mkdir(exist_ok=True)
-        shutil.move(folder / str(step), target)
+        if paths.is_remote(folder):
+            target.rmtree(missing_ok=True)
+            paths.move(folder / str(step), target)
+            if not paths.is_remote(manager.directory):  # it is staged
+                shutil.rmtree(manager.directory / str(step))
+        else:
+            shutil.rmtree(target, ignore_errors=True)
+            target.parent.mkdir(exist_ok=True)
+            shutil.move(folder / str(step), target)
     manager.reload()
 
 
-def newest(workdir: str | os.PathLike) -> pathlib.Path:
+def steps_of(workdir: str | os.PathLike) -> list[int]:
+    """The steps of a run that are saved whole, ascending."""
+    folder = paths.of(workdir) / FOLDER
+    if paths.is_remote(folder):
+        return staged_checkpoints.committed(folder)
+    return sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit()) if folder.is_dir() else []
+
+
+def newest(workdir: str | os.PathLike) -> paths.AnyPath:
     """Returns the folder of the newest checkpoint of a run; `UserError` if it has none."""
-    folder = pathlib.Path(workdir) / FOLDER
-    steps = [int(path.name) for path in folder.glob("*") if path.name.isdigit()] if folder.is_dir() else []
+    steps = steps_of(workdir)
     if not steps:
         raise UserError(f"{workdir} holds no checkpoint: `python -m lrfr_jax.main --workdir {workdir} ...` makes one")
-    return folder / str(max(steps))
+    return paths.of(workdir) / FOLDER / str(steps[-1])
 
 
 def save_backbone(path: str | os.PathLike, variables: Any, metadata: dict) -> None:
@@ -123,7 +149,7 @@ def save_backbone(path: str | os.PathLike, variables: Any, metadata: dict) -> No
     Raises:
       UserError: the folder is there already.
     """
-    path = pathlib.Path(path).resolve()
+    path = paths.local(path, "the checkpoint").resolve()
     if path.exists():
         raise UserError(f"{path} is there already: name another folder, or remove it")
     # Arrays on devices: what orbax writes then is read back by `load_backbone` without a word about numpy.
@@ -155,16 +181,12 @@ def load_backbone(path: str | os.PathLike) -> tuple[Any, dict]:
     Raises:
       UserError: the folder is no checkpoint, is cut off, or does not say what model it holds.
     """
-    path = pathlib.Path(path).resolve()
+    path = paths.absolute(path)
     if not (path / "backbone").is_dir() or not (path / "metadata" / "metadata").is_file():
         raise UserError(f"{path} is no checkpoint: name a folder W/checkpoints/<step>, or use --workdir W")
-    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     try:
-        metadata = json.loads((path / "metadata" / "metadata").read_text())
-        with _quiet_orbax(), ocp.StandardCheckpointer() as checkpointer:
-            stored = checkpointer.metadata(path / "backbone").item_metadata.tree
-            target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), stored)
-            variables = checkpointer.restore(path / "backbone", target)
+        with paths.at_hand(path, "backbone", "metadata") as folder:
+            variables, metadata = _read_backbone(folder)
     except Exception as error:
         reason = str(error).strip().split("\n")[0][:200]
         raise UserError(f"checkpoint {path} cannot be read ({reason}): use an older step or copy it again") from error
@@ -181,13 +203,22 @@ def load_backbone(path: str | os.PathLike) -> tuple[Any, dict]:
     return variables, metadata
 
 
+def _read_backbone(folder: pathlib.Path) -> tuple[Any, dict]:
+    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    metadata = json.loads((folder / "metadata" / "metadata").read_text())
+    with _quiet_orbax(), ocp.StandardCheckpointer() as checkpointer:
+        stored = checkpointer.metadata(folder / "backbone").item_metadata.tree
+        target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), stored)
+        return checkpointer.restore(folder / "backbone", target), metadata
+
+
 def load_class_centers(path: str | os.PathLike) -> jax.Array | None:
     """Reads the classifier's centers [identities, dim] from one checkpoint folder; None if it holds no classifier.
 
     Raises:
       UserError: they cannot be read.
     """
-    folder = pathlib.Path(path).resolve() / "training"
+    folder = paths.local(path, "the checkpoint").resolve() / "training"
     if not folder.is_dir():
         return None
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])

@@ -13,7 +13,7 @@ from typing import Any
 
 import jax
 
-from lrfr_jax import checkpoint, models, sharding
+from lrfr_jax import checkpoint, models, paths, sharding
 from lrfr_jax.data import face_sets
 from lrfr_jax.errors import UserError, one_sentence
 from lrfr_jax.evals import embed, evaluation, plots, protocols, report, tables, templates
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> None:
       UserError: a bad option, checkpoint or set.
     """
     options = _parser().parse_args(argv)
-    path = pathlib.Path(options.checkpoint) if options.checkpoint else checkpoint.newest(options.workdir)
+    path = paths.of(options.checkpoint) if options.checkpoint else checkpoint.newest(options.workdir)
     variables, metadata = checkpoint.load_backbone(path)
     planned = evaluation.plan(options.data_dir, evals_of(metadata.get("evals", {}), options))
     mesh = sharding.make_mesh(class_shards=1)
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"json: {output}")
     figures = options.plots or (output and output.with_suffix(""))
     if figures:
-        draw(pathlib.Path(figures), results, made)
+        draw(paths.of(figures), results, made)
         print(f"plots: {figures}")
 
 
@@ -89,12 +89,13 @@ def evals_of(configured: Mapping[str, Mapping[str, Any]], options: argparse.Name
     return {name: {**configured.get(name, {}), **taken[name]} for name in names}
 
 
-def draw(folder: pathlib.Path, results: Mapping[str, evaluation.SetResult], made: Mapping[str, Any]) -> None:
+def draw(folder: paths.AnyPath, results: Mapping[str, evaluation.SetResult], made: Mapping[str, Any]) -> None:
     """Writes accuracy by resolution of the verification sets, and for each its ROC curves and similarity histograms."""
     drawn = {name: r.outcome for name, r in results.items() if isinstance(r.outcome, VerificationResult)}
     if not drawn:
         return
-    folder.mkdir(parents=True, exist_ok=True)
+    if not paths.is_remote(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     plots.accuracy_by_resolution(
         folder / "accuracy_by_resolution.png", {f"step {made['step']}": made}, sets=list(drawn)
     )
@@ -122,17 +123,18 @@ def _fitting(changes: Mapping[str, Any], kind: str) -> dict[str, Any]:
 
 
 def _cache(options: argparse.Namespace, variables: Any, description: Mapping[str, Any]) -> EmbeddingCache | None:
-    folder = options.embeddings or (options.workdir and pathlib.Path(options.workdir) / "embeddings")
+    kept = options.workdir and not paths.is_remote(options.workdir)
+    folder = options.embeddings or (kept and pathlib.Path(options.workdir, "embeddings"))
     if not folder or options.no_cache:
         return None
-    return EmbeddingCache(folder, model_digest(variables, description))
+    return EmbeddingCache(paths.local(folder, "--embeddings"), model_digest(variables, description))
 
 
-def _output(options: argparse.Namespace, step: int) -> pathlib.Path | None:
+def _output(options: argparse.Namespace, step: int) -> paths.AnyPath | None:
     """The json's place: as given; for --workdir W by default W/eval/<step>.json; for --checkpoint none by default."""
     if options.output:
-        return pathlib.Path(options.output)
-    return pathlib.Path(options.workdir) / "eval" / f"{step}.json" if options.workdir else None
+        return paths.of(options.output)
+    return paths.of(options.workdir) / "eval" / f"{step}.json" if options.workdir else None
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -152,7 +154,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--embeddings",
         metavar="DIR",
-        help="where features are kept for the next call; default with --workdir W: W/embeddings",
+        help="where features are kept for the next call; default with --workdir W on this machine: W/embeddings",
     )
     parser.add_argument("--no_cache", action="store_true", help="neither look features up nor keep them")
     return parser

@@ -7,7 +7,6 @@ The same command run again continues; any number of the config is changed by `--
 import contextlib
 import logging
 import os
-import pathlib
 import sys
 from collections.abc import Iterator
 
@@ -15,11 +14,11 @@ import jax
 from absl import app, flags
 from absl import logging as absl_logging
 
-from lrfr_jax import config_flag, folder_lock, processes, train
+from lrfr_jax import config_flag, folder_lock, paths, processes, train
 from lrfr_jax.errors import UserError, one_sentence
 
 _CONFIG = config_flag.define()
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: config, metrics, checkpoints, evaluations.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run, also gs:// or s3://: config, metrics, checkpoints.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of the prepared sets.")
 _DISTRIBUTED = flags.DEFINE_bool(
     "distributed",
@@ -43,9 +42,13 @@ def _show_log() -> None:
 
 
 @contextlib.contextmanager
-def _own(workdir: pathlib.Path) -> Iterator[None]:
+def _own(workdir: paths.AnyPath) -> Iterator[None]:
     """Makes the workdir and keeps other runs out of it; one in which nothing began is removed."""
     if jax.process_index() > 0:
+        yield
+        return
+    if paths.is_remote(workdir):
+        logging.getLogger("lrfr_jax").info("%s cannot be locked: start no second run into it", workdir)
         yield
         return
     try:
@@ -71,9 +74,9 @@ def main(argv: list[str]) -> None:
             environment=os.environ,
         )
         _show_log()
-        workdir = pathlib.Path(_WORKDIR.value)
+        workdir, data_dir = paths.of(_WORKDIR.value), paths.local(_DATA_DIR.value, "--data_dir")
         with _own(workdir):
-            train.train(_CONFIG.value, workdir=workdir, data_dir=pathlib.Path(_DATA_DIR.value))
+            train.train(_CONFIG.value, workdir=workdir, data_dir=data_dir)
 
 
 def _parse(argv: list[str]) -> list[str]:

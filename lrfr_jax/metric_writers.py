@@ -1,9 +1,12 @@
 """Where numbers go: `metrics.jsonl` (what runs are compared by) and TensorBoard events (that and all the rest)."""
 
+import concurrent.futures
 import json
 import os
 import pathlib
 import sys
+import tempfile
+import time
 import types
 from collections.abc import Mapping
 from typing import Any
@@ -19,7 +22,11 @@ sys.modules.setdefault(
 )
 from clu import metric_writers  # noqa: E402
 
+from lrfr_jax import paths  # noqa: E402
+
 METRICS_FILE = "metrics.jsonl"
+# Between two copies of the files to an object store while nothing asks for one: what a reader lags behind.
+MIRROR_SECONDS = 30.0
 
 
 class JsonLinesWriter(metric_writers.MetricWriter):
@@ -58,7 +65,7 @@ class JsonLinesWriter(metric_writers.MetricWriter):
         self._file.close()
 
 
-def _whole_lines(path: pathlib.Path) -> list[str]:
+def _whole_lines(path: paths.AnyPath) -> list[str]:
     """Lines of the file without a last one that was cut off while being written."""
     if not path.exists():
         return []
@@ -68,7 +75,7 @@ def _whole_lines(path: pathlib.Path) -> list[str]:
 
 def read_metrics(workdir: str | os.PathLike) -> list[dict[str, float | int]]:
     """Returns the lines of a run's `metrics.jsonl`, each a dict with `step` and its scalars, in order of writing."""
-    return [json.loads(line) for line in _whole_lines(pathlib.Path(workdir) / METRICS_FILE)]
+    return [json.loads(line) for line in _whole_lines(paths.of(workdir) / METRICS_FILE)]
 
 
 class TensorBoardWriter(metric_writers.MetricWriter):
@@ -117,14 +124,60 @@ class TensorBoardWriter(metric_writers.MetricWriter):
         self._writer.close()
 
 
-def create_writers(workdir: pathlib.Path, *, start_step: int, is_main_process: bool) -> tuple[Any, Any]:
+class Mirror(metric_writers.MetricWriter):
+    """Copies what the writers before it wrote on this machine to an object store, which cannot append to a file.
+
+    `flush` and `close` return when every line and event is there; in between the files are copied whole, every
+    `MIRROR_SECONDS`, by a thread for which nothing waits.
+    """
+
+    def __init__(self, folder: tempfile.TemporaryDirectory, workdir: paths.AnyPath):
+        self._folder, self._workdir = folder, workdir
+        self._sender = concurrent.futures.ThreadPoolExecutor(max_workers=1)
+        self._since, self._sending = time.monotonic(), None
+
+    def write_scalars(self, step: int, scalars: Mapping[str, Any]):
+        waits = self._sending is not None and not self._sending.done()
+        if time.monotonic() - self._since >= MIRROR_SECONDS and not waits:
+            self._send()
+
+    def write_summaries(self, step, values, metadata=None): ...
+    def write_images(self, step, images): ...
+    def write_videos(self, step, videos): ...
+    def write_audios(self, step, audios, *, sample_rate): ...
+    def write_texts(self, step, texts): ...
+    def write_histograms(self, step, arrays, num_buckets=None): ...
+    def write_hparams(self, hparams): ...
+
+    def flush(self):
+        self._send()
+        self._sending.result()
+
+    def close(self):
+        self.flush()
+        self._sender.shutdown()
+        self._folder.cleanup()
+
+    def _send(self) -> None:
+        self._since = time.monotonic()
+        self._sending = self._sender.submit(paths.upload, pathlib.Path(self._folder.name), self._workdir)
+
+
+def create_writers(workdir: paths.AnyPath, *, start_step: int, is_main_process: bool) -> tuple[Any, Any]:
     """Returns (metrics writer, side writer), which go on after `start_step`.
 
     The first writes `metrics.jsonl` and TensorBoard: values that depend on nothing but config, data and step. The
     second writes TensorBoard only: speeds, waiting shares, texts. On other processes than the first both write nothing.
+    For a workdir in an object store they write on this machine, and the first one's `flush` and `close` copy it there.
     """
     if not is_main_process:
         return metric_writers.MultiWriter([]), metric_writers.MultiWriter([])
-    tensorboard = TensorBoardWriter(workdir, start_step=start_step)
-    lines = JsonLinesWriter(workdir / METRICS_FILE, start_step=start_step)
-    return metric_writers.MultiWriter([lines, tensorboard]), tensorboard
+    folder, mirrors = workdir, []
+    if paths.is_remote(workdir):
+        temporary = tempfile.TemporaryDirectory(prefix="metrics_")
+        folder, mirrors = pathlib.Path(temporary.name), [Mirror(temporary, workdir)]
+        if (workdir / METRICS_FILE).exists():
+            (folder / METRICS_FILE).write_bytes((workdir / METRICS_FILE).read_bytes())
+    tensorboard = TensorBoardWriter(folder, start_step=start_step)
+    lines = JsonLinesWriter(folder / METRICS_FILE, start_step=start_step)
+    return metric_writers.MultiWriter([lines, tensorboard, *mirrors]), tensorboard

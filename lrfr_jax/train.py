@@ -18,7 +18,17 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from lrfr_jax import checkpoint, device_cache, experiment, metric_writers, progress, sharding, train_step, warm_start
+from lrfr_jax import (
+    checkpoint,
+    device_cache,
+    experiment,
+    metric_writers,
+    paths,
+    progress,
+    sharding,
+    train_step,
+    warm_start,
+)
 from lrfr_jax import workdir as workdirs
 from lrfr_jax.data import face_sets
 from lrfr_jax.errors import UserError
@@ -27,7 +37,7 @@ from lrfr_jax.evals import embed, evaluation, report, tables
 logger = logging.getLogger("lrfr_jax")
 
 
-def train(config: ConfigDict, *, workdir: pathlib.Path, data_dir: pathlib.Path) -> None:
+def train(config: ConfigDict, *, workdir: paths.AnyPath, data_dir: pathlib.Path) -> None:
     """Trains what `config` describes to its end, beginning at the newest checkpoint of `workdir`, if it has one.
 
     Raises:
@@ -68,7 +78,7 @@ def train(config: ConfigDict, *, workdir: pathlib.Path, data_dir: pathlib.Path) 
     step_fn = jax.jit(step_fn, donate_argnums=0, out_shardings=(placement, sharding.replicated(mesh)))
     batches, cached = _feed(config, training_set, mesh, start)
     timing, current = progress.Progress(start), None
-    with _sigterm_noted() as stop_wanted, jax.set_mesh(mesh):
+    with _sigterm_noted() as stop_wanted, jax.set_mesh(mesh), contextlib.closing(writer):
         for step in range(start + 1, num_steps + 1):
             since = time.perf_counter()
             batch = sharding.to_devices(next(batches), mesh)
@@ -98,11 +108,11 @@ def train(config: ConfigDict, *, workdir: pathlib.Path, data_dir: pathlib.Path) 
                 timing.paused(time.perf_counter() - since)
             # Saved after its numbers are written: no checkpoint is newer than the last line of metrics.jsonl.
             if save_due or stopping:
+                writer.flush()
                 _save(manager, state, step, metadata)
             if stopping and step < num_steps:
                 break
     manager.close()
-    writer.close()
     if stopping and step < num_steps:
         logger.info("stopped by SIGTERM: step %d is saved, the same command continues", step)
         raise SystemExit(128 + signal.SIGTERM)
@@ -165,7 +175,8 @@ def _restore(manager: Any, state: train_step.TrainState, metadata: dict) -> tupl
     def check(found: dict) -> None:
         differences = workdirs.differences("data", found["data"], metadata["data"])
         if differences:
-            raise UserError(f"the checkpoints in {manager.directory} saw other data ({'; '.join(differences)})")
+            place = checkpoint.folder_of(manager)
+            raise UserError(f"the checkpoints in {place} saw other data ({'; '.join(differences)})")
 
     backbone, training = _split(state)
     restored = checkpoint.restore_newest(manager, backbone=backbone, training=training, check=check)
@@ -203,7 +214,7 @@ def _feed(
 
 
 def _build_evaluation(
-    config: ConfigDict, backbone: nn.Module, mesh: Mesh, workdir: pathlib.Path, data_dir: pathlib.Path
+    config: ConfigDict, backbone: nn.Module, mesh: Mesh, workdir: paths.AnyPath, data_dir: pathlib.Path
 ) -> Callable[[train_step.TrainState, int], dict[str, float]]:
     """Returns (state, step) -> metrics of all sets; it also writes `eval/<step>.json` and shows the table."""
     planned = evaluation.plan(data_dir, {name: dict(settings) for name, settings in config.evals.items()})
@@ -235,7 +246,7 @@ def _build_evaluation(
     return evaluate
 
 
-def _check_finite(step_and_metrics: tuple[int, dict] | None, workdir: pathlib.Path) -> None:
+def _check_finite(step_and_metrics: tuple[int, dict] | None, workdir: paths.AnyPath) -> None:
     """Raises `UserError` with the step and the loss parts if any of them is NaN or infinite."""
     if step_and_metrics is None:
         return
@@ -243,7 +254,7 @@ def _check_finite(step_and_metrics: tuple[int, dict] | None, workdir: pathlib.Pa
     values = {key: float(value) for key, value in metrics.items()}
     if all(map(math.isfinite, values.values())):
         return
-    saved = [int(path.name) for path in (workdir / checkpoint.FOLDER).glob("*") if path.name.isdigit()]
+    saved = checkpoint.steps_of(workdir)
     last_good = f"the last good checkpoint is step {max(saved)}" if saved else "no checkpoint was saved before"
     parts = ", ".join(f"{key}={value:.6g}" for key, value in values.items())
     raise UserError(

@@ -1,10 +1,9 @@
 """The folder of a run: which config it belongs to."""
 
 import json
-import os
-import pathlib
 from typing import Any
 
+from lrfr_jax import paths
 from lrfr_jax.errors import UserError
 
 CONFIG_FILE = "config.json"
@@ -28,7 +27,7 @@ def differences(name: str, found: Any, wanted: Any) -> list[str]:
     return [] if found == wanted else [f"{name} is {found} there, {wanted} here"]
 
 
-def claim(workdir: pathlib.Path, config: dict, *, is_main_process: bool) -> None:
+def claim(workdir: paths.AnyPath, config: dict, *, is_main_process: bool) -> None:
     """Writes the config into a new workdir; a run continues only with the config that it began with, `FREE` aside.
 
     Raises:
@@ -40,10 +39,7 @@ def claim(workdir: pathlib.Path, config: dict, *, is_main_process: bool) -> None
         if changes:
             raise UserError(f"{workdir} holds a run with another config ({'; '.join(changes)}): use a new --workdir")
     elif is_main_process:
-        workdir.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
-        os.replace(partial, path)
+        paths.write_text(path, json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
 def _without_free(config: dict, path: tuple[str, ...] = ()) -> dict:

@@ -14,6 +14,8 @@ import jax
 import numpy as np
 import pytest
 
+from tests.object_stores import bucket  # noqa: F401  # a fixture for every test
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 jax.config.update("jax_numpy_rank_promotion", "raise")
 if jax.config.jax_compilation_cache_dir is None:

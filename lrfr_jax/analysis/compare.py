@@ -5,11 +5,11 @@ python -m lrfr_jax.analysis.compare --workdirs runs/hr,runs/maug --labels baseli
 
 import argparse
 import csv
-import pathlib
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lrfr_jax import paths
 from lrfr_jax.errors import UserError, one_sentence
 from lrfr_jax.evals import plots, report, tables
 
@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     options = _parser().parse_args(argv)
     workdirs = options.workdirs.split(",")
-    labels = options.labels.split(",") if options.labels else [pathlib.Path(workdir).name for workdir in workdirs]
+    labels = options.labels.split(",") if options.labels else [paths.of(workdir).name for workdir in workdirs]
     if len(labels) != len(workdirs) or len(set(labels)) != len(labels):
         raise UserError(
             f"the labels {', '.join(labels)} must be {len(workdirs)} different names: set them with --labels"
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     blocks = [comparison(reports, sets=verification)] if verification else []
     blocks += [measure_comparison(reports, name=name) for name in kinds if name not in verification]
     print("\n\n".join(map(tables.align, blocks)))
-    folder = pathlib.Path(options.output)
+    folder = paths.local(options.output, "--output")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "table.md").write_text(_markdown(blocks, reports))
     with open(folder / "table.csv", "w", newline="") as file:

@@ -11,7 +11,7 @@ import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
-from lrfr_jax import sweep_file
+from lrfr_jax import paths, sweep_file
 from lrfr_jax.analysis import sweep_results
 from lrfr_jax.analysis.sweep_results import Entry, Spread
 from lrfr_jax.errors import UserError, one_sentence
@@ -38,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
       UserError: a bad option, sweep file or evaluation.
     """
     options = _parser().parse_args(argv)
+    paths.require_local(vars(options))
     sweep = sweep_file.read(options.sweep)
     also = dict(map(named, options.also))
     made, notes = fill(sweep, options.workdir, metrics=options.metrics, reference=options.reference, also=also)

@@ -14,7 +14,7 @@ import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict
 
-from lrfr_jax import config_flag
+from lrfr_jax import config_flag, paths
 from lrfr_jax.benchmark import devices, parts, reading, report, timing
 from lrfr_jax.benchmark.setting import Part, Setting, make_setting
 from lrfr_jax.errors import UserError, one_sentence
@@ -51,6 +51,7 @@ def main(argv: list[str]) -> None:
         unknown = [name for name in _PARTS.value if name not in PARTS]
         if unknown or not _PARTS.value:
             raise UserError(f"--parts {','.join(_PARTS.value)}: choose of {', '.join(PARTS)}")
+        paths.require_local({"data_dir": _DATA_DIR.value, "output": _OUTPUT.value})
         setting = make_setting(_CONFIG.value, num_identities=_IDENTITIES.value, data_dir=_DATA_DIR.value)
         made = {name: PARTS[name](setting) for name in dict.fromkeys(_PARTS.value)}
         if _AGAINST.value == "torch":

@@ -15,6 +15,7 @@ import tensorflow_datasets as tfds
 from jaxtyping import Bool, Float, Int
 from tensorflow_datasets.proto import tf_example_pb2
 
+from lrfr_jax import paths
 from lrfr_jax.errors import UserError
 
 FORMAT_VERSION = "1.0.0"
@@ -213,13 +214,17 @@ def open_test_set(data_dir: str, name: str) -> TestSet:
 
 
 def folder_of(data_dir: str, name: str) -> pathlib.Path:
-    """Where a set lies."""
-    return pathlib.Path(data_dir) / name / FORMAT_VERSION
+    """Where a set lies.
+
+    Raises:
+      UserError: in an object store, where records cannot be read at random.
+    """
+    return paths.local(data_dir, "--data_dir") / name / FORMAT_VERSION
 
 
 def list_sets(data_dir: str) -> dict[str, str]:
     """Returns {name: kind} of the complete sets in a folder, in order of names."""
-    found = sorted(pathlib.Path(data_dir).glob(f"*/{FORMAT_VERSION}/{PREPARED}"))
+    found = sorted(paths.local(data_dir, "--data_dir").glob(f"*/{FORMAT_VERSION}/{PREPARED}"))
     return {path.parent.parent.name: read_prepared(path.parent)["kind"] for path in found}
 
 

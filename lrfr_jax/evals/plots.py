@@ -1,5 +1,6 @@
 """The figures of an evaluation, from plain arrays and reports; nothing is shown, every function writes one PNG."""
 
+import io
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,6 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import NullLocator
 
+from lrfr_jax import paths
 from lrfr_jax.evals import metrics
 from lrfr_jax.evals.report import MODE_TITLES, accuracy_rows, full_name
 
@@ -118,7 +120,12 @@ def panels(rows: int, columns: int, **shared: Any) -> tuple[plt.Figure, np.ndarr
 
 def save(figure: plt.Figure, path: str | os.PathLike) -> None:
     """Writes the figure as PNG and closes it."""
-    figure.savefig(path, dpi=DPI)
+    if paths.is_remote(path):
+        png = io.BytesIO()
+        figure.savefig(png, dpi=DPI, format="png")
+        paths.of(path).write_bytes(png.getvalue())
+    else:
+        figure.savefig(path, dpi=DPI)
     plt.close(figure)
 
 

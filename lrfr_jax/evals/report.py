@@ -2,10 +2,10 @@
 
 import json
 import os
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from lrfr_jax import paths
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals import protocols
 from lrfr_jax.evals.evaluation import SetResult
@@ -48,11 +48,7 @@ def report_of(results: Mapping[str, SetResult], *, step: int, checkpoint: str) -
 
 def write_report(path: str | os.PathLike, report: Mapping[str, Any]) -> None:
     """Writes the json whole or not at all."""
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_text(json.dumps(report, indent=1) + "\n")
-    os.replace(partial, path)
+    paths.write_text(paths.of(path), json.dumps(report, indent=1) + "\n")
 
 
 def read_newest(workdir: str | os.PathLike) -> dict[str, Any]:
@@ -61,13 +57,13 @@ def read_newest(workdir: str | os.PathLike) -> dict[str, Any]:
     Raises:
       UserError: there is none, or it is not what `write_report` writes.
     """
-    paths = [path for path in pathlib.Path(workdir).glob("eval/*.json") if path.stem.isdigit()]
-    if not paths:
+    found = [path for path in paths.of(workdir).glob("eval/*.json") if path.stem.isdigit()]
+    if not found:
         raise UserError(
             f"{workdir} holds no evaluation (eval/<step>.json): make one with "
             f"`python -m lrfr_jax.evaluate --workdir {workdir} --data_dir DIR`"
         )
-    path = max(paths, key=lambda path: int(path.stem))
+    path = max(found, key=lambda path: int(path.stem))
     try:
         report = json.loads(path.read_text())
         for set_report in report["sets"].values():

@@ -6,6 +6,7 @@ Before that, `align` cuts faces out of photos; after it, `check` looks a set ove
 import argparse
 from collections.abc import Sequence
 
+from lrfr_jax import paths
 from lrfr_jax.errors import one_sentence
 from lrfr_jax.prepare import (
     align,
@@ -52,6 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Prepares the set that the command line asks for; prints one line, and exits with 1 on bad input."""
     arguments = _parser().parse_args(argv)
     with one_sentence():
+        paths.require_local(vars(arguments))
         print(arguments.action(arguments))
 
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import jax
 
-from lrfr_jax import checkpoint
+from lrfr_jax import checkpoint, paths
 from lrfr_jax.errors import UserError, one_sentence
 from lrfr_jax.image_ops import HALF_RANGE, IMAGE_SIZE
 from lrfr_jax.models import BACKBONES, ORDERS
@@ -30,6 +30,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Writes the checkpoint that the command line asks for; prints what it is, and exits with 1 on bad input."""
     options = _parser().parse_args(argv)
     with one_sentence():
+        paths.require_local(vars(options))
         print(import_weights(options))
 
 

@@ -180,7 +180,7 @@ def test_all_workers_of_a_slice_get_the_checkout_and_start(checkout):
     assert calls[1].startswith("ssh pod --zone us-x1-a --worker=all --project p --command bash -c")
     worker = checkout / "worker" / "lrfr_jax"
     assert call(worker, 0)[0] == ["-m", "lrfr_jax.main", "--distributed", *ARGUMENTS]
-    assert (worker / "extras").read_text() == "[tpu]\n"
+    assert (worker / "extras").read_text() == "[tpu,remote]\n"
 
 
 def test_tpu_vm_wants_name_and_zone(checkout):

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from lrfr_jax import paths
 from lrfr_jax.analysis.figures import (
     derivatives,
     dimension_errors,
@@ -39,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Draws the figure that the command line asks for; prints where it is, and exits with 1 on bad input."""
     arguments = _parser().parse_args(argv)
     with one_sentence():
+        paths.require_local(vars(arguments))
         png = png_of(arguments.output, arguments.kind)
         png.parent.mkdir(parents=True, exist_ok=True)
         partial = png.with_name(f".{png.stem}.{os.getpid()}.partial.png")
