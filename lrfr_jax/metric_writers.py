@@ -82,7 +82,9 @@ class TensorBoardWriter(metric_writers.MetricWriter):
     """clu's writer interface on tensorboardX, which needs no TensorFlow; events after `start_step` are purged."""
 
     def __init__(self, logdir: pathlib.Path, *, start_step: int):
-        self._writer = tensorboardX.SummaryWriter(str(logdir), purge_step=start_step + 1 if start_step else None)
+        purged = {"purge_step": start_step + 1} if start_step else {}
+        # The file's name holds the second; two that end up in one bucket must not be one.
+        self._writer = tensorboardX.SummaryWriter(str(logdir), filename_suffix=f".{start_step}", **purged)
 
     def write_scalars(self, step: int, scalars: Mapping[str, Any]):
         for key, value in scalars.items():

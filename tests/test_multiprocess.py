@@ -49,7 +49,7 @@ def start_main(num_devices, workdir, data_dir, *arguments):
 
 def finish(processes):
     try:
-        outputs = [process.communicate(timeout=300)[0] for process in processes]
+        outputs = [process.communicate(timeout=600)[0] for process in processes]
     finally:
         for process in processes:
             process.kill()
