@@ -29,7 +29,8 @@ def test_how_to_compute_may_change_and_is_not_written_anew(tmp_path):
     def claim(shards, chunks, sampled_share):
         classifier = {"shards": shards, "chunks": chunks, "sampled_share": sampled_share}
         reading = {"dataset": "casia", "cache": "device" if chunks > 1 else "none"}
-        config = {"seed": 0, "batch_parts": shards, "classifier": classifier, "input": reading}
+        parts = {"batch_parts": shards, "remat": "blocks" if shards > 1 else "none"}
+        config = {"seed": 0, "classifier": classifier, "input": reading} | parts
         workdir.claim(tmp_path, config, is_main_process=True)
 
     claim(1, 1, 0.1)

@@ -224,6 +224,7 @@ def test_convolutions_start_with_the_published_spread(block, deviation):
         ({"width": 0.0}, "width=0.0"),
         ({"embedding_size": 0}, "embedding_size=0"),
         ({"dropout": 1.0}, "dropout=1.0"),
+        ({"remat": "all"}, "unknown remat 'all': choose one of none, elementwise, blocks"),
         ({"input": {"order": "rgb"}}, "model.input=.* must have the keys order, mean, scale and columns"),
         ({"input": RGB | {"order": "gbr"}}, "model.input=.*: order must be one of rgb, bgr"),
         ({"input": RGB | {"scale": 0}}, "model.input=.*scale above 0"),
