@@ -10,7 +10,7 @@ count=${PROCESSES:-1}
 
 extra='' gpus=$count
 if [ "${JAX_PLATFORMS:-cuda}" = cuda ]; then
-  gpus=$(nvidia-smi --list-gpus 2>/dev/null | wc -l)
+  gpus=$(nvidia-smi --list-gpus 2>/dev/null | wc -l || true)
   if [ "$gpus" -eq 0 ]; then
     echo "error: nvidia-smi lists no GPU on this machine: install the driver, or set JAX_PLATFORMS=cpu" >&2
     exit 1

@@ -151,6 +151,13 @@ def test_what_gpu_sh_refuses(environment, sentence, checkout):
     assert not list(checkout.glob("call*"))
 
 
+def test_a_machine_without_a_driver_is_told_so(checkout):
+    (checkout.parent / "stubs" / "nvidia-smi").write_text("#!/bin/bash\nexit 127\n")
+    status, errors = run(checkout, "gpu.sh")
+    assert status == 1
+    assert errors.startswith("error: nvidia-smi lists no GPU on this machine: install the driver, or set")
+
+
 @pytest.mark.parametrize("status", [0, 1, 143])
 def test_slurm_starts_all_tasks_and_queues_again_after_sigterm_alone(status, checkout):
     assert run(checkout, "slurm.sh", *ARGUMENTS, STATUS1=str(status)) == (status, "")
