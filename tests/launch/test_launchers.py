@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+import yaml
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 ARGUMENTS = ["--config", "configs/ms1m_r50.py:batch_size=512", "--workdir", "two words", "--config.model.width=0.5"]
@@ -194,3 +195,21 @@ def test_tpu_vm_wants_name_and_zone(checkout):
     status, errors = run(checkout, "tpu_vm.sh", "--config", "a", "--workdir", "b")
     assert status == 1
     assert "usage: bash launch/tpu_vm.sh NAME ZONE" in errors
+
+
+def test_the_example_for_kubernetes_is_consistent():
+    service, job = yaml.safe_load_all((ROOT / "launch" / "kubernetes.yaml").read_text())
+    pod = job["spec"]["template"]["spec"]
+    train = pod["containers"][0]
+    variables = {variable["name"]: variable.get("value") for variable in train["env"]}
+    nodes = job["spec"]["completions"]
+    assert job["spec"]["parallelism"] == nodes == int(variables["JAX_NUM_PROCESSES"])
+    name, subdomain = job["metadata"]["name"], pod["subdomain"]
+    assert variables["JAX_COORDINATOR_ADDRESS"].split(":")[0] == f"{name}-0.{subdomain}"
+    assert service["metadata"]["name"] == subdomain
+    assert service["spec"]["selector"] == {"job-name": name}
+    assert variables.keys() == {"JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"}
+    assert train["args"][::2] == ["--config", "--workdir", "--data_dir"]
+    assert (ROOT / train["args"][1]).is_file()
+    mounted = {mount["name"] for mount in train["volumeMounts"]}
+    assert mounted == {volume["name"] for volume in pod["volumes"]}
