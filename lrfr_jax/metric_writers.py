@@ -29,26 +29,8 @@ METRICS_FILE = "metrics.jsonl"
 MIRROR_SECONDS = 30.0
 
 
-class JsonLinesWriter(metric_writers.MetricWriter):
-    """Writes one JSON line per step with its scalars; every other kind of summary is left to TensorBoard.
-
-    Lines after `start_step` are dropped when the file is opened: they belong to steps that a killed run had taken after
-    its last checkpoint and that are now taken again. So the file of an interrupted run equals an uninterrupted one's.
-    """
-
-    def __init__(self, path: pathlib.Path, *, start_step: int):
-        self._path = path
-        lines = [line for line in _whole_lines(path) if json.loads(line)["step"] <= start_step]
-        partial = path.with_suffix(".partial")
-        partial.write_text("".join(f"{line}\n" for line in lines))
-        os.replace(partial, path)
-        self._file = path.open("a")
-
-    def write_scalars(self, step: int, scalars: Mapping[str, Any]):
-        line = {"step": int(step)} | {key: float(value) for key, value in scalars.items()}
-        # Flushed at once: a checkpoint must never be newer than the last line.
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
+class _ScalarsOnly(metric_writers.MetricWriter):
+    """Leaves every other kind of summary to TensorBoard."""
 
     def write_summaries(self, step, values, metadata=None): ...
     def write_images(self, step, images): ...
@@ -57,6 +39,26 @@ class JsonLinesWriter(metric_writers.MetricWriter):
     def write_texts(self, step, texts): ...
     def write_histograms(self, step, arrays, num_buckets=None): ...
     def write_hparams(self, hparams): ...
+
+
+class JsonLinesWriter(_ScalarsOnly):
+    """Writes one JSON line per step with its scalars.
+
+    Lines after `start_step` are dropped when the file is opened: they belong to steps that a killed run had taken after
+    its last checkpoint and that are now taken again. So the file of an interrupted run equals an uninterrupted one's.
+    """
+
+    def __init__(self, path: pathlib.Path, *, start_step: int):
+        self._path = path
+        lines = [line for line in _whole_lines(path) if json.loads(line)["step"] <= start_step]
+        paths.write_text(path, "".join(f"{line}\n" for line in lines))
+        self._file = path.open("a")
+
+    def write_scalars(self, step: int, scalars: Mapping[str, Any]):
+        line = {"step": int(step)} | {key: float(value) for key, value in scalars.items()}
+        # Flushed at once: a checkpoint must never be newer than the last line.
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
 
     def flush(self):
         self._file.flush()
@@ -126,7 +128,7 @@ class TensorBoardWriter(metric_writers.MetricWriter):
         self._writer.close()
 
 
-class Mirror(metric_writers.MetricWriter):
+class Mirror(_ScalarsOnly):
     """Copies what the writers before it wrote on this machine to an object store, which cannot append to a file.
 
     `flush` and `close` return when every line and event is there; in between the files are copied whole, every
@@ -142,14 +144,6 @@ class Mirror(metric_writers.MetricWriter):
         waits = self._sending is not None and not self._sending.done()
         if time.monotonic() - self._since >= MIRROR_SECONDS and not waits:
             self._send()
-
-    def write_summaries(self, step, values, metadata=None): ...
-    def write_images(self, step, images): ...
-    def write_videos(self, step, videos): ...
-    def write_audios(self, step, audios, *, sample_rate): ...
-    def write_texts(self, step, texts): ...
-    def write_histograms(self, step, arrays, num_buckets=None): ...
-    def write_hparams(self, hparams): ...
 
     def flush(self):
         self._send()

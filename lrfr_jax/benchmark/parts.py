@@ -35,6 +35,7 @@ def train_step(setting: Setting) -> Part:
     placement = sharding.of_state(setting.mesh, state)
     step = jax.jit(setting.run.step, donate_argnums=0, out_shardings=(placement, sharding.replicated(setting.mesh)))
     program, known = _compiled(step, setting, state, setting.images, setting.labels)
+    backbone = jax.eval_shape(lambda: state.params["backbone"])  # the step takes the arrays themselves away
     held = [state]
 
     def run() -> None:
@@ -43,8 +44,12 @@ def train_step(setting: Setting) -> Part:
 
     run_of, size, images = setting.run, setting.config.model.embedding_size, setting.views * setting.config.batch_size
     count = operations.of_training(run_of.backbone, run_of.classifier, embedding_size=size, images=images)
-    sent = communication.of_program(program.as_text())
-    facts = {f"bytes that a device sends in a step by {kind}": count for kind, count in sent.items()}
+    sent = {f"by {kind}": sent for kind, sent in communication.of_program(program.as_text()).items()}
+    if sent:
+        rows, axes = run_of.classifier.rows, setting.mesh.shape
+        least = communication.least_of_step(backbone, rows=rows, dim=size, images=images, **axes)
+        sent |= {f"at least, {what}": least_sent for what, least_sent in least.items()}
+    facts = {f"bytes that a device sends in a step {how}": number for how, number in sent.items()}
     return Part(run, setting.config.batch_size, operations=count, facts=lambda: facts, **known)
 
 

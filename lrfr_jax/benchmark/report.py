@@ -2,10 +2,10 @@
 
 import dataclasses
 import json
-import os
 import pathlib
 from typing import Any
 
+from lrfr_jax import paths
 from lrfr_jax.benchmark.setting import Part
 from lrfr_jax.benchmark.timing import Timing
 
@@ -67,8 +67,5 @@ def _cells(figures: dict[str, Any]) -> list[str]:
 
 def write(path: pathlib.Path, report: dict[str, Any]) -> None:
     """Writes PATH as json and the table beside it as .md; a file of that name is replaced as a whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for target, text in ((path, json.dumps(report, indent=2) + "\n"), (path.with_suffix(".md"), table(report))):
-        partial = target.with_name(target.name + ".partial")
-        partial.write_text(text)
-        os.replace(partial, target)
+    paths.write_text(path, json.dumps(report, indent=2) + "\n")
+    paths.write_text(path.with_suffix(".md"), table(report))

@@ -12,29 +12,15 @@ from lrfr_jax.errors import UserError
 READING = {"num_threads": 2, "prefetch_images": 8}
 
 
-def take(training_set, count, *, batch_size=10, seed=0, start_batch=0, process_index=0, process_count=1):
-    batches = pipeline.training_batches(
-        training_set,
-        batch_size=batch_size,
-        seed=seed,
-        start_batch=start_batch,
-        process_index=process_index,
-        process_count=process_count,
-        **READING,
-    )
+def take(training_set, count, *, of=pipeline.training_batches, batch_size=10, seed=0, start_batch=0, **changes):
+    which = {"batch_size": batch_size, "seed": seed, "start_batch": start_batch}
+    reading = READING if of is pipeline.training_batches else {}
+    batches = of(training_set, **which, **{"process_index": 0, "process_count": 1} | changes, **reading)
     return list(itertools.islice(batches, count))
 
 
-def numbers(training_set, count, *, batch_size=10, seed=0, start_batch=0, process_index=0, process_count=1):
-    drawn = pipeline.training_numbers(
-        training_set,
-        batch_size=batch_size,
-        seed=seed,
-        start_batch=start_batch,
-        process_index=process_index,
-        process_count=process_count,
-    )
-    return [batch["record"] for batch in itertools.islice(drawn, count)]
+def numbers(training_set, count, **changes):
+    return [batch["record"] for batch in take(training_set, count, of=pipeline.training_numbers, **changes)]
 
 
 def images_of(batches):
