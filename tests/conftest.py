@@ -1,10 +1,18 @@
 """Discipline for every test: eight CPU devices, no silent rank promotion, shapes in signatures checked."""
 
+import functools
 import os
 import pathlib
 
 os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+# Most of the suite's time goes into compiling, of which LLVM at level 0 takes two thirds.
+os.environ["XLA_FLAGS"] = " ".join(
+    [
+        os.environ.get("XLA_FLAGS", ""),
+        "--xla_force_host_platform_device_count=8",
+        "--xla_backend_optimization_level=0",
+    ]
+)
 
 from jaxtyping import install_import_hook
 
@@ -40,6 +48,19 @@ def reference():
         return np.load(path, allow_pickle=False)
 
     return open_reference
+
+
+@pytest.fixture(scope="module")
+def shallow():
+    """The name, for one file of tests, of a backbone with one block per stage: what is around it compiles sooner."""
+    from lrfr_jax import models
+    from lrfr_jax.models.resnet import BasicBlock, ResNet
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(
+            models.BACKBONES, "resnet10", functools.partial(ResNet, block=BasicBlock, stage_sizes=(1, 1, 1, 1))
+        )
+        yield "resnet10"
 
 
 @pytest.fixture(scope="session")

@@ -53,10 +53,10 @@ def test_least_of_a_step():
     assert split["embeddings"] == 2 * 1 / 2 * 4 * 64 * 8 / 4
 
 
-def test_step_sends_gradients_and_embeddings_once():
+def test_step_sends_gradients_and_embeddings_once(shallow):
     """BatchNorm's sums and three numbers per image and shard come on top; images stay where they are."""
     config = quickstart.get_config("policy=maug,batch_size=64")
-    config.model.update({"width": 0.0625, "embedding_size": 32, "batch_norm": "joint"})
+    config.model.update({"backbone": shallow, "width": 0.0625, "embedding_size": 32, "batch_norm": "joint"})
     config.classifier.shards = 8
     run, mesh = experiment.build_run(config, 4096, 10.0), sharding.make_mesh(class_shards=8)
     state = jax.eval_shape(run.init, jax.eval_shape(jax.random.key, 0))

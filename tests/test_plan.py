@@ -9,6 +9,7 @@ import sys
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+SMALL = ["--config=configs/quickstart.py:batch_size=1024", "--devices=8"]
 MS1M = ["--config=configs/ms1m_r50.py:batch_size=1024", "--identities=85742", "--images=5822653", "--devices=8"]
 
 
@@ -31,29 +32,32 @@ def test_fits():
 @pytest.mark.parametrize(
     ("identities", "memory", "advice"),
     [
-        ("10000000", "80", "--config.classifier.shards=8 --config.classifier.chunks=4"),
-        ("85742", "24", "--config.batch_size=512"),
+        ("10000000", "20", "--config.classifier.shards=8 --config.classifier.chunks=4"),
+        ("85742", "1.3", "--config.batch_size=512"),
     ],
 )
 def test_the_advice_fits(identities, memory, advice):
-    result = run(*MS1M, f"--identities={identities}", f"--device_memory={memory}")
+    result = run(*SMALL, "--images=5822653", f"--identities={identities}", f"--device_memory={memory}")
     assert "It does not fit: " in result.stdout
     assert f"With {advice} it takes" in result.stdout
     takes = re.search(r"it takes ([\d.]+) GB", result.stdout)[1]
-    again = run(*MS1M, f"--identities={identities}", f"--device_memory={memory}", *shlex.split(advice))
+    again = run(
+        *SMALL, "--images=5822653", f"--identities={identities}", f"--device_memory={memory}", *shlex.split(advice)
+    )
     assert f"It fits: {takes} GB" in again.stdout
 
 
 def test_a_cache_counts_and_is_the_first_thing_to_leave_out():
-    casia = ["--config=configs/casia_r34.py", "--identities=10572", "--images=490623", "--device_memory=48"]
-    cached = run(*casia, "--config.input.cache=device").stdout
+    casia = ["--identities=10572", "--images=490623", "--device_memory=16"]
+    cached = run(*SMALL, *casia, "--config.input.cache=device").stdout
     assert "cache of the training set             18.47 GB a device" in cached
-    assert "cache of the training set              0.00 GB a device" in run(*casia).stdout
+    assert "cache of the training set              0.00 GB a device" in run(*SMALL, *casia).stdout
     assert re.search(r"It does not fit: .* With --config\.input\.cache=none it takes", cached)
 
 
 def test_nothing_fits():
-    assert "nor with any change that is tried: take more devices" in run(*MS1M, "--device_memory=0.5").stdout
+    result = run(*SMALL, "--images=5822653", "--identities=85742", "--device_memory=0.01")
+    assert "nor with any change that is tried: take more devices" in result.stdout
 
 
 @pytest.mark.parametrize(

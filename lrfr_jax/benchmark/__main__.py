@@ -53,9 +53,9 @@ def main(argv: list[str]) -> None:
             raise UserError(f"--parts {','.join(_PARTS.value)}: choose of {', '.join(PARTS)}")
         paths.require_local({"data_dir": _DATA_DIR.value, "output": _OUTPUT.value})
         setting = make_setting(_CONFIG.value, num_identities=_IDENTITIES.value, data_dir=_DATA_DIR.value)
-        made = {name: PARTS[name](setting) for name in dict.fromkeys(_PARTS.value)}
-        if _AGAINST.value == "torch":
-            made |= _torch_parts(setting)
+        # Before anything is compiled: PyTorch may be missing, or not know the network.
+        theirs = _torch_parts(setting) if _AGAINST.value == "torch" else {}
+        made = {name: PARTS[name](setting) for name in dict.fromkeys(_PARTS.value)} | theirs
         measured = _measure(setting, made)
         sys.stdout.write(report.table(measured))
         if _OUTPUT.value:
