@@ -6,15 +6,17 @@ random is stored.
 """
 
 import contextlib
+import hashlib
 import json
 import logging
 import os
 import pathlib
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging as absl_logging
 
@@ -210,6 +212,15 @@ def _read_backbone(folder: pathlib.Path) -> tuple[Any, dict]:
         stored = checkpointer.metadata(folder / "backbone").item_metadata.tree
         target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), stored)
         return checkpointer.restore(folder / "backbone", target), metadata
+
+
+def model_digest(variables: Any, description: Mapping[str, Any]) -> str:
+    """Digest of the weights and of what else decides about features: the model's arguments and the rounding."""
+    digest = hashlib.sha256(repr(sorted(description.items())).encode())
+    for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
+        digest.update(jax.tree_util.keystr(path).encode())
+        digest.update(np.ascontiguousarray(leaf).tobytes())
+    return digest.hexdigest()
 
 
 def load_class_centers(path: str | os.PathLike) -> jax.Array | None:

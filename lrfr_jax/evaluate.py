@@ -17,7 +17,7 @@ from lrfr_jax import checkpoint, models, paths, sharding
 from lrfr_jax.data import face_sets
 from lrfr_jax.errors import UserError, one_sentence
 from lrfr_jax.evals import embed, evaluation, plots, protocols, report, tables, templates
-from lrfr_jax.evals.embedding_cache import EmbeddingCache, model_digest
+from lrfr_jax.evals.embedding_cache import EmbeddingCache
 from lrfr_jax.evals.fusion import FUSIONS
 from lrfr_jax.evals.verification import VerificationResult
 
@@ -127,7 +127,7 @@ def _cache(options: argparse.Namespace, variables: Any, description: Mapping[str
     folder = options.embeddings or (kept and pathlib.Path(options.workdir, "embeddings"))
     if not folder or options.no_cache:
         return None
-    return EmbeddingCache(paths.local(folder, "--embeddings"), model_digest(variables, description))
+    return EmbeddingCache(paths.local(folder, "--embeddings"), checkpoint.model_digest(variables, description))
 
 
 def _output(options: argparse.Namespace, step: int) -> paths.AnyPath | None:

@@ -9,8 +9,8 @@ import time
 import numpy as np
 
 from lrfr_jax.data import records
-from lrfr_jax.prepare import photos, sources, warp
-from lrfr_jax.prepare.landmarks import CHOICES, choose_face, read_landmarks
+from lrfr_jax.pictures import photos, sources, warp
+from lrfr_jax.pictures.landmarks import CHOICES, choose_face, read_landmarks
 
 
 def detector_errors(source, landmarks, detect, *, faces):
@@ -47,7 +47,7 @@ def warp_differences(source, landmarks, aligned, *, quality):
 
 
 def main():
-    from lrfr_jax.prepare.face_detector import Mtcnn
+    from lrfr_jax.pictures.face_detector import Mtcnn
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for flag in ("--photos", "--landmarks", "--aligned"):

@@ -63,6 +63,22 @@ def shallow():
         yield "resnet10"
 
 
+@pytest.fixture(scope="module")
+def tiny_checkpoint(tmp_path_factory):
+    """A checkpoint folder of a network that compiles at once and tells made-up faces apart, for one file of tests."""
+    from lrfr_jax import checkpoint, models
+    from tests.evals.made_up_sets import TinyBackbone, variables
+
+    convention = {"order": "rgb", "mean": 0.0, "scale": 1.0, "columns": 112}
+    model = {"backbone": "tiny", "width": 1.0, "embedding_size": 16, "dropout": 0.0, "dtype": "float32"}
+    metadata = {"step": 7, "model": model | {"input": convention}, "degradation_rounding": "uint8"}
+    folder = tmp_path_factory.mktemp("tiny") / "net"
+    checkpoint.save_backbone(folder, variables(), metadata)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(models.BACKBONES, "tiny", lambda **settings: TinyBackbone())
+        yield folder
+
+
 @pytest.fixture(scope="session")
 def generated_data(tmp_path_factory):
     """A data_dir with `generated_train` (6 identities, 48 images) and `generated_test` (20 pairs), as users make it."""

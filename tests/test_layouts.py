@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from lrfr_jax.evals import embed, evaluation, report
-from lrfr_jax.prepare import ijb, survface, tinyface, warp
+from lrfr_jax.pictures import warp
+from lrfr_jax.prepare import ijb, survface, tinyface
 from lrfr_jax.prepare.__main__ import main
 from tests.prepare.layouts import cells, flat, mat, write
 

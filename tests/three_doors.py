@@ -17,8 +17,9 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from lrfr_jax import checkpoint, models
 from lrfr_jax.data import face_sets
 from lrfr_jax.evals import embed, evaluation
+from lrfr_jax.pictures import sources
 from lrfr_jax.prepare import __main__ as prepare
-from lrfr_jax.prepare import pairs, sources
+from lrfr_jax.prepare import pairs
 from tests import make_recordio
 from tests.prepare import bin_writer
 

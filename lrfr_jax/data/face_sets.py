@@ -143,7 +143,7 @@ class TestSet:
     name: str
     kind: str
     path: pathlib.Path
-    source: RecordSource
+    source: Sequence[Mapping[str, Any]]
     protocol: Protocol
     is_partial: bool
 

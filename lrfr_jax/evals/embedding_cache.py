@@ -6,24 +6,13 @@ import os
 import pathlib
 import zipfile
 from collections.abc import Mapping
-from typing import Any
 
-import jax
 import numpy as np
 from jaxtyping import Float, Int
 
 from lrfr_jax.data.face_sets import TestSet
 
 logger = logging.getLogger("lrfr_jax")
-
-
-def model_digest(variables: Any, description: Mapping[str, Any]) -> str:
-    """Digest of the weights and of what else decides about features: the model's arguments and the rounding."""
-    digest = hashlib.sha256(repr(sorted(description.items())).encode())
-    for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
-        digest.update(jax.tree_util.keystr(path).encode())
-        digest.update(np.ascontiguousarray(leaf).tobytes())
-    return digest.hexdigest()
 
 
 class EmbeddingCache:

@@ -112,3 +112,40 @@ def _highest(held: np.ndarray, scores: np.ndarray, count: int) -> np.ndarray:
     lowest = held.min() if len(held) == count and count else -np.inf
     held = np.concatenate([held, scores[scores > lowest]]) if count else held
     return np.partition(held, len(held) - count)[len(held) - count :] if len(held) > count else held
+
+
+def nearest(
+    probes: Float[np.ndarray, "probes dim"],
+    gallery: Float[np.ndarray, "gallery dim"],
+    *,
+    count: int,
+    memory_bytes: int,
+) -> tuple[Int[np.ndarray, "probes hits"], Float[np.ndarray, "probes hits"]]:
+    """Finds the gallery entries of the highest dot products with each probe: exact, some probes at a time.
+
+    Args:
+      count: entries wanted for each probe; all if there are fewer.
+      memory_bytes: bound on what exists at a time beside the vectors; at least one probe's scores do.
+
+    Returns:
+      Positions in the gallery, the best first (of equal scores the first in the gallery), and their scores.
+
+    Raises:
+      ValueError: `count` below 1, or an empty gallery.
+    """
+    if count < 1 or not len(gallery):
+        raise ValueError(f"{count} entries of a gallery of {len(gallery)} cannot be found: it takes one of each")
+    hits = min(count, len(gallery))
+    # A score takes 4 bytes, and its place while the highest are selected 8.
+    chunk = min(max(memory_bytes // (12 * len(gallery)), 1), max(len(probes), 1))
+    positions, best = np.empty((len(probes), hits), np.int64), np.empty((len(probes), hits), np.float32)
+    block = np.empty((chunk, len(gallery)), np.float32)
+    for first in range(0, len(probes), chunk):
+        rows = slice(first, min(first + chunk, len(probes)))
+        scores = np.matmul(probes[rows], gallery.T, out=block[: rows.stop - first])
+        chosen = np.argpartition(scores, len(gallery) - hits, axis=1)[:, len(gallery) - hits :]
+        chosen = np.sort(chosen, axis=1)
+        values = np.take_along_axis(scores, chosen, axis=1)
+        order = np.argsort(-values, axis=1, kind="stable")
+        positions[rows], best[rows] = (np.take_along_axis(array, order, axis=1) for array in (chosen, values))
+    return positions, best

@@ -16,11 +16,11 @@ from tqdm import tqdm
 from lrfr_jax import folder_lock
 from lrfr_jax.data import records
 from lrfr_jax.errors import UserError
-from lrfr_jax.prepare import photos, sources, warp
+from lrfr_jax.pictures import photos, sources, warp
+from lrfr_jax.pictures.face_detector import Mtcnn
+from lrfr_jax.pictures.landmarks import CHOICES, Face, check_inside, choose_face, read_landmarks
+from lrfr_jax.pictures.sources import SourceImage
 from lrfr_jax.prepare.align_report import ALIGNED, CROPPED, NO_FACE, UNREADABLE, Outcome, in_words, write_report
-from lrfr_jax.prepare.face_detector import Mtcnn
-from lrfr_jax.prepare.landmarks import CHOICES, Face, check_inside, choose_face, read_landmarks
-from lrfr_jax.prepare.sources import SourceImage
 
 SUMMARY = "raw photos in folders, one per identity -> faces aligned to 112x112, in equal folders, and a report"
 EXAMPLE = """python -m lrfr_jax.prepare align --source lfw.tar --output lfw112 --detector mtcnn --faces centre

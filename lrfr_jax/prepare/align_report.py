@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lrfr_jax.data import records
-from lrfr_jax.prepare import contact_sheet
+from lrfr_jax.pictures import contact_sheet
 
 ALIGNED, CROPPED, NO_FACE, UNREADABLE = "aligned", "cropped", "no_face", "unreadable"
 _ON_SHEET, _SHEET_COLUMNS = 96, 12

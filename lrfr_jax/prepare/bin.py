@@ -11,7 +11,8 @@ from jaxtyping import Int
 from lrfr_jax.data import builders
 from lrfr_jax.data.face_sets import VerificationProtocol
 from lrfr_jax.errors import UserError
-from lrfr_jax.prepare import bin_file, official_counts, sources, verification
+from lrfr_jax.pictures import sources
+from lrfr_jax.prepare import bin_file, official_counts, verification
 
 SUMMARY = "InsightFace's .bin file -> verification set; it is a pickle, nothing in it is run"
 EXAMPLE = "python -m lrfr_jax.prepare bin --source agedb_30.bin --name agedb_30 --data_dir ~/faces"

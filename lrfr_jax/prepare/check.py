@@ -11,7 +11,8 @@ import numpy as np
 
 from lrfr_jax.data import face_sets, records
 from lrfr_jax.errors import UserError
-from lrfr_jax.prepare import contact_sheet, overlaps
+from lrfr_jax.pictures import contact_sheet
+from lrfr_jax.prepare import overlaps
 from lrfr_jax.prepare.image_survey import Survey, draw_thresholds, survey
 
 SUMMARY = "look at a prepared set before a long run: counts, duplicates, overlap with test sets, colors, memory"

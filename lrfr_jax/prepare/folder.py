@@ -8,8 +8,9 @@ from tqdm import tqdm
 
 from lrfr_jax.data import builders
 from lrfr_jax.errors import UserError
-from lrfr_jax.prepare import labeled_sources, sources, training_options
-from lrfr_jax.prepare.sources import Problem, SourceImage
+from lrfr_jax.pictures import sources
+from lrfr_jax.pictures.sources import Problem, SourceImage
+from lrfr_jax.prepare import labeled_sources, training_options
 
 SUMMARY = "aligned faces in folders, tars (also of webdataset) or .lst lists -> training set"
 EXAMPLE = """python -m lrfr_jax.prepare folder --source casia112.tar --name casia --data_dir ~/faces \\

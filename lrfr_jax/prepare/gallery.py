@@ -9,9 +9,9 @@ import numpy as np
 
 from lrfr_jax.data.face_sets import IdentificationProtocol
 from lrfr_jax.errors import UserError
+from lrfr_jax.pictures.resize import decode
+from lrfr_jax.pictures.sources import SourceImage
 from lrfr_jax.prepare import labeled_sources, official_sets, training_options
-from lrfr_jax.prepare.resize import decode
-from lrfr_jax.prepare.sources import SourceImage
 
 SUMMARY = "aligned faces by identity (as `folder` reads them) -> identification set, one gallery image an identity"
 EXAMPLE = """python -m lrfr_jax.prepare gallery --source lfw112.tar --name lfw_gallery --data_dir ~/faces \\

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from lrfr_jax.data import builders, face_sets, records, synthetic
 from lrfr_jax.errors import UserError
-from lrfr_jax.prepare.sources import num_workers
+from lrfr_jax.pictures.sources import num_workers
 
 NUM_FOLDS = 10  # as in LFW's protocol
 _PAIRS_UNIT = 2 * NUM_FOLDS  # each fold holds as many matched as mismatched pairs

@@ -17,10 +17,11 @@ from jaxtyping import Float
 
 from lrfr_jax.data import face_sets
 from lrfr_jax.errors import UserError
-from lrfr_jax.prepare import ijb_lists, listed_images, official_counts, official_sets, sources, warp
-from lrfr_jax.prepare.photos import decode_photo
-from lrfr_jax.prepare.resize import encode_png
-from lrfr_jax.prepare.sources import SourceImage
+from lrfr_jax.pictures import sources, warp
+from lrfr_jax.pictures.photos import decode_photo
+from lrfr_jax.pictures.resize import encode_png
+from lrfr_jax.pictures.sources import SourceImage
+from lrfr_jax.prepare import ijb_lists, listed_images, official_counts, official_sets
 
 SUMMARY = "IJB-B or IJB-C (loose crops and InsightFace's lists) -> set of templates, 1:1 and 1:N"
 EXAMPLE = "python -m lrfr_jax.prepare ijb --source IJBC --edition ijbc --name ijbc --data_dir ~/faces"

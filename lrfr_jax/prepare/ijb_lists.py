@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from lrfr_jax.errors import UserError
-from lrfr_jax.prepare import sources
+from lrfr_jax.pictures import sources
 
 GALLERIES = {"ijbb": ("S1", "S2"), "ijbc": ("G1", "G2")}
 _LANDMARK_NUMBERS = 10

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from lrfr_jax.errors import UserError
-from lrfr_jax.prepare import sources
-from lrfr_jax.prepare.sources import IMAGE_SUFFIXES, Problem, SourceImage
+from lrfr_jax.pictures import sources
+from lrfr_jax.pictures.sources import IMAGE_SUFFIXES, Problem, SourceImage
 
 _CLASS, _JSON = ".cls", ".json"
 _MAX_CLASS_BYTES = 2**16  # a class takes some bytes, a sample's JSON some kB

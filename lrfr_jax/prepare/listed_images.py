@@ -5,8 +5,9 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from lrfr_jax.errors import UserError
-from lrfr_jax.prepare import mat_lists, sources
-from lrfr_jax.prepare.sources import Problem, SourceImage
+from lrfr_jax.pictures import sources
+from lrfr_jax.pictures.sources import Problem, SourceImage
+from lrfr_jax.prepare import mat_lists
 
 
 class Face(NamedTuple):

@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Int
 
 from lrfr_jax.data import face_sets, records
-from lrfr_jax.prepare import near_duplicates, sources
+from lrfr_jax.pictures import sources
+from lrfr_jax.prepare import near_duplicates
 
 _SAME_PIXELS = 10.0  # mean difference in gray levels up to which two images with close hashes show one photograph
 _MOST_PAIRS = 20_000  # close pairs that are compared pixel by pixel

@@ -11,8 +11,9 @@ import numpy as np
 from lrfr_jax.data import builders
 from lrfr_jax.data.face_sets import VerificationProtocol
 from lrfr_jax.errors import UserError
-from lrfr_jax.prepare import official_counts, sources, verification
-from lrfr_jax.prepare.sources import SourceImage
+from lrfr_jax.pictures import sources
+from lrfr_jax.pictures.sources import SourceImage
+from lrfr_jax.prepare import official_counts, verification
 
 SUMMARY = "pairs file in the format of LFW -> verification set"
 EXAMPLE = "python -m lrfr_jax.prepare pairs --source faces.tar --pairs pairs.txt --name mine --data_dir ~/faces"

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from lrfr_jax.data import builders, face_sets, pipeline, records
 from lrfr_jax.errors import UserError
-from lrfr_jax.prepare.sources import num_workers
+from lrfr_jax.pictures.sources import num_workers
 
 SUMMARY = "prepared training set -> the same set with pixels that need no decoding, 37.6 kB an image"
 EXAMPLE = "python -m lrfr_jax.prepare raw --source ~/faces/casia --name casia_raw --data_dir ~/faces --shards 16"

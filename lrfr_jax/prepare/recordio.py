@@ -13,7 +13,8 @@ from tqdm import tqdm
 from lrfr_jax.data import builders
 from lrfr_jax.data.records import IMAGE_SIZE
 from lrfr_jax.errors import UserError
-from lrfr_jax.prepare import recordio_table, sources, training_options
+from lrfr_jax.pictures import sources
+from lrfr_jax.prepare import recordio_table, training_options
 from lrfr_jax.prepare.recordio_header import NO_LABEL
 from lrfr_jax.prepare.recordio_table import Checked, Layout
 from lrfr_jax.prepare.training_options import Selection

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int64
 
-from lrfr_jax.prepare.sources import MAX_IMAGE_BYTES
+from lrfr_jax.pictures.sources import MAX_IMAGE_BYTES
 
 MAGIC = struct.pack("<I", 0xCED7230A)
 ALIGNMENT = 4  # every part of a record starts at a multiple of it

@@ -16,10 +16,10 @@ from tqdm import tqdm
 
 from lrfr_jax.data import records
 from lrfr_jax.errors import UserError
+from lrfr_jax.pictures.sources import Problem, num_workers
 from lrfr_jax.prepare import recordio_file, recordio_header
 from lrfr_jax.prepare.recordio_file import RecordIOError
 from lrfr_jax.prepare.recordio_header import NO_LABEL
-from lrfr_jax.prepare.sources import Problem, num_workers
 from lrfr_jax.prepare.training_options import Selection, as_error
 
 _CHUNK = 256  # records per task of a checking process; some MB, so that what is mapped at a time stays small

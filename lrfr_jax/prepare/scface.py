@@ -17,9 +17,10 @@ import numpy as np
 from jaxtyping import Int
 
 from lrfr_jax.errors import UserError
-from lrfr_jax.prepare import listed_images, official_sets, sources
+from lrfr_jax.pictures import sources
+from lrfr_jax.pictures.sources import SourceImage
+from lrfr_jax.prepare import listed_images, official_sets
 from lrfr_jax.prepare.listed_images import Face, Found
-from lrfr_jax.prepare.sources import SourceImage
 
 SUMMARY = "SCface (mugshots and surveillance photos) -> identification set, or training set to fine-tune on"
 EXAMPLE = """python -m lrfr_jax.prepare scface --source SCface_aligned --name scface --data_dir ~/faces

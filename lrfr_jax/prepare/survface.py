@@ -14,7 +14,8 @@ import numpy as np
 
 from lrfr_jax.data import face_sets
 from lrfr_jax.errors import UserError
-from lrfr_jax.prepare import listed_images, mat_lists, official_counts, official_sets, photos
+from lrfr_jax.pictures import photos
+from lrfr_jax.prepare import listed_images, mat_lists, official_counts, official_sets
 from lrfr_jax.prepare.listed_images import Face
 
 SUMMARY = "QMUL-SurvFace (folders and .mat lists as published) -> identification, verification or training set"

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from lrfr_jax.errors import UserError
-from lrfr_jax.prepare import sources
-from lrfr_jax.prepare.sources import Problem
+from lrfr_jax.pictures import sources
+from lrfr_jax.pictures.sources import Problem
 
 
 class Selection(NamedTuple):

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from lrfr_jax.data import builders, records
 from lrfr_jax.data.face_sets import VerificationProtocol
 from lrfr_jax.errors import UserError
-from lrfr_jax.prepare import sources
+from lrfr_jax.pictures import sources
 
 _SHOWN = 20  # characters of a wrong value that an error repeats
 

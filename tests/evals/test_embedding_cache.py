@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
+from lrfr_jax.checkpoint import model_digest
 from lrfr_jax.data import face_sets
-from lrfr_jax.evals.embedding_cache import EmbeddingCache, model_digest
+from lrfr_jax.evals.embedding_cache import EmbeddingCache
 from tests.evals.made_up_sets import verification, write
 
 WANTED = {112: np.array([1, 4, 7]), 14: np.array([4])}

@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 
+from lrfr_jax import checkpoint
 from lrfr_jax.data import records
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals import embed, evaluation, report
-from lrfr_jax.evals.embedding_cache import EmbeddingCache, model_digest
+from lrfr_jax.evals.embedding_cache import EmbeddingCache
 from lrfr_jax.image_ops import IMAGE_SIZE
 from tests.evals.made_up_sets import SAME, TinyBackbone, identification, templates, variables, verification, write
 
@@ -84,7 +85,7 @@ def test_mirrored_images_are_embedded_only_where_a_fusion_takes_them(data_dir):
 
 
 def test_a_cache_gives_the_same_numbers_and_embeds_once(run, data_dir, tmp_path, monkeypatch):
-    cache = EmbeddingCache(tmp_path, model_digest(variables(), {"width": 1}))
+    cache = EmbeddingCache(tmp_path, checkpoint.model_digest(variables(), {"width": 1}))
     fresh, traces = run(ALL, cache)
     assert len(traces) == 1
     monkeypatch.setattr(embed, "embed_records", None)  # would fail if called

@@ -98,3 +98,34 @@ def test_what_cannot_be_searched_is_told():
     for bad in (np.nan, np.inf):
         with pytest.raises(ValueError, match="finite features"):
             find(np.where(np.arange(4) == 2, np.float32(bad), PROBES))
+
+
+@pytest.mark.parametrize("memory_bytes", [1, 12 * 200 * 5, 10**9])
+@pytest.mark.parametrize("count", [1, 7, 200, 500])
+def test_nearest_are_the_first_of_the_sorted(count, memory_bytes):
+    places, scores = search.nearest(PROBES, GALLERY, count=count, memory_bytes=memory_bytes)
+    matrix = PROBES @ GALLERY.T
+    np.testing.assert_array_equal(scores, -np.sort(-matrix, axis=1)[:, :count])
+    np.testing.assert_array_equal(np.take_along_axis(matrix, places, axis=1), scores)
+    assert all(len(set(row)) == min(count, 200) for row in places.tolist())
+
+
+def test_of_equal_scores_the_first_in_the_gallery():
+    gallery = np.array([[1, 0], [0, 1], [1, 0], [0, 1]], np.float32)
+    places, _ = search.nearest(np.eye(2, dtype=np.float32), gallery, count=4, memory_bytes=1)
+    assert places.tolist() == [[0, 2, 1, 3], [1, 3, 0, 2]]
+
+
+def test_nearest_stays_within_its_memory():
+    probes, gallery = np.tile(PROBES, (40, 1)), np.tile(GALLERY, (10, 1))
+    tracemalloc.start()
+    search.nearest(probes, gallery, count=3, memory_bytes=2**21)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert 2**20 < peak < 2**21 + 2**18
+
+
+@pytest.mark.parametrize(("gallery", "count"), [(GALLERY[:0], 1), (GALLERY, 0)])
+def test_nearest_needs_a_gallery_and_a_count(gallery, count):
+    with pytest.raises(ValueError, match="cannot be found"):
+        search.nearest(PROBES, gallery, count=count, memory_bytes=1)

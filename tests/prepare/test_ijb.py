@@ -4,7 +4,8 @@ import pytest
 
 from lrfr_jax.data import face_sets, records, synthetic
 from lrfr_jax.errors import UserError
-from lrfr_jax.prepare import ijb, ijb_lists, warp
+from lrfr_jax.pictures import warp
+from lrfr_jax.prepare import ijb, ijb_lists
 from lrfr_jax.prepare.__main__ import main
 from tests.prepare import layouts
 

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from lrfr_jax.data import face_sets, records
-from lrfr_jax.prepare import photos, resize, tinyface
+from lrfr_jax.pictures import photos, resize
+from lrfr_jax.prepare import tinyface
 from lrfr_jax.prepare.__main__ import main
 from tests.prepare import layouts
 from tests.prepare.layouts import cells, face, mat

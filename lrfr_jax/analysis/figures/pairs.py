@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from lrfr_jax import checkpoint
 from lrfr_jax.analysis.figures import models_and_faces
 from lrfr_jax.analysis.figures.models_and_faces import Model
 from lrfr_jax.data import face_sets
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals import evaluation, protocols, report
-from lrfr_jax.evals.embedding_cache import EmbeddingCache, model_digest
+from lrfr_jax.evals.embedding_cache import EmbeddingCache
 from lrfr_jax.evals.evaluation import SetResult
 from lrfr_jax.evals.fusion import FUSIONS
 from lrfr_jax.evals.verification import Comparison
@@ -61,7 +62,7 @@ def evaluate_models(
             rounding=model.rounding,
             batch_size=arguments.batch_size,
             num_threads=os.cpu_count() or 1,
-            cache=EmbeddingCache(folder, model_digest(model.variables, description)) if folder else None,
+            cache=EmbeddingCache(folder, checkpoint.model_digest(model.variables, description)) if folder else None,
         )
         for name, result in made.items():
             results[name].append(result)

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from lrfr_jax import image_ops
-from lrfr_jax.prepare import photos, resize
+from lrfr_jax.pictures import photos, resize
 from tests.prepare import layouts
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lrfr_jax.errors import UserError
-from lrfr_jax.prepare import landmarks
+from lrfr_jax.pictures import landmarks
 
 LINE = "a/1.jpg,10,20,30,20,20,30,12,40,28,40"
 

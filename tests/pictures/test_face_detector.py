@@ -7,7 +7,7 @@ import pytest
 
 from lrfr_jax.data import synthetic
 from lrfr_jax.errors import UserError
-from lrfr_jax.prepare import face_detector
+from lrfr_jax.pictures import face_detector
 from tests import alignment_figures
 
 SHARED = pathlib.Path(__file__).resolve().parents[3] / "shared" / "data"

@@ -8,7 +8,7 @@ from jaxtyping import Float64, UInt8
 
 from lrfr_jax.data import records
 from lrfr_jax.data.records import IMAGE_SIZE
-from lrfr_jax.prepare import photos
+from lrfr_jax.pictures import photos
 
 _A = -0.5  # the bicubic kernel of Pillow and of jax.image.resize; cv2.INTER_CUBIC has -0.75 and no antialias
 _REACH = 2  # the kernel is zero from this distance on

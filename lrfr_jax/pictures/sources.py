@@ -73,17 +73,17 @@ def arrange(source: str, images: dict[str, SourceImage]) -> list[SourceImage]:
 
 
 def find_images(
-    source: str, suffixes: tuple[str, ...] = IMAGE_SUFFIXES
+    source: str, suffixes: tuple[str, ...] = IMAGE_SUFFIXES, *, flag: str = "--source"
 ) -> tuple[dict[str, SourceImage], list[Problem]]:
     """Finds the images (or files that end in `suffixes`) of a folder or a tar at any depth, by their paths below it.
 
-    Result and errors as in `list_images`.
+    Result and errors as in `list_images`; `flag` is how the user named the source.
     """
     if not os.path.exists(source):
-        raise UserError(f"--source {source} does not exist: give a folder or a tar of images")
+        raise UserError(f"{flag} {source} does not exist: give a folder or a tar of images")
     images, problems = {}, []
     walk = _walk_folder if os.path.isdir(source) else _walk_tar
-    for image, reason in walk(source, suffixes):
+    for image, reason in walk(source, suffixes, flag):
         reason = refusal(image) or reason
         if reason:
             problems.append(Problem(f"{source}/{printable(image.path)}", reason))
@@ -181,7 +181,8 @@ def _is_wanted(path: str, suffixes: tuple[str, ...]) -> bool:
     return not hidden and path.lower().endswith(suffixes)
 
 
-def _walk_folder(source: str, suffixes: tuple[str, ...]) -> Iterator[tuple[SourceImage, str | None]]:
+def _walk_folder(source: str, suffixes: tuple[str, ...], flag: str) -> Iterator[tuple[SourceImage, str | None]]:
+    del flag  # a folder has no errors as a whole
     for folder, _, names in os.walk(source):
         for name in names:
             path = os.path.relpath(os.path.join(folder, name), source).replace(os.sep, "/")
@@ -190,7 +191,7 @@ def _walk_folder(source: str, suffixes: tuple[str, ...]) -> Iterator[tuple[Sourc
                 yield SourceImage(source, path, None, size), reason
 
 
-def _walk_tar(source: str, suffixes: tuple[str, ...]) -> Iterator[tuple[SourceImage, str | None]]:
+def _walk_tar(source: str, suffixes: tuple[str, ...], flag: str) -> Iterator[tuple[SourceImage, str | None]]:
     try:
         with tarfile.open(source, "r:") as tar:
             wanted = (member for member in tar if _is_wanted(member.name, suffixes) and not member.isdir())
@@ -199,7 +200,7 @@ def _walk_tar(source: str, suffixes: tuple[str, ...]) -> Iterator[tuple[SourceIm
                 path = member.name.removeprefix("./")
                 yield SourceImage(source, path, member.offset_data, member.size), _member_refusal(member)
     except (tarfile.TarError, OSError) as error:
-        raise UserError(f"--source {source} is not a whole, uncompressed tar: {error}") from error
+        raise UserError(f"{flag} {source} is not a whole, uncompressed tar: {error}") from error
 
 
 def _member_refusal(member: tarfile.TarInfo) -> str | None:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from lrfr_jax.prepare import warp
+from lrfr_jax.pictures import warp
 
 
 def umeyama(points, targets):

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from lrfr_jax.errors import UserError
-from lrfr_jax.prepare.landmarks import Face
+from lrfr_jax.pictures.landmarks import Face
 
 Network = Callable[[np.ndarray], tuple[np.ndarray, ...]]
 
@@ -58,7 +58,7 @@ class Mtcnn:
             folder = _weights()
             self._propose, self._refine, self._finish = (_load(folder / f"{network}.onnx") for network in _NETWORKS)
         except ImportError:  # an absent package's metadata, too, is reported by a ModuleNotFoundError
-            raise UserError("--detector mtcnn needs an optional package: pip install -e '.[align]'") from None
+            raise UserError("the face detector needs an optional package: pip install -e '.[align]'") from None
         self._min_face, self._shrink, self._thresholds = min_face, shrink, thresholds
         self._one_large = threading.Lock()
 

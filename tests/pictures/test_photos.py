@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from lrfr_jax.prepare import photos
+from lrfr_jax.pictures import photos
 
 LEFT_RED = np.zeros((20, 30, 3), np.uint8)
 LEFT_RED[:, :15, 0] = 250

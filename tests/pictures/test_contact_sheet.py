@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from lrfr_jax.errors import UserError
-from lrfr_jax.prepare import contact_sheet
+from lrfr_jax.pictures import contact_sheet
 
 
 def test_faces_stand_in_rows_with_titles_above():

@@ -1,0 +1,169 @@
+"""A trained model in use: pictures of faces in, unit embeddings out."""
+
+import dataclasses
+import functools
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Float, Int
+
+from lrfr_jax import checkpoint, models, paths, sharding
+from lrfr_jax.errors import UserError
+from lrfr_jax.evals import embed
+from lrfr_jax.evals.fusion import FUSIONS, fuse, unit
+from lrfr_jax.image_ops import IMAGE_SIZE
+from lrfr_jax.pictures import faces
+from lrfr_jax.pictures.face_detector import Mtcnn
+from lrfr_jax.pictures.faces import Faces, Picture
+
+# A call with no more images than this takes a small program, so that two faces do not cost as much as a batch.
+FEW = 2
+
+
+class Embeddings(NamedTuple):
+    """What a model says of images, a row each.
+
+    `vectors` have unit length: their dot products are cosine similarities in [-1, 1]. `norms` are the lengths of the
+    raw features of the images themselves (without their mirrored selves), which grow with the quality of a face.
+    """
+
+    vectors: Float[np.ndarray, "images dim"]
+    norms: Float[np.ndarray, " images"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Embedder:
+    """A model with its weights on all devices of this process; make one with `Embedder.load`.
+
+    Attributes:
+      path: the checkpoint.
+      metadata: what the checkpoint says of itself.
+      fusion: how an image and its mirrored self become one vector, a row of `evals.fusion.FUSIONS`.
+      variables: parameters and statistics.
+      program: (resolutions that may occur) -> function of `evals.embed.make_embedder`, compiled once for each.
+      batch_sizes: of calls with at most `FEW` images, and of all others.
+    """
+
+    path: paths.AnyPath
+    metadata: Mapping[str, Any]
+    fusion: str
+    variables: Any
+    program: Callable[[tuple[int, ...]], embed.Embedder]
+    batch_sizes: tuple[int, int]
+
+    @property
+    def digest(self) -> str:
+        """Tells models apart: of the weights and of all that decides about an embedding but the resolution."""
+        settings = {"rounding": self.metadata["degradation_rounding"], "fusion": self.fusion}
+        return checkpoint.model_digest(self.variables, self.metadata["model"] | settings)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike, *, fusion: str = "sum", batch_size: int = 64) -> "Embedder":
+        """Loads a model.
+
+        Args:
+          path: a run's folder (its newest checkpoint is taken), or one checkpoint.
+          fusion: 'sum' adds the features of an image and of its mirror image, as most evaluations do; 'none' takes the
+            image alone and half of the time; the others are in `evals.fusion.FUSIONS`.
+          batch_size: images at a time; rounded up to a multiple of the devices.
+
+        Raises:
+          UserError: no checkpoint, one that cannot be read, or an unknown fusion.
+        """
+        if fusion not in FUSIONS:
+            raise UserError(f"fusion={fusion!r} is unknown: choose one of {', '.join(FUSIONS)}")
+        if batch_size < 1:
+            raise UserError(f"batch_size={batch_size} must be at least 1")
+        folder = paths.of(path)
+        folder = checkpoint.newest(folder) if (folder / checkpoint.FOLDER).is_dir() else folder
+        variables, metadata = checkpoint.load_backbone(folder)
+        mesh = sharding.make_mesh(class_shards=1)
+        make = functools.partial(
+            embed.make_embedder,
+            models.create_backbone(**metadata["model"]),
+            rounding=metadata["degradation_rounding"],
+            sharding=sharding.over_batch(mesh),
+            mirror=fusion != "none",
+        )
+        return cls(
+            path=folder,
+            metadata=metadata,
+            fusion=fusion,
+            variables=jax.device_put(variables, sharding.replicated(mesh)),
+            program=functools.cache(lambda sizes: make(sizes=sizes)),
+            batch_sizes=tuple(mesh.size * -(-size // mesh.size) for size in (min(FEW, batch_size), batch_size)),
+        )
+
+    def embed(
+        self,
+        images: np.ndarray | Sequence[Picture] | Picture,
+        *,
+        resolution: int | Sequence[int] = IMAGE_SIZE,
+        resize: bool = False,
+        align: bool = False,
+    ) -> Embeddings:
+        """Embeds images, one or thousands.
+
+        Args:
+          images: RGB pixels uint8 [112, 112, 3] or [images, 112, 112, 3], paths of files, or a list of both.
+          resolution: side length in pixels, in 1..112, to which the faces are reduced first, as in training; one for
+            all, or one for each.
+          resize: pictures may have any size, and each shows nothing but an aligned face.
+          align: pictures are photos, of which the largest face is cut out; needs the extra `align`.
+
+        Returns:
+          `Embeddings`, a row for each image.
+
+        Raises:
+          UserError: an image cannot be used, or the model's features are not finite; the sentence names it.
+        """
+        found = Faces(_listed(images), make_face=way_to_face(resize=resize, align=align))
+        embeddings = self.embed_faces(found, resolution=resolution)
+        found.require_all()
+        return embeddings
+
+    def embed_faces(self, source: Faces, *, resolution: int | Sequence[int]) -> Embeddings:
+        """Embeds all faces of a source; see `embed`. The rows of unusable pictures (`source.problems`) mean nothing."""
+        if not len(source):
+            dim = self.metadata["model"]["embedding_size"]
+            return Embeddings(np.zeros((0, dim), np.float32), np.zeros(0, np.float32))
+        sizes = np.broadcast_to(np.asarray(resolution), len(source))
+        parts = self.features(source, {int(size): np.flatnonzero(sizes == size) for size in np.unique(sizes)})
+        # In each part the rows of other sizes are zero.
+        raw = functools.reduce(np.add, parts.values())
+        vectors = unit(fuse(raw, fusion=self.fusion)).astype(np.float32)
+        return Embeddings(vectors, np.linalg.norm(raw[:, 0], axis=-1))
+
+    def features(
+        self, source: Sequence[Mapping[str, Any]], wanted: Mapping[int, Int[np.ndarray, " records"]]
+    ) -> dict[int, Float[np.ndarray, "images views dim"]]:
+        """Returns raw features of records at resolutions; see `evals.embed.embed_records`."""
+        if not all(1 <= resolution <= IMAGE_SIZE for resolution in wanted):
+            raise UserError(f"resolutions {sorted(wanted)} must be whole pixels in 1..{IMAGE_SIZE}")
+        few, many = self.batch_sizes
+        return embed.embed_records(
+            self.program(tuple(sorted({IMAGE_SIZE, *wanted}, reverse=True))),
+            self.variables,
+            source,
+            wanted=wanted,
+            batch_size=few if sum(map(len, wanted.values())) <= few else many,
+            num_threads=os.cpu_count() or 1,
+        )
+
+
+def way_to_face(*, resize: bool, align: bool) -> Callable[[np.ndarray], np.ndarray]:
+    """Chooses how a picture becomes an aligned face; `UserError` for both at once, or without the detector."""
+    if resize and align:
+        raise UserError("give resize or align, not both: align cuts the face out of a photo and sizes it")
+    if align:
+        return faces.aligned_by(Mtcnn())
+    return faces.resized if resize else faces.as_it_is
+
+
+def _listed(images: Any) -> Sequence[Picture]:
+    if isinstance(images, np.ndarray) and images.ndim == 4:
+        return list(images)
+    return [images] if isinstance(images, str | os.PathLike | np.ndarray) else images

@@ -1,0 +1,81 @@
+"""Embeddings on disk: an npz of plain arrays that says which model made them."""
+
+import os
+import pathlib
+import zipfile
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from lrfr_jax.errors import UserError
+
+SUFFIX = ".npz"
+# Vectors of unit length were rounded to float32.
+_LENGTH_TOLERANCE = 1e-3
+
+
+class EmbeddingsFile(NamedTuple):
+    """What the file holds.
+
+    Attributes:
+      paths: of the images that were embedded.
+      embeddings: of unit length, a row for each path.
+      norms: lengths of the raw features.
+      unreadable, reasons: paths of images that could not be used, and why.
+      model: digest of the weights and of how they are used; equal ones can be compared.
+      fusion, resolution: how the images were embedded.
+    """
+
+    paths: list[str]
+    embeddings: Float[np.ndarray, "images dim"]
+    norms: Float[np.ndarray, " images"]
+    unreadable: list[str]
+    reasons: list[str]
+    model: str
+    fusion: str
+    resolution: int
+
+
+def check_target(path: str, *, flag: str) -> pathlib.Path:
+    """Returns where to write; `UserError` if the name has another end or the file is there already."""
+    target = pathlib.Path(path)
+    if target.suffix != SUFFIX:
+        raise UserError(f"{flag} {path} must end in {SUFFIX}")
+    if target.exists():
+        raise UserError(f"{flag} {path} is there already: choose another name, or remove it")
+    return target
+
+
+def write(path: pathlib.Path, held: EmbeddingsFile) -> None:
+    """Writes the file whole or not at all; `UserError` if it cannot be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_name(f".{path.name}.{os.getpid()}.incomplete")
+        with open(unfinished, "wb") as file:
+            texts = ("paths", "unreadable", "reasons")
+            lists = {name: np.array(getattr(held, name), np.str_) for name in texts}
+            np.savez(file, **held._asdict() | lists)
+        unfinished.replace(path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error}") from error
+
+
+def read(path: str, *, flag: str) -> EmbeddingsFile:
+    """Reads a file that `write` made.
+
+    Raises:
+      UserError: missing, damaged, or no such file.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            fields = {name: arrays[name] for name in EmbeddingsFile._fields}
+    except (OSError, EOFError, ValueError, KeyError, TypeError, IndexError, zipfile.BadZipFile) as error:
+        raise UserError(f"{flag} {path} cannot be read as a file of `lrfr_jax.embed`: {error}") from error
+    vectors, norms = fields["embeddings"], fields["norms"]
+    fits = vectors.dtype == np.float32 and vectors.ndim == 2 and len(vectors) == len(fields["paths"]) == len(norms)
+    if not fits or not np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=_LENGTH_TOLERANCE):
+        raise UserError(f"{flag} {path} holds no unit vectors, one for each path: make it with `lrfr_jax.embed`")
+    for name in ("paths", "unreadable", "reasons"):
+        fields[name] = list(map(str, fields[name]))
+    return EmbeddingsFile(**fields | {"model": str(fields["model"]), "fusion": str(fields["fusion"])})

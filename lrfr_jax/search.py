@@ -1,0 +1,155 @@
+"""Finds the faces of a gallery that are most similar to each probe, exactly.
+
+python -m lrfr_jax.search --checkpoint runs/maug --gallery enrolled --probes cameras --output hits.csv --sheet hits.png
+"""
+
+import argparse
+import csv
+import io
+import json
+import os
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from lrfr_jax import embeddings_file, model_options
+from lrfr_jax.data import records
+from lrfr_jax.embedder import Embedder
+from lrfr_jax.errors import UserError, one_sentence
+from lrfr_jax.evals import search
+from lrfr_jax.pictures import contact_sheet
+from lrfr_jax.pictures.faces import Faces
+
+# Of the scores that exist at a time.
+MEMORY_BYTES = 256 * 2**20
+COLUMNS = ("probe", "rank", "gallery", "similarity")
+
+
+class Side(NamedTuple):
+    """The gallery or the probes: unit vectors with their paths, and the pictures where these were given."""
+
+    paths: list[str]
+    vectors: np.ndarray
+    unreadable: dict[str, str]
+    model: str
+    faces: list[tuple[Faces, int]] | None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Searches as the command line says; returns the exit status.
+
+    Raises:
+      UserError: a bad option, checkpoint or file, or embeddings of different models.
+    """
+    options = _parser().parse_args(argv)
+    _check(options)
+    embedder = model_options.load(options) if options.checkpoint else None
+    gallery = _side(options, embedder, options.gallery, "--gallery", model_options.IMAGE_SIZE)
+    probes = _side(options, embedder, options.probes, "--probes", options.resolution)
+    if gallery.model != probes.model:
+        raise UserError(
+            f"{options.gallery} and {options.probes} were not embedded by the same model and fusion: embed them again"
+        )
+    places, scores = search.nearest(probes.vectors, gallery.vectors, count=options.top, memory_bytes=MEMORY_BYTES)
+    rows = [
+        (probe, rank, gallery.paths[place], float(score))
+        for probe, hits, values in zip(probes.paths, places, scores, strict=True)
+        for rank, (place, score) in enumerate(zip(hits, values, strict=True), 1)
+    ]
+    unreadable = {"gallery": gallery.unreadable, "probes": probes.unreadable}
+    _write(options, rows, unreadable)
+    if options.sheet:
+        _draw(pathlib.Path(options.sheet), options.sheet_probes, gallery, probes, places, scores)
+    for side in unreadable.values():
+        for path, reason in side.items():
+            print(f"left out: {path} {reason}", file=sys.stderr)
+    return model_options.DONE_BUT if any(unreadable.values()) else 0
+
+
+def _check(options: argparse.Namespace) -> None:
+    if options.top < 1:
+        raise UserError(f"--top {options.top} must be at least 1")
+    files = {"--gallery": options.gallery, "--probes": options.probes}
+    folders = [flag for flag, value in files.items() if not _is_file(value)]
+    if folders and not options.checkpoint:
+        raise UserError(f"{folders[0]} {files[folders[0]]} is to be embedded: give --checkpoint, or an npz of it")
+    if options.sheet and len(folders) < len(files):
+        raise UserError("--sheet shows pictures: give folders as --gallery and --probes, not embeddings")
+    for flag in ("output", "sheet"):
+        path = getattr(options, flag)
+        if path and os.path.exists(path):
+            raise UserError(f"--{flag} {path} is there already: choose another name, or remove it")
+
+
+def _is_file(value: str) -> bool:
+    return value.endswith(embeddings_file.SUFFIX)
+
+
+def _side(options: argparse.Namespace, embedder: Embedder | None, value: str, flag: str, resolution: int) -> Side:
+    if _is_file(value):
+        held = embeddings_file.read(value, flag=flag)
+        # What the file left out was told when it was made.
+        return Side(held.paths, held.embeddings, {}, held.model, None)
+    images, unreadable = model_options.list_pictures(value, flag=flag)
+    source = model_options.faces_of(options, images)
+    vectors = embedder.embed_faces(source, resolution=resolution).vectors
+    good = [place for place in range(len(images)) if place not in source.problems]
+    if not good:
+        source.require_all()
+    unreadable |= {images[place].path: reason for place, reason in sorted(source.problems.items())}
+    pictures = [(source, place) for place in good]
+    return Side([images[place].path for place in good], vectors[good], unreadable, embedder.digest, pictures)
+
+
+def _write(options: argparse.Namespace, rows: list[tuple], unreadable: dict[str, dict[str, str]]) -> None:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([COLUMNS, *((*row[:-1], f"{row[-1]:.6f}") for row in rows)])
+    if options.output:
+        contact_sheet.write_whole(pathlib.Path(options.output), text.getvalue().encode())
+    if options.json:
+        print(json.dumps({"hits": [dict(zip(COLUMNS, row, strict=True)) for row in rows], "unreadable": unreadable}))
+    elif options.output:
+        print(f"{len(rows)} hits are in {options.output}")
+    else:
+        print(text.getvalue(), end="")
+
+
+def _draw(path: pathlib.Path, count: int, gallery: Side, probes: Side, places: np.ndarray, scores: np.ndarray) -> None:
+    """Draws a row for each of the first probes: itself, then what was found."""
+
+    def picture(side: Side, place: int) -> np.ndarray:
+        source, number = side.faces[place]
+        return records.decode_image(source[number]["image"])
+
+    faces, titles = [], []
+    for probe in range(min(count, len(probes.paths))):
+        faces += [picture(probes, probe), *(picture(gallery, place) for place in places[probe].tolist())]
+        titles += [probes.paths[probe], *(f"{score:.3f}" for score in scores[probe])]
+    contact_sheet.save_png(path, contact_sheet.draw_sheet(faces, titles, columns=1 + places.shape[1]))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m lrfr_jax.search",
+        description="The most similar faces of a gallery for each probe, exactly and in bounded memory.",
+        epilog="Exit status: 0 done, 3 some images were unusable and are listed, 1 error.",
+    )
+    model_options.add_model(parser, required=False)
+    parser.add_argument("--gallery", required=True, metavar="DIR", help="folder, tar, or an npz of lrfr_jax.embed")
+    parser.add_argument("--probes", required=True, metavar="DIR", help="folder, tar, or an npz of lrfr_jax.embed")
+    parser.add_argument("--top", type=int, default=5, metavar="K", help="hits for each probe (default 5)")
+    parser.add_argument("--output", metavar="FILE.csv", help=f"{','.join(COLUMNS)}; printed if not given")
+    parser.add_argument("--sheet", metavar="FILE.png", help="picture of probes and what was found for them")
+    parser.add_argument("--sheet_probes", type=int, default=20, metavar="N", help="rows of it (default 20)")
+    model_options.add_pictures(parser)
+    model_options.add_resolution(parser, "probes are")
+    parser.add_argument("--json", action="store_true", help="print json")
+    return parser
+
+
+if __name__ == "__main__":
+    with one_sentence():
+        sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,203 @@
+"""embed, compare, verify and search: what they write and print, how they end, what a wrong call gets."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from lrfr_jax import compare, embed, embeddings_file, search, verify
+from lrfr_jax.data import face_sets
+from lrfr_jax.embedder import Embedder
+from lrfr_jax.errors import UserError
+from lrfr_jax.evals import evaluation
+from lrfr_jax.pictures import resize
+from tests.evals import made_up_sets
+
+FACES = np.random.default_rng(3).integers(0, 256, (6, 112, 112, 3), np.uint8)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Six faces: p0/1.png, p0/2.png, ... p2/2.png."""
+    for place, face in enumerate(FACES):
+        path = tmp_path / "faces" / f"p{place // 2}" / f"{place % 2 + 1}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(resize.encode_png(face))
+    return tmp_path / "faces"
+
+
+@pytest.fixture
+def embedder(tiny_checkpoint):
+    return Embedder.load(tiny_checkpoint)
+
+
+@pytest.fixture
+def call(tiny_checkpoint, capsys):
+    """Runs a command; returns its exit status (None counts as 0), stdout and stderr."""
+
+    def run(command, *arguments):
+        status = command.main([*map(str, arguments), f"--checkpoint={tiny_checkpoint}"]) or 0
+        return status, *capsys.readouterr()
+
+    return run
+
+
+def test_embed_writes_what_the_model_says(call, folder, embedder, tmp_path):
+    status, out, _ = call(embed, f"--images={folder}", f"--output={tmp_path}/new/f.npz", "--resolution=20")
+    assert status == 0
+    assert "6 embeddings of 16 numbers are in" in out
+    held = embeddings_file.read(f"{tmp_path}/new/f.npz", flag="--gallery")
+    assert held.paths == [f"p{k}/{i}.png" for k in range(3) for i in (1, 2)]
+    expected = embedder.embed(FACES, resolution=20)
+    np.testing.assert_allclose(held.embeddings, expected.vectors, atol=1e-6)
+    np.testing.assert_allclose(held.norms, expected.norms, rtol=1e-6)
+    assert (held.model, held.fusion, held.resolution) == (embedder.digest, "sum", 20)
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["f.npz"]
+
+
+def test_embed_lists_what_it_left_out(call, folder, embedder, tmp_path):
+    (folder / "p1/1.png").write_bytes(b"<html>")
+    (folder / "p0/0.jpg").symlink_to("nowhere")
+    status, out, _ = call(embed, f"--images={folder}", f"--output={tmp_path}/f.npz", "--json")
+    assert status == 3
+    said = json.loads(out)
+    assert said["embedded"] == 5
+    assert said["unreadable"].keys() == {"p1/1.png", "p0/0.jpg"}
+    held = embeddings_file.read(f"{tmp_path}/f.npz", flag="--gallery")
+    assert dict(zip(held.unreadable, held.reasons, strict=True)) == said["unreadable"]
+    assert said["unreadable"]["p0/0.jpg"] == "is a link to nothing"
+    np.testing.assert_allclose(held.embeddings, embedder.embed(FACES[[0, 1, 3, 4, 5]]).vectors, atol=1e-6)
+    status, _, err = call(embed, f"--images={folder}", f"--output={tmp_path}/g.npz")
+    assert "left out: p1/1.png is not an image in a known format" in err
+
+
+def test_compare(call, folder, embedder):
+    a, b = folder / "p0/1.png", folder / "p1/2.png"
+    vectors = embedder.embed(FACES[[0, 3]], resolution=[112, 14]).vectors
+    similarity = float(vectors[0] @ vectors[1])
+    status, out, _ = call(compare, a, b, "--resolution=14", "--json")
+    said = json.loads(out)
+    assert (status, said["threshold"], said["is_same"]) == (0, None, None)
+    assert said["similarity"] == pytest.approx(similarity, abs=1e-6)
+    assert len(said["norms"]) == 2
+    assert call(compare, a, b)[1].startswith("similarity ")
+    for threshold, ends, words in ((similarity - 0.01, 0, ": the same person"), (similarity + 0.01, 3, ": not the")):
+        status, out, _ = call(compare, a, b, "--resolution=14", f"--threshold={threshold}")
+        assert status == ends
+        assert words in out
+
+
+@pytest.fixture
+def labeled(tmp_path):
+    """The pairs of the made-up set as files and a csv: (csv, the same as a prepared set, its data_dir)."""
+    made_up_sets.write(tmp_path / "data", "made", made_up_sets.verification())
+    test_set = face_sets.open_test_set(str(tmp_path / "data"), "made")
+    (tmp_path / "images").mkdir()
+    for place, record in enumerate(test_set.source):
+        (tmp_path / f"images/{place}.png").write_bytes(record["image"])
+    stored = test_set.protocol
+    lines = [f"images/{a}.png,images/{b}.png" for a, b in stored.pairs]
+    truth = [f"{int(same)},{fold}" for same, fold in zip(stored.is_same, stored.fold, strict=True)]
+    (tmp_path / "made.csv").write_text("\n".join(["first,second", *lines]))
+    (tmp_path / "labeled.csv").write_text(
+        "\n".join(["first,second,is_same,fold", *map(",".join, zip(lines, truth, strict=True))])
+    )
+    return tmp_path
+
+
+def test_verify_is_evaluate(call, labeled, embedder):
+    """To the last digit, with folds and labels; and without them the same similarities."""
+    arguments = ("--resolutions=14,7", "--protocol=released")
+    status, out, _ = call(verify, labeled / "labeled.csv", *arguments, "--json", f"--output={labeled}/scores.csv")
+    assert status == 0
+    planned = evaluation.plan(labeled / "data", {"made": {"protocol": "released", "resolutions": (14, 7)}})
+    concat = Embedder.load(embedder.path, fusion="concat")
+    results = evaluation.run(
+        planned,
+        concat.program(evaluation.sizes_of(planned)),
+        concat.variables,
+        rounding="uint8",
+        batch_size=concat.batch_sizes[1],
+        num_threads=1,
+        cache=None,
+    )
+    said = json.loads(out)
+    comparisons = results["made"].outcome.comparisons
+    assert len(comparisons) == 5
+    for told, expected in zip(said["report"]["sets"]["labeled"]["results"], comparisons, strict=True):
+        assert (told["mode"], told["resolution"]) == (expected.mode, expected.resolution)
+        assert told["fold_accuracies"] == expected.accuracy.fold_accuracies.tolist()
+        assert told["auc"] == expected.auc
+        name = f"{expected.mode}_{expected.resolution}"
+        assert [pair[name] for pair in said["pairs"]] == expected.cosines.tolist()
+    with open(labeled / "scores.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["hr_lr_7"]) for row in rows] == [pair["hr_lr_7"] for pair in said["pairs"]]
+    unlabeled = json.loads(call(verify, labeled / "made.csv", *arguments, "--json")[1])
+    assert unlabeled == {"report": {}, "pairs": said["pairs"]}
+
+
+def test_verify_shows_a_table_or_the_scores(call, labeled):
+    assert "HR-LR" in call(verify, labeled / "labeled.csv", "--resolutions=14")[1]
+    printed = call(verify, labeled / "made.csv")[1].splitlines()
+    assert printed[0] == "first,second,hr_hr_112"
+    assert len(printed) == 41
+
+
+def test_search_finds_each_image_first_among_its_own(call, folder, tmp_path):
+    arguments = (f"--gallery={folder}", f"--probes={folder}/p1", "--top=4", "--resolution=56")
+    status, _, _ = call(search, *arguments, f"--output={tmp_path}/hits.csv", f"--sheet={tmp_path}/hits.png")
+    assert status == 0
+    with open(tmp_path / "hits.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["rank"] for row in rows] == ["1", "2", "3", "4"] * 2
+    assert [row["gallery"] for row in rows if row["rank"] == "1"] == ["p1/1.png", "p1/2.png"]
+    similarities = [float(row["similarity"]) for row in rows]
+    assert similarities[:4] == sorted(similarities[:4], reverse=True)
+    assert (tmp_path / "hits.png").stat().st_size > 1000
+    assert call(search, *arguments)[1].splitlines()[0] == "probe,rank,gallery,similarity"
+
+
+def test_search_takes_embeddings_of_the_same_model(call, folder, tmp_path):
+    call(embed, f"--images={folder}", f"--output={tmp_path}/g.npz")
+    call(embed, f"--images={folder}", f"--output={tmp_path}/other.npz", "--fusion=none")
+    from_folder = json.loads(call(search, f"--gallery={folder}", f"--probes={folder}", "--json")[1])
+    assert json.loads(call(search, f"--gallery={tmp_path}/g.npz", f"--probes={folder}", "--json")[1]) == from_folder
+    assert len(from_folder["hits"]) == 6 * 5
+    with pytest.raises(UserError, match=r"other\.npz were not embedded by the same model and fusion"):
+        call(search, f"--gallery={tmp_path}/g.npz", f"--probes={tmp_path}/other.npz")
+    with pytest.raises(UserError, match="--sheet shows pictures: give folders"):
+        call(search, f"--gallery={tmp_path}/g.npz", f"--probes={folder}", f"--sheet={tmp_path}/s.png")
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "sentence"),
+    [
+        (embed, ["--images=nosuch", "--output=f.npz"], "--images nosuch does not exist: give a folder or a tar"),
+        (embed, ["--images={folder}/empty", "--output=f.npz"], "empty holds no image, of .jpg"),
+        (embed, ["--images={folder}", "--output=f.txt"], "--output f.txt must end in .npz"),
+        (embed, ["--images={folder}", "--output={folder}/there.npz"], "there.npz is there already: choose another"),
+        (embed, ["--images={folder}/bad", "--output=f.npz"], "bad/1.png is not an image in a known format"),
+        (embed, ["--images={folder}", "--output=f.npz", "--resize", "--align"], "give resize or align, not both"),
+        (compare, ["{folder}/p0/1.png", "{folder}/bad/1.png"], "bad/1.png is not an image in a known format"),
+        (compare, ["{folder}/p0/1.png", "{folder}/p0/2.png", "--threshold=40"], "--threshold 40.0 must be a cosine"),
+        (search, ["--gallery={folder}", "--probes={folder}", "--top=0"], "--top 0 must be at least 1"),
+        (search, ["--gallery={folder}", "--probes={folder}/there.npz"], "there.npz cannot be read as a file of"),
+        (search, ["--gallery={folder}", "--probes={folder}", "--output={folder}/there.npz"], "there already"),
+        (search, ["--gallery={folder}/nosuch", "--probes={folder}"], "--gallery .*nosuch does not exist"),
+        (verify, ["{folder}/nosuch.csv"], "nosuch.csv cannot be read as csv"),
+        (verify, ["{folder}/pairs.csv"], "gone.png does not exist"),
+    ],
+)
+def test_bad_call_is_a_sentence_and_leaves_nothing(call, folder, tmp_path, monkeypatch, command, arguments, sentence):
+    for name in ("empty", "bad"):
+        (folder / name).mkdir()
+    (folder / "bad/1.png").write_bytes(b"<html>")
+    (folder / "there.npz").write_bytes(b"")
+    (folder / "pairs.csv").write_text("first,second\np0/1.png,gone.png\n")
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UserError, match=sentence):
+        call(command, *(argument.format(folder=folder) for argument in arguments))
+    assert sorted(tmp_path.rglob("*")) == before
