@@ -1,6 +1,6 @@
 """Compares two faces.
 
-python -m lrfr_jax.compare a.jpg b.jpg --checkpoint runs/maug --threshold 0.35
+python -m lrfr_jax.compare a.jpg b.jpg --checkpoint runs/maug --far 0.01
 """
 
 import argparse
@@ -9,7 +9,10 @@ import sys
 from collections.abc import Sequence
 
 from lrfr_jax import model_options
+from lrfr_jax.embedder import Embedder
 from lrfr_jax.errors import UserError, one_sentence
+from lrfr_jax.evals import protocols, thresholds
+from lrfr_jax.evals.thresholds import Threshold
 from lrfr_jax.image_ops import IMAGE_SIZE
 
 
@@ -23,33 +26,66 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.threshold is not None and not -1 <= options.threshold <= 1:
         raise UserError(f"--threshold {options.threshold} must be a cosine similarity in [-1, 1]")
     source = model_options.faces_of(options, [options.first, options.second])
-    found = model_options.load(options).embed_faces(source, resolution=[IMAGE_SIZE, options.resolution])
+    embedder = model_options.load(options)
+    found = embedder.embed_faces(source, resolution=[IMAGE_SIZE, options.resolution])
     source.require_all()
     similarity = float(found.vectors[0] @ found.vectors[1])
-    is_same = None if options.threshold is None else similarity > options.threshold
+    sizes = min(source.sizes[0], IMAGE_SIZE), min(source.sizes[1], options.resolution)
+    calibrated = None if options.threshold is not None else _calibrated(embedder, options, sizes)
+    threshold = calibrated.threshold if calibrated else options.threshold
+    is_same = None if threshold is None else similarity > threshold
     if options.json:
-        answer = {"similarity": similarity, "threshold": options.threshold, "is_same": is_same}
-        print(json.dumps(answer | {"norms": found.norms.tolist()}))
+        origin = thresholds.to_json([calibrated])[0] if calibrated else None
+        answer = {"similarity": similarity, "is_same": is_same, "threshold": threshold, "calibration": origin}
+        print(json.dumps(answer | {"sizes": sizes, "norms": found.norms.tolist()}))
     else:
-        decision = {None: "", True: ": the same person", False: ": not the same person"}[is_same]
-        against = "" if is_same is None else f", threshold {options.threshold:g}"
-        print(f"similarity {similarity:.4f}{against}{decision}")
+        print(_in_words(similarity, is_same, threshold, calibrated))
     return model_options.DONE_BUT if is_same is False else 0
+
+
+def _calibrated(embedder: Embedder, options: argparse.Namespace, sizes: tuple[int, int]) -> Threshold | None:
+    """The model's own threshold for faces of these sizes; none if it has no card and none was asked for."""
+    held = embedder.thresholds()
+    if not held and options.far is None:
+        return None
+    return thresholds.choose(held, sizes=sizes, far=options.far, fusion=embedder.fusion)
+
+
+def _in_words(similarity: float, is_same: bool | None, threshold: float | None, calibrated: Threshold | None) -> str:
+    if is_same is None:
+        return f"similarity {similarity:.4f}; no decision: give --threshold, or calibrate the model with `evaluate`"
+    decision = "the same person" if is_same else "not the same person"
+    words = f"{decision}: similarity {similarity:.4f}, threshold {threshold:.4f}"
+    if calibrated is None:
+        return words
+    return (
+        f"{words} for a false accept rate of {calibrated.far:g} ({calibrated.far_low:.2g} to {calibrated.far_high:.2g})"
+        f" at {calibrated.resolution} px, {protocols.MODE_TITLES[calibrated.mode]}, from {calibrated.impostor_pairs:,} "
+        f"impostor pairs of {calibrated.set}"
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m lrfr_jax.compare",
         description="The cosine similarity of two aligned 112x112 faces.",
-        epilog="Exit status: 0 the same person (or no threshold given), 3 not the same person, 1 error.",
+        epilog="Exit status: 0 the same person (or no decision), 3 not the same person, 1 error.",
     )
     parser.add_argument("first", help="image file")
     parser.add_argument("second", help="image file")
     model_options.add_model(parser)
     model_options.add_pictures(parser)
     model_options.add_resolution(parser, "the second face is")
-    parser.add_argument(
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument(
         "--threshold", type=float, metavar="T", help="they are the same person where the similarity is above it"
+    )
+    how.add_argument(
+        "--far",
+        type=float,
+        metavar="F",
+        help="false accept rate of the threshold, one that `evaluate --calibrate` found for this model and the size of "
+        "the faces; default: the lowest one",
     )
     parser.add_argument("--json", action="store_true", help="print json")
     return parser

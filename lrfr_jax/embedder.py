@@ -10,14 +10,15 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from lrfr_jax import checkpoint, models, paths, sharding
+from lrfr_jax import checkpoint, model_card, models, paths, sharding
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals import embed
 from lrfr_jax.evals.fusion import FUSIONS, fuse, unit
+from lrfr_jax.evals.thresholds import Threshold
 from lrfr_jax.image_ops import IMAGE_SIZE
 from lrfr_jax.pictures import faces
 from lrfr_jax.pictures.face_detector import Mtcnn
-from lrfr_jax.pictures.faces import Faces, Picture
+from lrfr_jax.pictures.faces import Faces, MakeFace, Picture
 
 # A call with no more images than this takes a small program, so that two faces do not cost as much as a batch.
 FEW = 2
@@ -59,6 +60,11 @@ class Embedder:
         """Tells models apart: of the weights and of all that decides about an embedding but the resolution."""
         settings = {"rounding": self.metadata["degradation_rounding"], "fusion": self.fusion}
         return checkpoint.model_digest(self.variables, self.metadata["model"] | settings)
+
+    def thresholds(self) -> list[Threshold]:
+        """What the model was calibrated to by `evaluate --calibrate`; see `evals.thresholds.choose`."""
+        weights = checkpoint.model_digest(self.variables, self.metadata["model"])
+        return model_card.read_thresholds(self.path, weights=weights)
 
     @classmethod
     def load(cls, path: str | os.PathLike, *, fusion: str = "sum", batch_size: int = 64) -> "Embedder":
@@ -154,7 +160,7 @@ class Embedder:
         )
 
 
-def way_to_face(*, resize: bool, align: bool) -> Callable[[np.ndarray], np.ndarray]:
+def way_to_face(*, resize: bool, align: bool) -> MakeFace:
     """Chooses how a picture becomes an aligned face; `UserError` for both at once, or without the detector."""
     if resize and align:
         raise UserError("give resize or align, not both: align cuts the face out of a photo and sizes it")

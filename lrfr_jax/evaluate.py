@@ -13,10 +13,10 @@ from typing import Any
 
 import jax
 
-from lrfr_jax import checkpoint, models, paths, sharding
+from lrfr_jax import checkpoint, model_card, models, paths, sharding
 from lrfr_jax.data import face_sets
 from lrfr_jax.errors import UserError, one_sentence
-from lrfr_jax.evals import embed, evaluation, plots, protocols, report, tables, templates
+from lrfr_jax.evals import calibration, embed, evaluation, plots, protocols, report, tables, templates
 from lrfr_jax.evals.embedding_cache import EmbeddingCache
 from lrfr_jax.evals.fusion import FUSIONS
 from lrfr_jax.evals.verification import VerificationResult
@@ -61,6 +61,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if output:
         report.write_report(output, made)
         print(f"json: {output}")
+    if options.calibrate:
+        weights = checkpoint.model_digest(variables, metadata["model"])
+        print(f"thresholds: {model_card.write(path, weights=weights, thresholds=calibration.thresholds_of(results))}")
     figures = options.plots or (output and output.with_suffix(""))
     if figures:
         draw(paths.of(figures), results, made)
@@ -150,6 +153,12 @@ def _parser() -> argparse.ArgumentParser:
     _add_settings(parser)
     parser.add_argument("--output", metavar="FILE.json", help="default with --workdir W: W/eval/<step>.json")
     parser.add_argument("--plots", metavar="DIR", help="folder of the figures; default: the json's name without .json")
+    parser.add_argument(
+        "--calibrate",
+        action="store_true",
+        help="write the thresholds at false accept rates that the verification sets support, for every size that was "
+        f"compared, to {model_card.FILE} in the checkpoint's folder, where `compare` finds them",
+    )
     parser.add_argument("--batch_size", type=int, default=64, help="images at a time over all devices (default 64)")
     parser.add_argument(
         "--embeddings",

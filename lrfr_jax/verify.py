@@ -5,12 +5,14 @@ python -m lrfr_jax.verify pairs.csv --checkpoint runs/maug --resolutions 20,14,7
 
 import argparse
 import csv
+import functools
 import io
 import json
 import os
 import pathlib
 import sys
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,15 +20,24 @@ from lrfr_jax import model_options, pair_list
 from lrfr_jax.data.face_sets import TestSet, VerificationProtocol
 from lrfr_jax.embedder import Embedder
 from lrfr_jax.errors import UserError, one_sentence
-from lrfr_jax.evals import evaluation, protocols, report, tables
+from lrfr_jax.evals import evaluation, protocols, report, tables, thresholds
 from lrfr_jax.evals.fusion import FUSIONS
 from lrfr_jax.image_ops import IMAGE_SIZE
 from lrfr_jax.pair_list import PairList
 from lrfr_jax.pictures import contact_sheet
 from lrfr_jax.pictures.faces import Faces
 
-# {'hr_hr_112': similarities, 'hr_lr_14': ..., ...}: the mode and the resolution of the second images.
-Similarities = Mapping[str, np.ndarray]
+
+class Compared(NamedTuple):
+    """All pairs at one choice of resolutions: those of the first and of the second images, and the similarities."""
+
+    first: int
+    second: int
+    cosines: np.ndarray
+
+
+# {'hr_hr_112': ..., 'hr_lr_14': ..., ...}: the mode and the resolution of the second images.
+Similarities = Mapping[str, Compared]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -62,9 +73,15 @@ def main(argv: Sequence[str] | None = None) -> None:
             cache=None,
         )
         made = report.report_of(results, step=embedder.metadata["step"], checkpoint=str(embedder.path))
-        similarities = {f"{c.mode}_{c.resolution}": c.cosines for c in results[name].outcome.comparisons}
+        similarities = {
+            f"{c.mode}_{c.resolution}": Compared(c.first_resolution, c.resolution, c.cosines)
+            for c in results[name].outcome.comparisons
+        }
     source.require_all()
-    _show(options, listed, made, similarities)
+    columns = {name: compared.cosines.tolist() for name, compared in similarities.items()}
+    if options.far is not None:
+        columns |= _decisions(embedder, source, listed, similarities, options.far)
+    _show(options, listed, made, columns)
 
 
 def _similarities(
@@ -84,17 +101,36 @@ def _similarities(
     first, second = listed.pairs.T
     scoring = rules.scoring
     return {
-        name: scoring.cosines(scoring.score(vectors[one][first], vectors[other][second]))
+        name: Compared(one, other, scoring.cosines(scoring.score(vectors[one][first], vectors[other][second])))
         for name, (one, other) in compared.items()
     }
 
 
+def _decisions(
+    embedder: Embedder, source: Faces, listed: PairList, similarities: Similarities, far: float
+) -> dict[str, list[int]]:
+    """Whether each pair is of one person (1 or 0), by the model's own threshold for the sizes of its two faces."""
+    held = embedder.thresholds()
+
+    @functools.cache
+    def threshold(first: int, second: int) -> float:
+        return thresholds.choose(held, sizes=(first, second), far=far, fusion=embedder.fusion).threshold
+
+    sizes = np.array([source.sizes[place] for place in range(len(source))])[listed.pairs]
+    decided = {}
+    for name, compared in similarities.items():
+        at = np.minimum(sizes, [compared.first, compared.second]).clip(max=IMAGE_SIZE).tolist()
+        limits = np.array([threshold(first, second) for first, second in at])
+        decided[f"same_{name}"] = (compared.cosines > limits).astype(int).tolist()
+    return decided
+
+
 def _show(
-    options: argparse.Namespace, listed: PairList, made: Mapping[str, object], similarities: Similarities
+    options: argparse.Namespace, listed: PairList, made: Mapping[str, object], columns: Mapping[str, Sequence]
 ) -> None:
     names = [[listed.images[place] for place in pair] for pair in listed.pairs]
-    rows = [[*pair, *(float(values[i]) for values in similarities.values())] for i, pair in enumerate(names)]
-    header = ["first", "second", *similarities]
+    rows = [[*pair, *(values[i] for values in columns.values())] for i, pair in enumerate(names)]
+    header = ["first", "second", *columns]
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([header, *rows])
     if options.output:
@@ -134,8 +170,15 @@ def _parser() -> argparse.ArgumentParser:
         metavar="R,R",
         help="also with the second image (hr_lr) and with both (lr_lr) reduced to these side lengths in pixels",
     )
+    parser.add_argument(
+        "--far",
+        type=float,
+        metavar="F",
+        help="also decide, by the thresholds that `evaluate --calibrate` found for this rate and the faces' sizes: "
+        "columns same_hr_hr_112, ...",
+    )
     model_options.add_pictures(parser)
-    parser.add_argument("--output", metavar="FILE.csv", help="first,second and the similarity of each comparison")
+    parser.add_argument("--output", metavar="FILE.csv", help="first,second and a column for each comparison")
     parser.add_argument("--json", action="store_true", help="print json")
     return parser
 

@@ -14,6 +14,7 @@ from lrfr_jax import image_ops
 from lrfr_jax.embedder import Embedder, way_to_face
 from lrfr_jax.errors import UserError
 from lrfr_jax.pictures import resize
+from lrfr_jax.pictures.faces import Faces, as_it_is
 from tests.evals.made_up_sets import TinyBackbone, variables
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -41,7 +42,10 @@ def test_embeddings_are_the_networks_own(embedder):
 
 @pytest.mark.parametrize(("fusion", "mirrors"), [("none", 0), ("unit_sum", 1), ("concat", 1)])
 def test_fusions(tiny_checkpoint, fusion, mirrors):
-    vectors = Embedder.load(tiny_checkpoint, fusion=fusion).embed(IMAGES[:3]).vectors
+    embedder = Embedder.load(tiny_checkpoint, fusion=fusion)
+    vectors = embedder.embed(IMAGES[:3]).vectors
+    raw = embedder.features(Faces(list(IMAGES[:3]), make_face=as_it_is), {112: np.arange(3)})[112]
+    assert raw.shape == (3, 1 + mirrors, 16)  # no work for nothing
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-6)
     upright, mirrored = (by / np.linalg.norm(by, axis=1, keepdims=True) for by in map(by_hand, views(IMAGES[:3])))
     if fusion == "concat":

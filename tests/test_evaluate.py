@@ -1,9 +1,11 @@
 import json
 
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from lrfr_jax import checkpoint, evaluate
+from lrfr_jax import checkpoint, evaluate, model_card
+from lrfr_jax.data import face_sets
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals import protocols
 from tests.evals.made_up_sets import TinyBackbone, identification, templates, variables, verification, write
@@ -82,6 +84,28 @@ def test_options_change_the_settings_of_the_sets_that_have_them(workdir, data_di
     assert len(list((tmp_path / "figures").iterdir())) == 5
     assert not (workdir / "eval").exists()
     assert not (workdir / "embeddings").exists()
+
+
+def test_calibration_goes_beside_the_checkpoint(workdir, data_dir, tmp_path, capsys):
+    every = np.stack(np.meshgrid(np.arange(40), np.arange(40)), axis=-1).reshape(-1, 2)
+    every = every[every[:, 0] < every[:, 1]]
+    same = every[:, 0] // 2 == every[:, 1] // 2
+    write(tmp_path, "many", face_sets.VerificationProtocol(every, same, np.arange(len(every)) % 2))
+    arguments = ["--workdir", str(workdir), "--data_dir", str(tmp_path), "--sets", "many", "--resolutions", "14"]
+    evaluate.main([*arguments, "--calibrate", "--fusion", "none"])
+    path = workdir / "checkpoints/10/card.json"
+    assert f"thresholds: {path}" in capsys.readouterr().out
+    weights = checkpoint.model_digest(dict(variables()), {"backbone": "tiny", "input": {}})
+    # 760 impostor pairs show a rate of 0.1 alone.
+    described = [
+        (one.mode, one.resolution, one.far, one.impostor_pairs, one.set, one.fusion)
+        for one in model_card.read_thresholds(path.parent, weights=weights)
+    ]
+    expected = [("hr_hr", 112), ("hr_lr", 14), ("lr_lr", 14)]
+    assert described == [(*which, 0.1, 760, "many", "none") for which in expected]
+    evaluate.main([*arguments, "--fusion", "none"])  # orbax reads the checkpoint as before
+    with pytest.raises(UserError, match="nothing to calibrate on"):
+        evaluate.main(["--workdir", str(workdir), "--data_dir", data_dir, "--calibrate"])
 
 
 def test_a_set_that_the_run_does_not_know_gets_the_settings_of_its_kind(workdir, data_dir):

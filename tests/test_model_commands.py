@@ -3,16 +3,18 @@
 import csv
 import json
 
+import cv2
 import numpy as np
 import pytest
 
-from lrfr_jax import compare, embed, embeddings_file, search, verify
+from lrfr_jax import checkpoint, compare, embed, embeddings_file, model_card, search, verify
 from lrfr_jax.data import face_sets
 from lrfr_jax.embedder import Embedder
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals import evaluation
 from lrfr_jax.pictures import resize
 from tests.evals import made_up_sets
+from tests.evals.test_thresholds import entry
 
 FACES = np.random.default_rng(3).integers(0, 256, (6, 112, 112, 3), np.uint8)
 
@@ -78,14 +80,48 @@ def test_compare(call, folder, embedder):
     similarity = float(vectors[0] @ vectors[1])
     status, out, _ = call(compare, a, b, "--resolution=14", "--json")
     said = json.loads(out)
-    assert (status, said["threshold"], said["is_same"]) == (0, None, None)
+    assert (status, said["threshold"], said["is_same"], said["calibration"]) == (0, None, None, None)
     assert said["similarity"] == pytest.approx(similarity, abs=1e-6)
     assert len(said["norms"]) == 2
     assert call(compare, a, b)[1].startswith("similarity ")
-    for threshold, ends, words in ((similarity - 0.01, 0, ": the same person"), (similarity + 0.01, 3, ": not the")):
+    for threshold, ends, words in (
+        (similarity - 0.01, 0, ": the same person:"),
+        (similarity + 0.01, 3, ": not the same person:"),
+    ):
         status, out, _ = call(compare, a, b, "--resolution=14", f"--threshold={threshold}")
         assert status == ends
-        assert words in out
+        assert words in f": {out}"
+
+
+def test_compare_by_the_models_own_thresholds(call, folder, embedder):
+    a, b = folder / "p0/1.png", folder / "p1/2.png"
+    vectors = embedder.embed(FACES[[0, 3]], resolution=[112, 14]).vectors
+    similarity = float(vectors[0] @ vectors[1])
+    held = [entry("hr_lr", 14, threshold=similarity + 0.01), entry("hr_lr", 7, threshold=-1.0)]
+    weights = checkpoint.model_digest(embedder.variables, embedder.metadata["model"])
+    path = model_card.write(embedder.path, weights=weights, thresholds=held)
+    try:
+        status, out, _ = call(compare, a, b, "--resolution=14")
+        assert status == 3
+        assert out.startswith("not the same person: similarity")
+        assert (
+            "for a false accept rate of 0.01 (0.005 to 0.015) at 14 px, HR-LR, from 3,000 impostor pairs of lfw" in out
+        )
+        status, out, _ = call(compare, a, b, "--resolution=8", "--far=0.01", "--json")
+        said = json.loads(out)
+        assert (status, said["is_same"], said["calibration"]["resolution"], said["sizes"]) == (0, True, 7, [112, 8])
+        with pytest.raises(
+            UserError, match="a face of 6 px is smaller than anything that this model was calibrated on"
+        ):
+            call(compare, a, b, "--resolution=6")
+        small = folder / "small.png"
+        small.write_bytes(resize.encode_png(FACES[3][:15, :30]))
+        assert json.loads(call(compare, a, small, "--resize", "--json")[1])["sizes"] == [112, 15]
+        assert call(compare, a, b, "--resolution=6", "--threshold=-1")[0] == 0  # one's own threshold needs no card
+    finally:
+        path.unlink()
+    with pytest.raises(UserError, match="this model has no thresholds for fusion 'sum'"):
+        call(compare, a, b, "--far=0.01")
 
 
 @pytest.fixture
@@ -136,6 +172,26 @@ def test_verify_is_evaluate(call, labeled, embedder):
     assert [float(row["hr_lr_7"]) for row in rows] == [pair["hr_lr_7"] for pair in said["pairs"]]
     unlabeled = json.loads(call(verify, labeled / "made.csv", *arguments, "--json")[1])
     assert unlabeled == {"report": {}, "pairs": said["pairs"]}
+
+
+def test_verify_decides_by_the_sizes_of_each_pair(call, labeled, embedder):
+    images = [cv2.imread(str(labeled / f"images/{place}.png"))[..., ::-1] for place in range(40)]
+    (labeled / "images/1.png").write_bytes(resize.encode_png(np.ascontiguousarray(images[1][:10, :10])))
+    held = [entry("hr_hr", 112, threshold=0.9), entry("hr_lr", 14, threshold=-1.0), entry("hr_lr", 5, threshold=1.0)]
+    weights = checkpoint.model_digest(embedder.variables, embedder.metadata["model"])
+    path = model_card.write(embedder.path, weights=weights, thresholds=held)
+    try:
+        arguments = (labeled / "made.csv", "--resize", "--far=0.01", "--json")
+        pairs = json.loads(call(verify, *arguments)[1])["pairs"]
+        small = ["images/1.png" in (pair["first"], pair["second"]) for pair in pairs]
+        assert 0 < sum(small) < 5
+        for pair, is_small in zip(pairs, small, strict=True):
+            assert pair["same_hr_hr_112"] == (not is_small and pair["hr_hr_112"] > 0.9)
+        assert {pair["same_hr_hr_112"] for pair in pairs} == {0, 1}
+        with pytest.raises(UserError, match="was not calibrated for LR-LR"):
+            call(verify, *arguments, "--resolutions=20")
+    finally:
+        path.unlink()
 
 
 def test_verify_shows_a_table_or_the_scores(call, labeled):

@@ -114,7 +114,7 @@ def tar_at_far(scores: Float[np.ndarray, " pairs"], is_same: Bool[np.ndarray, " 
       ValueError: far outside [0, 1], scores that are not finite, or only one of the two kinds of pairs.
     """
     genuine, impostor = _split(scores, is_same)
-    return float(np.mean(genuine > _strictest_threshold(impostor, far)))
+    return float(np.mean(genuine > strictest_threshold(impostor, far)))
 
 
 def tar_at_nearest_far(
@@ -251,7 +251,7 @@ def tpir_at_fpir(
         raise ValueError(f"{len(mate_scores)} searches with a mate, {len(unmated_scores)} without: some of both needed")
     if not all(np.all(np.isfinite(scores)) for scores in (mate_scores, unmated_scores)):
         raise ValueError("scores are not finite: check the embeddings")
-    return float(np.mean((mate_scores > _strictest_threshold(unmated_scores, fpir)) & (mate_ranks <= rank)))
+    return float(np.mean((mate_scores > strictest_threshold(unmated_scores, fpir)) & (mate_ranks <= rank)))
 
 
 def _check(scores: np.ndarray, is_same: np.ndarray) -> None:
@@ -276,7 +276,7 @@ def _correct_counts(scores: np.ndarray, is_same: np.ndarray, grid: np.ndarray) -
     return np.sum(is_same) - refused_genuine + refused_impostor
 
 
-def _strictest_threshold(impostor: np.ndarray, rate: float) -> float:
+def strictest_threshold(impostor: np.ndarray, rate: float) -> float:
     """The lowest score of impostors above which no more than a share `rate` of them lies."""
     if not 0 <= rate <= 1:
         raise ValueError(f"{rate} is no rate: it must lie in [0, 1]")

@@ -72,6 +72,8 @@ class TemplateRules:
 
 Rules = VerificationRules | IdentificationRules | TemplateRules
 COMPARISONS = ("hr_lr", "lr_lr", "matrix")
+# Of two faces none, the second or both are reduced.
+MODE_TITLES = {"hr_hr": "HR-HR", "hr_lr": "HR-LR", "lr_lr": "LR-LR"}
 
 
 def negative_cosine_distance(

@@ -10,10 +10,9 @@ from lrfr_jax.errors import UserError
 from lrfr_jax.evals import protocols
 from lrfr_jax.evals.evaluation import SetResult
 from lrfr_jax.evals.measures import Measure, in_full
+from lrfr_jax.evals.protocols import MODE_TITLES
 from lrfr_jax.evals.verification import Comparison, VerificationResult
 from lrfr_jax.image_ops import IMAGE_SIZE
-
-MODE_TITLES = {"hr_hr": "HR-HR", "hr_lr": "HR-LR", "lr_lr": "LR-LR"}
 
 
 def metrics_of(results: Mapping[str, SetResult]) -> dict[str, float]:

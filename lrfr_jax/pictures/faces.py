@@ -18,25 +18,29 @@ from lrfr_jax.pictures.sources import SourceImage
 Picture = str | os.PathLike | SourceImage | np.ndarray
 # (a photo's RGB pixels) -> the faces in it.
 FindFaces = Callable[[np.ndarray], list[Face]]
+# (a photo's RGB pixels) -> its face at 112x112, and the side length in pixels that it had in the photo.
+MakeFace = Callable[[np.ndarray], tuple[np.ndarray, int]]
 
 
 class Faces(Sequence):
     """Pictures as record source: `faces[i]` is {'image': a whole image file of 112x112}, any number of threads at once.
 
-    A picture that cannot be used becomes a black face, and `problems` holds the reason by its place.
+    A picture that cannot be used becomes a black face, and `problems` holds the reason by its place. `sizes` holds
+    the side length in pixels that each face had in its picture.
     """
 
-    def __init__(self, pictures: Sequence[Picture], *, make_face: Callable[[np.ndarray], np.ndarray]):
+    def __init__(self, pictures: Sequence[Picture], *, make_face: MakeFace):
         """Wraps pictures; `make_face` is one of `as_it_is`, `resized` and `aligned_by`."""
         self._pictures, self._make_face = pictures, make_face
         self.problems: dict[int, str] = {}
+        self.sizes: dict[int, int] = {}
 
     def __len__(self) -> int:
         return len(self._pictures)
 
     def __getitem__(self, index: int) -> dict[str, bytes]:
         try:
-            face = self._make_face(to_pixels(self._pictures[index]))
+            face, self.sizes[index] = self._make_face(to_pixels(self._pictures[index]))
         except (ValueError, OSError) as error:
             self.problems[index] = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             face = np.zeros((IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
@@ -78,7 +82,7 @@ def to_pixels(picture: Picture) -> UInt8[np.ndarray, "height width 3"]:
     return photos.decode_photo(path.read_bytes())
 
 
-def as_it_is(photo: UInt8[np.ndarray, "height width 3"]) -> UInt8[np.ndarray, "112 112 3"]:
+def as_it_is(photo: UInt8[np.ndarray, "height width 3"]) -> tuple[UInt8[np.ndarray, "112 112 3"], int]:
     """Takes an aligned face; `ValueError` for a picture of another size."""
     height, width = photo.shape[:2]
     if (height, width) != (IMAGE_SIZE, IMAGE_SIZE):
@@ -86,22 +90,26 @@ def as_it_is(photo: UInt8[np.ndarray, "height width 3"]) -> UInt8[np.ndarray, "1
             f"is {width}x{height}, not {IMAGE_SIZE}x{IMAGE_SIZE}: align cuts the face out of a photo, resize takes a "
             "picture that shows nothing but an aligned face"
         )
-    return photo
+    return photo, IMAGE_SIZE
 
 
-def resized(photo: UInt8[np.ndarray, "height width 3"]) -> UInt8[np.ndarray, "112 112 3"]:
-    """Brings a picture of an aligned face, of any size, to 112x112."""
-    return photo if photo.shape[:2] == (IMAGE_SIZE, IMAGE_SIZE) else resize.to_face_size(photo)
+def resized(photo: UInt8[np.ndarray, "height width 3"]) -> tuple[UInt8[np.ndarray, "112 112 3"], int]:
+    """Brings a picture of an aligned face, of any size, to 112x112; the face has the picture's shorter side."""
+    is_whole = photo.shape[:2] == (IMAGE_SIZE, IMAGE_SIZE)
+    return photo if is_whole else resize.to_face_size(photo), min(photo.shape[:2])
 
 
-def aligned_by(find_faces: FindFaces) -> Callable[[np.ndarray], np.ndarray]:
+def aligned_by(find_faces: FindFaces) -> MakeFace:
     """Builds the function that cuts the largest face out of a photo; it raises `ValueError` where there is none."""
 
-    def aligned(photo: UInt8[np.ndarray, "height width 3"]) -> UInt8[np.ndarray, "112 112 3"]:
+    def aligned(photo: UInt8[np.ndarray, "height width 3"]) -> tuple[UInt8[np.ndarray, "112 112 3"], int]:
         faces = find_faces(photo)
         if not faces:
             raise ValueError("shows no face that the detector finds")
         height, width = photo.shape[:2]
-        return warp.warp_face(photo, choose_face(faces, choice="largest", height=height, width=width).landmarks)[0]
+        landmarks = choose_face(faces, choice="largest", height=height, width=width).landmarks
+        matrix, _ = warp.fit_similarity(landmarks, warp.TEMPLATE)
+        enlarged = np.sqrt(np.linalg.det(matrix[:, :2]))
+        return warp.warp_face(photo, landmarks)[0], max(round(IMAGE_SIZE / enlarged), 1)
 
     return aligned

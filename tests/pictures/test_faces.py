@@ -58,16 +58,29 @@ def test_other_arrays_are_refused(array):
 
 
 def test_resized_is_pillows_bicubic_and_leaves_a_face_alone():
-    np.testing.assert_array_equal(faces.resized(WIDE), resize.to_face_size(WIDE))
-    assert faces.resized(FACE) is FACE
+    face, size = faces.resized(WIDE)
+    np.testing.assert_array_equal(face, resize.to_face_size(WIDE))
+    assert size == 90
+    assert faces.resized(FACE)[0] is FACE
 
 
 def test_aligned_takes_the_largest_face():
-    small, large = (np.array([[0.3, 0.4], [0.7, 0.4], [0.5, 0.6], [0.35, 0.8], [0.65, 0.8]]) * s + s for s in (20, 40))
+    points = np.array([[0.3, 0.4], [0.7, 0.4], [0.5, 0.6], [0.35, 0.8], [0.65, 0.8]])
+    small, large = points * 20 + [90, 35], points * 40  # the small one is in the middle
     found = [Face(p, np.concatenate([p.min(0), p.max(0)]), 1.0) for p in (small, large)]
-    np.testing.assert_array_equal(faces.aligned_by(lambda photo: found)(WIDE), warp.warp_face(WIDE, large)[0])
+    face, _ = faces.aligned_by(lambda photo: found)(WIDE)
+    np.testing.assert_array_equal(face, warp.warp_face(WIDE, large)[0])
     with pytest.raises(ValueError, match="shows no face that the detector finds"):
         faces.aligned_by(lambda photo: [])(WIDE)
+
+
+@pytest.mark.parametrize("size", [7, 56, 112, 300])
+def test_an_aligned_face_knows_its_size_in_the_photo(size):
+    points = warp.TEMPLATE * size / 112 @ np.array([[0.6, 0.8], [-0.8, 0.6]])  # turned
+    face = Face(points, np.concatenate([points.min(0), points.max(0)]), 1.0)
+    source = faces.Faces([WIDE], make_face=faces.aligned_by(lambda photo: [face]))
+    source[0]
+    assert source.sizes == {0: size}
 
 
 def test_cmyk_is_shown_as_rgb(tmp_path):

@@ -1,0 +1,82 @@
+"""Thresholds that mean something, as a model's card holds them, and which of them is for two faces."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lrfr_jax.errors import UserError
+from lrfr_jax.evals.protocols import MODE_TITLES
+from lrfr_jax.image_ops import IMAGE_SIZE
+
+
+@dataclasses.dataclass(frozen=True)
+class Threshold:
+    """Two faces are taken for one person if their similarity (a cosine) is above it.
+
+    Attributes:
+      mode: 'hr_hr', 'hr_lr' (one face is that small) or 'lr_lr' (both are).
+      resolution: side length in pixels of the smaller face.
+      far: the share of impostor pairs that it may accept.
+      threshold: cosine similarity.
+      far_low, far_high: interval of 95 % of the share that it accepts, impostor pairs taken as independent draws.
+      tar: share of genuine pairs that it accepts.
+      impostor_pairs: on which it rests.
+      set, protocol, fusion: where it comes from; it holds for embeddings of the same fusion.
+    """
+
+    mode: str
+    resolution: int
+    far: float
+    threshold: float
+    far_low: float
+    far_high: float
+    tar: float
+    impostor_pairs: int
+    set: str
+    protocol: str
+    fusion: str
+
+
+def choose(thresholds: Sequence[Threshold], *, sizes: tuple[int, int], far: float | None, fusion: str) -> Threshold:
+    """Picks the threshold for two faces by their sizes in pixels.
+
+    A face counts as the largest calibrated size that is not above its own. If both have the full size, they are a pair
+    of 'hr_hr', if one has, of 'hr_lr', else of 'lr_lr', at the smaller one's size. Without a rate the lowest counts.
+
+    Raises:
+      UserError: nothing was calibrated for this fusion, rate, or for faces as small.
+    """
+    fitting = [one for one in thresholds if one.fusion == fusion]
+    if not fitting:
+        raise UserError(
+            f"this model has no thresholds for fusion {fusion!r}: `python -m lrfr_jax.evaluate --calibrate` makes them"
+        )
+    rates = sorted({one.far for one in fitting}, reverse=True)
+    far = rates[-1] if far is None else far
+    fitting = [one for one in fitting if one.far == far]
+    if not fitting:
+        raise UserError(f"--far {far:g} was not calibrated, only {', '.join(f'{rate:g}' for rate in rates)}")
+    smaller, larger = sorted(sizes)
+    mode = "hr_hr" if smaller >= IMAGE_SIZE else "hr_lr" if larger >= IMAGE_SIZE else "lr_lr"
+    calibrated = sorted({one.resolution for one in fitting if one.mode == mode})
+    if not calibrated:
+        raise UserError(f"this model was not calibrated for {MODE_TITLES[mode]} at a false accept rate of {far:g}")
+    below = [resolution for resolution in calibrated if resolution <= smaller]
+    if not below:
+        raise UserError(
+            f"a face of {smaller} px is smaller than anything that this model was calibrated on for "
+            f"{MODE_TITLES[mode]} at a false accept rate of {far:g} ({calibrated[0]} px)"
+        )
+    chosen = [one for one in fitting if (one.mode, one.resolution) == (mode, below[-1])]
+    # Calibrated on several sets, the strictest keeps the rate on each.
+    return max(chosen, key=lambda one: one.threshold)
+
+
+def to_json(thresholds: Sequence[Threshold]) -> list[dict[str, Any]]:
+    """Plain values of thresholds, for a card."""
+    return [dataclasses.asdict(one) for one in thresholds]
+
+
+def from_json(entries: Sequence[Mapping[str, Any]]) -> list[Threshold]:
+    """Reads what `to_json` made; `TypeError` for other keys."""
+    return [Threshold(**entry) for entry in entries]

@@ -1,0 +1,62 @@
+"""Thresholds accept the share of impostor pairs that they claim, and none is claimed that the data cannot show."""
+
+import dataclasses
+import pathlib
+
+import numpy as np
+import pytest
+
+from lrfr_jax.data import face_sets
+from lrfr_jax.errors import UserError
+from lrfr_jax.evals import calibration, evaluation, metrics, protocols, verification
+from lrfr_jax.evals.verification import VerificationResult
+
+RNG = np.random.default_rng(0)
+
+
+def result(genuine, impostors):
+    """A set whose similarities are drawn; one comparison is enough to copy."""
+    is_same = np.repeat([True, False], [genuine, impostors])
+    accuracy = metrics.KFoldAccuracy(np.ones(1), np.ones(1), 1.0, 0.0)
+    template = verification.Comparison("hr_hr", 112, 112, accuracy, (0.0, 1.0), 0.5, (0.0, 1.0), {}, {}, np.zeros(1))
+    comparisons = tuple(
+        dataclasses.replace(template, mode=mode, resolution=size, cosines=RNG.normal(is_same * 0.5, 0.1))
+        for mode, size in (("hr_hr", 112), ("hr_lr", 14), ("matrix", 14))
+    )
+    rules = protocols.PROTOCOLS["insightface"]
+    asked = evaluation.Evaluation(made_set(is_same), "insightface", rules, (14,))
+    return evaluation.SetResult(asked, VerificationResult(10, 1.0, is_same, comparisons), {})
+
+
+def made_set(is_same):
+    protocol = face_sets.VerificationProtocol(np.zeros((len(is_same), 2), int), is_same, np.zeros(len(is_same), int))
+    return face_sets.TestSet("made", "verification", pathlib.Path("made"), [], protocol, is_partial=False)
+
+
+@pytest.mark.parametrize(
+    ("impostors", "fars"),
+    [(3000, [0.1, 0.01]), (1000, [0.1, 0.01]), (999, [0.1]), (100, [0.1]), (100_000, [0.1, 0.01, 0.001, 0.0001])],
+)
+def test_rates_are_those_that_ten_pairs_show(impostors, fars):
+    found = calibration.thresholds_of({"made": result(50, impostors)})
+    assert [one.far for one in found if one.mode == "hr_hr"] == fars
+    assert {(one.mode, one.resolution) for one in found} == {("hr_hr", 112), ("hr_lr", 14)}
+
+
+def test_thresholds_keep_their_rates():
+    made = result(500, 3000)
+    for one in calibration.thresholds_of({"made": made}):
+        comparison = next(c for c in made.outcome.comparisons if c.mode == one.mode)
+        impostors, genuine = (comparison.cosines[made.outcome.is_same == kind] for kind in (False, True))
+        accepted = np.mean(impostors > one.threshold)
+        assert one.far - 1 / 3000 < accepted <= one.far  # as near as a score that occurs can come
+        assert one.far_low < accepted < one.far_high
+        assert one.tar == np.mean(genuine > one.threshold)
+        assert (one.impostor_pairs, one.set, one.protocol, one.fusion) == (3000, "made", "insightface", "sum")
+
+
+def test_too_few_pairs_are_refused():
+    with pytest.raises(UserError, match="verification set with at least 100 impostor pairs"):
+        calibration.thresholds_of({"made": result(50, 99)})
+    with pytest.raises(UserError, match="nothing to calibrate on"):
+        calibration.thresholds_of({"gallery": dataclasses.replace(result(50, 999), outcome=[])})
