@@ -51,23 +51,26 @@ def choose(thresholds: Sequence[Threshold], *, sizes: tuple[int, int], far: floa
         raise UserError(
             f"this model has no thresholds for fusion {fusion!r}: `python -m lrfr_jax.evaluate --calibrate` makes them"
         )
-    rates = sorted({one.far for one in fitting}, reverse=True)
-    far = rates[-1] if far is None else far
-    fitting = [one for one in fitting if one.far == far]
-    if not fitting:
-        raise UserError(f"--far {far:g} was not calibrated, only {', '.join(f'{rate:g}' for rate in rates)}")
     smaller, larger = sorted(sizes)
     mode = "hr_hr" if smaller >= IMAGE_SIZE else "hr_lr" if larger >= IMAGE_SIZE else "lr_lr"
-    calibrated = sorted({one.resolution for one in fitting if one.mode == mode})
-    if not calibrated:
-        raise UserError(f"this model was not calibrated for {MODE_TITLES[mode]} at a false accept rate of {far:g}")
-    below = [resolution for resolution in calibrated if resolution <= smaller]
+    title = MODE_TITLES[mode]
+    fitting = [one for one in fitting if one.mode == mode]
+    if not fitting:
+        raise UserError(f"this model was not calibrated for {title}: evaluate it with --calibrate and --resolutions")
+    rates = sorted({one.far for one in fitting}, reverse=True)
+    far = rates[-1] if far is None else far
+    if far not in rates:
+        raise UserError(
+            f"--far {far:g} was not calibrated for {title}, only {', '.join(f'{rate:g}' for rate in rates)}"
+        )
+    fitting = sorted((one for one in fitting if one.far == far), key=lambda one: one.resolution)
+    below = [one for one in fitting if one.resolution <= smaller]
     if not below:
         raise UserError(
-            f"a face of {smaller} px is smaller than anything that this model was calibrated on for "
-            f"{MODE_TITLES[mode]} at a false accept rate of {far:g} ({calibrated[0]} px)"
+            f"a face of {smaller} px is smaller than anything that this model was calibrated on for {title} "
+            f"({fitting[0].resolution} px)"
         )
-    chosen = [one for one in fitting if (one.mode, one.resolution) == (mode, below[-1])]
+    chosen = [one for one in below if one.resolution == below[-1].resolution]
     # Calibrated on several sets, the strictest keeps the rate on each.
     return max(chosen, key=lambda one: one.threshold)
 

@@ -47,14 +47,15 @@ def test_without_a_rate_the_lowest_and_of_several_sets_the_strictest():
     [
         ([], (112, 112), None, "no thresholds for fusion 'sum': `python -m lrfr_jax.evaluate --calibrate` makes them"),
         ([entry("hr_hr", 112, fusion="none")], (112, 112), None, "no thresholds for fusion 'sum'"),
-        (HELD, (112, 112), 0.001, "--far 0.001 was not calibrated, only 0.1, 0.01"),
+        (HELD, (112, 112), 0.001, "--far 0.001 was not calibrated for HR-HR, only 0.1, 0.01"),
         (
             HELD,
             (112, 6),
             0.01,
-            r"a face of 6 px is smaller than anything .* HR-LR at .* 0.01 \(7 px\)",
+            r"a face of 6 px is smaller than anything .* for HR-LR \(7 px\)",
         ),
-        (HELD, (112, 20), 0.1, "was not calibrated for HR-LR at a false accept rate of 0.1"),
+        (HELD, (112, 20), 0.1, "--far 0.1 was not calibrated for HR-LR, only 0.01"),
+        (HELD[:1], (112, 20), None, "was not calibrated for HR-LR: evaluate it with --calibrate and --resolutions"),
     ],
 )
 def test_what_was_not_calibrated_is_told(held, sizes, far, sentence):
