@@ -56,7 +56,7 @@ OTHER = warp.TEMPLATE * 0.5 + (130, 120)
 
 @pytest.fixture
 def source(tmp_path):
-    for path, photo in {"root/a/1.png": photo_of(POINTS), "root/b/x.png": photo_of([*POINTS, *OTHER])}.items():
+    for path, photo in {"set/a/1.png": photo_of(POINTS), "set/b/x.png": photo_of([*POINTS, *OTHER])}.items():
         (tmp_path / "photos" / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "photos" / path).write_bytes(encoded(photo))
     (tmp_path / "points.csv").write_text(line("a/1.png", POINTS) + line("b/x.png", OTHER) + line("b/x.png", POINTS))
@@ -90,7 +90,7 @@ def test_faces_stand_at_the_template_in_equal_folders_in_rgb(source):
 
 def test_a_tar_gives_the_same_and_the_choice_of_face_counts(source):
     with tarfile.open(source / "photos.tar", "w") as tar:
-        tar.add(source / "photos/root", "root")
+        tar.add(source / "photos/set", "set")
     given = ["--source", source / "photos.tar", "--landmarks", source / "points.csv", "--format", "png"]
     run("--output", source / "largest", *given)
     run("--output", source / "folder", *flags(source, "--format", "png"))
@@ -117,7 +117,7 @@ def test_policies_for_photos_without_a_face(source, capsys):
 
 
 def test_the_report_tells_what_became_of_each_photo(source):
-    (source / "photos/root/a/2.jpg").write_bytes(encoded(photo_of(POINTS), ".jpg")[:-300])
+    (source / "photos/set/a/2.jpg").write_bytes(encoded(photo_of(POINTS), ".jpg")[:-300])
     run("--output", source / "out", "--report", source / "r", *flags(source, "--on_error", "skip"))
     rows = list(csv.DictReader((source / "r/images.csv").open()))
     assert [(row["image"], row["outcome"], row["faces"]) for row in rows] == [
@@ -148,12 +148,12 @@ def test_options_that_do_not_fit_are_refused(source, capsys, more, sentence):
 
 
 def test_bad_photos_and_names_are_refused(source, capsys):
-    (source / "photos/root/a/1.jpg").write_bytes(encoded(photo_of(POINTS), ".jpg"))
+    (source / "photos/set/a/1.jpg").write_bytes(encoded(photo_of(POINTS), ".jpg"))
     assert "holds both" in refused(capsys, source / "out", *flags(source))
-    (source / "photos/root/a/1.jpg").unlink()
-    (source / "photos/root/a/0.jpg").write_bytes(b"text")
+    (source / "photos/set/a/1.jpg").unlink()
+    (source / "photos/set/a/0.jpg").write_bytes(b"text")
     assert "a/0.jpg is not an image in a known format" in refused(capsys, source / "out", *flags(source))
-    (source / "photos/root/a/0.jpg").unlink()
+    (source / "photos/set/a/0.jpg").unlink()
     (source / "points.csv").write_text(line("a/1.png", POINTS + 120) + line("b/x.png", POINTS))
     assert "a/1.png has 200x200 pixels, its landmarks reach to x=" in refused(capsys, source / "o", *flags(source))
     (source / "points.csv").write_text(line("c/1.png", POINTS))

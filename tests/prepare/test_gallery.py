@@ -5,7 +5,7 @@ from lrfr_jax.prepare.__main__ import main
 from tests.prepare import layouts
 
 # Every picture has its own color: (identity, image, source). `b` is in both sources, `d` has a single image.
-_FIRST = {f"root/{name}/{k}.png": layouts.flat(i, k, 1) for i, name in enumerate("ab") for k in (2, 10)}
+_FIRST = {f"set/{name}/{k}.png": layouts.flat(i, k, 1) for i, name in enumerate("ab") for k in (2, 10)}
 _SECOND = {"b/1.png": layouts.flat(1, 1, 2), "d/1.png": layouts.flat(3, 1, 2)}
 _TENS = {f"{name}/{k}.png": layouts.flat(i, k, 2) for i, name in ((5, "n10"), (4, "n9")) for k in (1, 2)}
 
@@ -70,7 +70,7 @@ def test_listed_identities_are_taken_and_a_second_run_changes_nothing(tmp_path, 
 
 
 def test_bad_images_end_the_command_or_make_a_partial_set_in_which_every_probe_has_a_mate(tmp_path, command, capsys):
-    layouts.write(tmp_path / "one", {"root/b/2.png": b"text", "root/a/10.png": layouts.flat(0, 0, 0)[:-30]})
+    layouts.write(tmp_path / "one", {"set/b/2.png": b"text", "set/a/10.png": layouts.flat(0, 0, 0)[:-30]})
     assert "a/10.png is truncated" in _refused(capsys, tmp_path, command)
     main([*command, "--allow_partial", "--name", "partial"])
     gallery, probes, opened = _opened(tmp_path, "partial")
@@ -79,7 +79,7 @@ def test_bad_images_end_the_command_or_make_a_partial_set_in_which_every_probe_h
     assert opened.is_partial
     assert capsys.readouterr().out.startswith("3 gallery images, 3 probes, 3 identities, 2 left out, partial")
     skipped = (opened.path / "skipped.txt").read_text().splitlines()
-    assert [line.split("/root/")[1][:8] for line in skipped] == ["a/10.png", "b/2.png "]
+    assert [line.split("/set/")[1][:8] for line in skipped] == ["a/10.png", "b/2.png "]
 
 
 def test_an_unknown_identity_and_no_pair_of_images_end_the_command(tmp_path, command, capsys):
