@@ -143,7 +143,7 @@ class TestSet:
     name: str
     kind: str
     path: pathlib.Path
-    source: Sequence[Mapping[str, Any]]
+    source: Sequence  # of {"image": encoded bytes}
     protocol: Protocol
     is_partial: bool
 
