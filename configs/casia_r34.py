@@ -59,7 +59,7 @@ def get_config(arg=None):
             "frozen": (),
         }
     )
-    # Two sizes keep evaluation below a fiftieth of the time; `lrfr_jax.evaluate --resolutions` takes any others.
+    # Two sizes keep evaluation below a fiftieth of the operations; `lrfr_jax.evaluate --resolutions` takes any others.
     config.evals = ConfigDict({"lfw": common.verification(resolutions=(14, 7))})
     config.eval_batch_size = 256
     return config

@@ -185,7 +185,7 @@ def load_backbone(path: str | os.PathLike) -> tuple[Any, dict]:
     """
     path = paths.absolute(path)
     if not (path / "backbone").is_dir() or not (path / "metadata" / "metadata").is_file():
-        raise UserError(f"{path} is no checkpoint: name a folder W/checkpoints/<step>, or use --workdir W")
+        raise UserError(f"{path} is no checkpoint: name W/checkpoints/<step>, or what `pretrained` made")
     try:
         with paths.at_hand(path, "backbone", "metadata") as folder:
             variables, metadata = _read_backbone(folder)

@@ -48,7 +48,7 @@ def _calibrated(embedder: Embedder, options: argparse.Namespace, sizes: tuple[in
     held = embedder.thresholds()
     if not held and options.far is None:
         return None
-    return thresholds.choose(held, sizes=sizes, far=options.far, fusion=embedder.fusion)
+    return thresholds.choose(thresholds.of_fusion(held, fusion=embedder.fusion), sizes=sizes, far=options.far)
 
 
 def _in_words(similarity: float, is_same: bool | None, threshold: float | None, calibrated: Threshold | None) -> str:

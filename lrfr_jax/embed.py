@@ -5,12 +5,13 @@ python -m lrfr_jax.embed --checkpoint runs/maug --images faces --output faces.np
 
 import argparse
 import json
+import pathlib
 import sys
 from collections.abc import Sequence
 
 from lrfr_jax import embeddings_file, model_options
 from lrfr_jax.embeddings_file import EmbeddingsFile
-from lrfr_jax.errors import one_sentence
+from lrfr_jax.errors import UserError, one_sentence
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -20,33 +21,30 @@ def main(argv: Sequence[str] | None = None) -> int:
       UserError: a bad option or checkpoint, no images, or not one that can be used.
     """
     options = _parser().parse_args(argv)
-    target = embeddings_file.check_target(options.output, flag="--output")
-    images, unreadable = model_options.list_pictures(options.images, flag="--images")
-    source = model_options.faces_of(options, images)
+    if not options.output.endswith(embeddings_file.SUFFIX):
+        raise UserError(f"--output {options.output} must end in {embeddings_file.SUFFIX}")
+    model_options.check_new(options, "output")
     embedder = model_options.load(options)
-    found = embedder.embed_faces(source, resolution=options.resolution)
-    good = [place for place in range(len(images)) if place not in source.problems]
-    unreadable |= {images[place].path: reason for place, reason in sorted(source.problems.items())}
-    if not good:
-        source.require_all()
+    found = model_options.embed_folder(
+        options, embedder, options.images, flag="--images", resolution=options.resolution
+    )
     held = EmbeddingsFile(
-        paths=[images[place].path for place in good],
-        embeddings=found.vectors[good],
-        norms=found.norms[good],
-        unreadable=list(unreadable),
-        reasons=list(unreadable.values()),
+        paths=found.paths,
+        embeddings=found.embeddings.vectors,
+        norms=found.embeddings.norms,
+        unreadable=list(found.unreadable),
+        reasons=list(found.unreadable.values()),
         model=embedder.digest,
         fusion=embedder.fusion,
         resolution=options.resolution,
     )
-    embeddings_file.write(target, held)
+    embeddings_file.write(pathlib.Path(options.output), held)
     if options.json:
-        print(json.dumps({"output": str(target), "embedded": len(good), "unreadable": unreadable}))
+        print(json.dumps({"output": options.output, "embedded": len(held.paths), "unreadable": found.unreadable}))
     else:
-        print(f"{len(good)} embeddings of {held.embeddings.shape[1]} numbers are in {target}")
-        for path, reason in unreadable.items():
-            print(f"left out: {path} {reason}", file=sys.stderr)
-    return model_options.DONE_BUT if unreadable else 0
+        print(f"{len(held.paths)} embeddings of {held.embeddings.shape[1]} numbers are in {options.output}")
+    model_options.tell_unreadable(found.unreadable)
+    return model_options.DONE_BUT if found.unreadable else 0
 
 
 def _parser() -> argparse.ArgumentParser:

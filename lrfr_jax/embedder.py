@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from lrfr_jax import checkpoint, model_card, models, paths, sharding
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals import embed
-from lrfr_jax.evals.fusion import FUSIONS, fuse, unit
+from lrfr_jax.evals.fusion import FUSIONS, fuse
 from lrfr_jax.evals.thresholds import Threshold
 from lrfr_jax.image_ops import IMAGE_SIZE
 from lrfr_jax.pictures import faces
@@ -140,7 +140,9 @@ class Embedder:
         parts = self.features(source, {int(size): np.flatnonzero(sizes == size) for size in np.unique(sizes)})
         # In each part the rows of other sizes are zero.
         raw = functools.reduce(np.add, parts.values())
-        vectors = unit(fuse(raw, fusion=self.fusion)).astype(np.float32)
+        vectors = fuse(raw, fusion=self.fusion)
+        if self.fusion == "concat":
+            vectors /= np.sqrt(2).astype(np.float32)  # two unit vectors side by side
         return Embeddings(vectors, np.linalg.norm(raw[:, 0], axis=-1))
 
     def features(

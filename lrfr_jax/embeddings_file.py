@@ -1,5 +1,6 @@
 """Embeddings on disk: an npz of plain arrays that says which model made them."""
 
+import contextlib
 import os
 import pathlib
 import zipfile
@@ -37,27 +38,19 @@ class EmbeddingsFile(NamedTuple):
     resolution: int
 
 
-def check_target(path: str, *, flag: str) -> pathlib.Path:
-    """Returns where to write; `UserError` if the name has another end or the file is there already."""
-    target = pathlib.Path(path)
-    if target.suffix != SUFFIX:
-        raise UserError(f"{flag} {path} must end in {SUFFIX}")
-    if target.exists():
-        raise UserError(f"{flag} {path} is there already: choose another name, or remove it")
-    return target
-
-
 def write(path: pathlib.Path, held: EmbeddingsFile) -> None:
     """Writes the file whole or not at all; `UserError` if it cannot be written."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.incomplete")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f".{path.name}.{os.getpid()}.incomplete")
         with open(unfinished, "wb") as file:
             texts = ("paths", "unreadable", "reasons")
             lists = {name: np.array(getattr(held, name), np.str_) for name in texts}
             np.savez(file, **held._asdict() | lists)
         unfinished.replace(path)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            unfinished.unlink()  # after a full disk
         raise UserError(f"{path} cannot be written: {error}") from error
 
 

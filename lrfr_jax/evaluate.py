@@ -61,13 +61,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     if output:
         report.write_report(output, made)
         print(f"json: {output}")
-    if options.calibrate:
-        weights = checkpoint.model_digest(variables, metadata["model"])
-        print(f"thresholds: {model_card.write(path, weights=weights, thresholds=calibration.thresholds_of(results))}")
     figures = options.plots or (output and output.with_suffix(""))
     if figures:
         draw(paths.of(figures), results, made)
         print(f"plots: {figures}")
+    if options.calibrate:
+        weights = checkpoint.model_digest(variables, metadata["model"])
+        print(f"thresholds: {model_card.write(path, weights=weights, thresholds=calibration.thresholds_of(results))}")
 
 
 def evals_of(configured: Mapping[str, Mapping[str, Any]], options: argparse.Namespace) -> dict[str, dict[str, Any]]:
@@ -157,7 +157,7 @@ def _parser() -> argparse.ArgumentParser:
         "--calibrate",
         action="store_true",
         help="write the thresholds at false accept rates that the verification sets support, for every size that was "
-        f"compared, to {model_card.FILE} in the checkpoint's folder, where `compare` finds them",
+        f"compared, to {model_card.FILE} in the checkpoint's folder, in place of earlier ones, for `compare` and `verify`",
     )
     parser.add_argument("--batch_size", type=int, default=64, help="images at a time over all devices (default 64)")
     parser.add_argument(

@@ -2,10 +2,11 @@
 
 import argparse
 import os
-from collections.abc import Sequence
-from typing import Any
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
-from lrfr_jax.embedder import Embedder, way_to_face
+from lrfr_jax.embedder import Embedder, Embeddings, way_to_face
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals.fusion import FUSIONS
 from lrfr_jax.image_ops import IMAGE_SIZE
@@ -58,7 +59,50 @@ def faces_of(options: argparse.Namespace, pictures: Sequence[Any]) -> Faces:
     return Faces(pictures, make_face=way_to_face(resize=options.resize, align=options.align))
 
 
-def list_pictures(folder: str, *, flag: str) -> tuple[list[SourceImage], dict[str, str]]:
+def check_new(options: argparse.Namespace, *names: str) -> None:
+    """Raises `UserError` if one of the files to make, by the names of their options, is there already."""
+    for name in names:
+        path = getattr(options, name)
+        if path and os.path.exists(path):
+            raise UserError(f"--{name} {path} is there already: choose another name, or remove it")
+
+
+class EmbeddedFolder(NamedTuple):
+    """Those faces of a folder that could be used, their places in `source`, and why others could not, by path."""
+
+    paths: list[str]
+    embeddings: Embeddings
+    source: Faces
+    places: list[int]
+    unreadable: dict[str, str]
+
+
+def embed_folder(
+    options: argparse.Namespace, embedder: Embedder, folder: str, *, flag: str, resolution: int
+) -> EmbeddedFolder:
+    """Embeds the faces of a folder or a tar, which the user named by `flag`, in natural order.
+
+    Raises:
+      UserError: it is missing, or holds no image that can be used.
+    """
+    images, unreadable = _list_pictures(folder, flag=flag)
+    source = faces_of(options, images)
+    found = embedder.embed_faces(source, resolution=resolution)
+    good = [place for place in range(len(images)) if place not in source.problems]
+    if not good:
+        source.require_all()
+    unreadable |= {images[place].path: reason for place, reason in sorted(source.problems.items())}
+    used = Embeddings(found.vectors[good], found.norms[good])
+    return EmbeddedFolder([images[place].path for place in good], used, source, good, unreadable)
+
+
+def tell_unreadable(unreadable: Mapping[str, str]) -> None:
+    """Says on stderr what was left out, and why."""
+    for path, reason in unreadable.items():
+        print(f"left out: {path} {reason}", file=sys.stderr)
+
+
+def _list_pictures(folder: str, *, flag: str) -> tuple[list[SourceImage], dict[str, str]]:
     """Lists the images of a folder or a tar in natural order, and why others may not be read, by their paths.
 
     Raises:

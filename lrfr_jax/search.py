@@ -7,7 +7,6 @@ import argparse
 import csv
 import io
 import json
-import os
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from lrfr_jax.data import records
 from lrfr_jax.embedder import Embedder
 from lrfr_jax.errors import UserError, one_sentence
 from lrfr_jax.evals import search
+from lrfr_jax.image_ops import IMAGE_SIZE
 from lrfr_jax.pictures import contact_sheet
 from lrfr_jax.pictures.faces import Faces
 
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     _check(options)
     embedder = model_options.load(options) if options.checkpoint else None
-    gallery = _side(options, embedder, options.gallery, "--gallery", model_options.IMAGE_SIZE)
+    gallery = _side(options, embedder, options.gallery, "--gallery", IMAGE_SIZE)
     probes = _side(options, embedder, options.probes, "--probes", options.resolution)
     if gallery.model != probes.model:
         raise UserError(
@@ -64,24 +64,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.sheet:
         _draw(pathlib.Path(options.sheet), options.sheet_probes, gallery, probes, places, scores)
     for side in unreadable.values():
-        for path, reason in side.items():
-            print(f"left out: {path} {reason}", file=sys.stderr)
+        model_options.tell_unreadable(side)
     return model_options.DONE_BUT if any(unreadable.values()) else 0
 
 
 def _check(options: argparse.Namespace) -> None:
-    if options.top < 1:
-        raise UserError(f"--top {options.top} must be at least 1")
+    for name in ("top", "sheet_probes"):
+        if getattr(options, name) < 1:
+            raise UserError(f"--{name} {getattr(options, name)} must be at least 1")
     files = {"--gallery": options.gallery, "--probes": options.probes}
     folders = [flag for flag, value in files.items() if not _is_file(value)]
     if folders and not options.checkpoint:
         raise UserError(f"{folders[0]} {files[folders[0]]} is to be embedded: give --checkpoint, or an npz of it")
     if options.sheet and len(folders) < len(files):
         raise UserError("--sheet shows pictures: give folders as --gallery and --probes, not embeddings")
-    for flag in ("output", "sheet"):
-        path = getattr(options, flag)
-        if path and os.path.exists(path):
-            raise UserError(f"--{flag} {path} is there already: choose another name, or remove it")
+    model_options.check_new(options, "output", "sheet")
 
 
 def _is_file(value: str) -> bool:
@@ -93,15 +90,9 @@ def _side(options: argparse.Namespace, embedder: Embedder | None, value: str, fl
         held = embeddings_file.read(value, flag=flag)
         # What the file left out was told when it was made.
         return Side(held.paths, held.embeddings, {}, held.model, None)
-    images, unreadable = model_options.list_pictures(value, flag=flag)
-    source = model_options.faces_of(options, images)
-    vectors = embedder.embed_faces(source, resolution=resolution).vectors
-    good = [place for place in range(len(images)) if place not in source.problems]
-    if not good:
-        source.require_all()
-    unreadable |= {images[place].path: reason for place, reason in sorted(source.problems.items())}
-    pictures = [(source, place) for place in good]
-    return Side([images[place].path for place in good], vectors[good], unreadable, embedder.digest, pictures)
+    found = model_options.embed_folder(options, embedder, value, flag=flag, resolution=resolution)
+    pictures = [(found.source, place) for place in found.places]
+    return Side(found.paths, found.embeddings.vectors, found.unreadable, embedder.digest, pictures)
 
 
 def _write(options: argparse.Namespace, rows: list[tuple], unreadable: dict[str, dict[str, str]]) -> None:

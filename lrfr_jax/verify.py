@@ -19,9 +19,10 @@ import numpy as np
 from lrfr_jax import model_options, pair_list
 from lrfr_jax.data.face_sets import TestSet, VerificationProtocol
 from lrfr_jax.embedder import Embedder
-from lrfr_jax.errors import UserError, one_sentence
+from lrfr_jax.errors import one_sentence
 from lrfr_jax.evals import evaluation, protocols, report, tables, thresholds
 from lrfr_jax.evals.fusion import FUSIONS
+from lrfr_jax.evals.thresholds import Threshold
 from lrfr_jax.image_ops import IMAGE_SIZE
 from lrfr_jax.pair_list import PairList
 from lrfr_jax.pictures import contact_sheet
@@ -47,8 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
       UserError: a bad option, checkpoint, list or image.
     """
     options = _parser().parse_args(argv)
-    if options.output and os.path.exists(options.output):
-        raise UserError(f"--output {options.output} is there already: choose another name, or remove it")
+    model_options.check_new(options, "output")
     listed = pair_list.read(options.pairs)
     settings = {"protocol": options.protocol} | ({"fusion": options.fusion} if options.fusion else {})
     rules = protocols.rules_of("pairs", "verification", settings)
@@ -56,6 +56,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     source = model_options.faces_of(options, [os.path.join(root, image) for image in listed.images])
     options.fusion = rules.fusion
     embedder = model_options.load(options)
+    held = [] if options.far is None else thresholds.of_fusion(embedder.thresholds(), fusion=embedder.fusion)
     name = pathlib.Path(options.pairs).stem
     if listed.is_same is None:
         made, similarities = {}, _similarities(embedder, source, listed, rules, options.resolutions)
@@ -80,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     source.require_all()
     columns = {name: compared.cosines.tolist() for name, compared in similarities.items()}
     if options.far is not None:
-        columns |= _decisions(embedder, source, listed, similarities, options.far)
+        columns |= _decisions(held, source, listed, similarities, options.far)
     _show(options, listed, made, columns)
 
 
@@ -107,14 +108,17 @@ def _similarities(
 
 
 def _decisions(
-    embedder: Embedder, source: Faces, listed: PairList, similarities: Similarities, far: float
+    held: Sequence[Threshold],
+    source: Faces,
+    listed: PairList,
+    similarities: Similarities,
+    far: float,
 ) -> dict[str, list[int]]:
     """Whether each pair is of one person (1 or 0), by the model's own threshold for the sizes of its two faces."""
-    held = embedder.thresholds()
 
     @functools.cache
     def threshold(first: int, second: int) -> float:
-        return thresholds.choose(held, sizes=(first, second), far=far, fusion=embedder.fusion).threshold
+        return thresholds.choose(held, sizes=(first, second), far=far).threshold
 
     sizes = np.array([source.sizes[place] for place in range(len(source))])[listed.pairs]
     decided = {}

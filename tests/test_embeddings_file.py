@@ -56,8 +56,16 @@ def test_damaged_and_foreign_files_are_refused(tmp_path):
             embeddings_file.read(str(tmp_path / f"{name}.npz"), flag="--probes")
 
 
-def test_targets(tmp_path):
-    assert embeddings_file.check_target(f"{tmp_path}/f.npz", flag="--output") == tmp_path / "f.npz"
+def test_what_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
     (tmp_path / "f").touch()
     with pytest.raises(UserError, match="cannot be written"):
         embeddings_file.write(tmp_path / "f/g.npz", HELD)
+
+    def full(file, **arrays):
+        file.write(b"PK")
+        raise OSError("no space left on the disk")
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(UserError, match="no space left"):
+        embeddings_file.write(tmp_path / "h.npz", HELD)
+    assert [path.name for path in tmp_path.iterdir()] == ["f"]

@@ -239,6 +239,8 @@ def test_search_takes_embeddings_of_the_same_model(call, folder, tmp_path):
         (compare, ["{folder}/p0/1.png", "{folder}/bad/1.png"], "bad/1.png is not an image in a known format"),
         (compare, ["{folder}/p0/1.png", "{folder}/p0/2.png", "--threshold=40"], "--threshold 40.0 must be a cosine"),
         (search, ["--gallery={folder}", "--probes={folder}", "--top=0"], "--top 0 must be at least 1"),
+        (search, ["--gallery={folder}", "--probes={folder}", "--sheet_probes=0"], "--sheet_probes 0 must be"),
+        (verify, ["{folder}/good.csv", "--far=0.01"], "this model has no thresholds for fusion 'sum'"),
         (search, ["--gallery={folder}", "--probes={folder}/there.npz"], "there.npz cannot be read as a file of"),
         (search, ["--gallery={folder}", "--probes={folder}", "--output={folder}/there.npz"], "there already"),
         (search, ["--gallery={folder}/nosuch", "--probes={folder}"], "--gallery .*nosuch does not exist"),
@@ -252,6 +254,7 @@ def test_bad_call_is_a_sentence_and_leaves_nothing(call, folder, tmp_path, monke
     (folder / "bad/1.png").write_bytes(b"<html>")
     (folder / "there.npz").write_bytes(b"")
     (folder / "pairs.csv").write_text("first,second\np0/1.png,gone.png\n")
+    (folder / "good.csv").write_text("first,second\np0/1.png,p0/2.png\n")
     monkeypatch.chdir(tmp_path)
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(UserError, match=sentence):

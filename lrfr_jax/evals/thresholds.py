@@ -37,24 +37,34 @@ class Threshold:
     fusion: str
 
 
-def choose(thresholds: Sequence[Threshold], *, sizes: tuple[int, int], far: float | None, fusion: str) -> Threshold:
-    """Picks the threshold for two faces by their sizes in pixels.
-
-    A face counts as the largest calibrated size that is not above its own. If both have the full size, they are a pair
-    of 'hr_hr', if one has, of 'hr_lr', else of 'lr_lr', at the smaller one's size. Without a rate the lowest counts.
-
-    Raises:
-      UserError: nothing was calibrated for this fusion, rate, or for faces as small.
-    """
+def of_fusion(thresholds: Sequence[Threshold], *, fusion: str) -> list[Threshold]:
+    """Keeps those that hold for embeddings of this fusion; `UserError` if there are none."""
     fitting = [one for one in thresholds if one.fusion == fusion]
     if not fitting:
         raise UserError(
             f"this model has no thresholds for fusion {fusion!r}: `python -m lrfr_jax.evaluate --calibrate` makes them"
         )
+    return fitting
+
+
+def choose(thresholds: Sequence[Threshold], *, sizes: tuple[int, int], far: float | None) -> Threshold:
+    """Picks the threshold for two faces by their sizes in pixels.
+
+    A face counts as the largest calibrated size that is not above its own. If both have the full size, they are a pair
+    of 'hr_hr', if one has, of 'hr_lr', else of 'lr_lr', at the smaller one's size. Without a rate the lowest counts.
+
+    Args:
+      thresholds: of one fusion.
+      sizes: of the two faces.
+      far: false accept rate, one that was calibrated.
+
+    Raises:
+      UserError: nothing was calibrated for such a pair, for this rate, or for faces as small.
+    """
     smaller, larger = sorted(sizes)
     mode = "hr_hr" if smaller >= IMAGE_SIZE else "hr_lr" if larger >= IMAGE_SIZE else "lr_lr"
     title = MODE_TITLES[mode]
-    fitting = [one for one in fitting if one.mode == mode]
+    fitting = [one for one in thresholds if one.mode == mode]
     if not fitting:
         raise UserError(f"this model was not calibrated for {title}: evaluate it with --calibrate and --resolutions")
     rates = sorted({one.far for one in fitting}, reverse=True)

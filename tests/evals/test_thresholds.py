@@ -32,21 +32,19 @@ HELD += [entry("hr_hr", 112, far=0.1)]
     ],
 )
 def test_sizes_choose_the_comparison(sizes, expected):
-    chosen = thresholds.choose(HELD, sizes=sizes, far=0.01, fusion="sum")
+    chosen = thresholds.choose(HELD, sizes=sizes, far=0.01)
     assert (chosen.mode, chosen.resolution) == expected
 
 
 def test_without_a_rate_the_lowest_and_of_several_sets_the_strictest():
     held = [*HELD, entry("hr_hr", 112, threshold=0.4, set="other")]
-    assert thresholds.choose(held, sizes=(112, 112), far=None, fusion="sum").set == "other"
-    assert thresholds.choose(held, sizes=(112, 112), far=0.1, fusion="sum").far == 0.1
+    assert thresholds.choose(held, sizes=(112, 112), far=None).set == "other"
+    assert thresholds.choose(held, sizes=(112, 112), far=0.1).far == 0.1
 
 
 @pytest.mark.parametrize(
     ("held", "sizes", "far", "sentence"),
     [
-        ([], (112, 112), None, "no thresholds for fusion 'sum': `python -m lrfr_jax.evaluate --calibrate` makes them"),
-        ([entry("hr_hr", 112, fusion="none")], (112, 112), None, "no thresholds for fusion 'sum'"),
         (HELD, (112, 112), 0.001, "--far 0.001 was not calibrated for HR-HR, only 0.1, 0.01"),
         (
             HELD,
@@ -60,7 +58,15 @@ def test_without_a_rate_the_lowest_and_of_several_sets_the_strictest():
 )
 def test_what_was_not_calibrated_is_told(held, sizes, far, sentence):
     with pytest.raises(UserError, match=sentence):
-        thresholds.choose(held, sizes=sizes, far=far, fusion="sum")
+        thresholds.choose(held, sizes=sizes, far=far)
+
+
+def test_thresholds_are_of_one_fusion():
+    other = entry("hr_hr", 112, fusion="none")
+    assert thresholds.of_fusion([*HELD, other], fusion="sum") == HELD
+    for held in ([], [other]):
+        with pytest.raises(UserError, match="no thresholds for fusion 'sum'"):
+            thresholds.of_fusion(held, fusion="sum")
 
 
 def test_json_round_trip():
