@@ -157,7 +157,7 @@ def _parser() -> argparse.ArgumentParser:
         "--calibrate",
         action="store_true",
         help="write the thresholds at false accept rates that the verification sets support, for every size that was "
-        f"compared, to {model_card.FILE} in the checkpoint's folder, in place of earlier ones, for `compare` and `verify`",
+        f"compared, to {model_card.FILE} in the checkpoint's folder, in place of earlier ones; for `compare`, `verify`",
     )
     parser.add_argument("--batch_size", type=int, default=64, help="images at a time over all devices (default 64)")
     parser.add_argument(
