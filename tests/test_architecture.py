@@ -55,6 +55,7 @@ FLOORS = {
     "prepare": 7,
     "analysis": 7,
     "pretrained": 7,
+    "weights": 2,
     "benchmark": 7,
     "operations": 2,
     "memory_plan": 5,

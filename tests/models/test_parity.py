@@ -12,8 +12,8 @@ import pytest
 
 from lrfr_jax.image_ops import normalize
 from lrfr_jax.models import create_backbone
-from lrfr_jax.pretrained.conversion import convert
-from tests.pretrained.reference_networks import formula
+from lrfr_jax.weights.conversion import convert
+from tests.weights.reference_networks import formula
 
 SHAPES = pathlib.Path(__file__).resolve().parents[3] / "shared" / "golden" / "resnet_formula.json"
 KINDS = {"weight": "weight", "bias": "bias", "running_mean": "mean", "running_var": "var"}

@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterator
 
 from lrfr_jax.inert_pickle import Refused
-from lrfr_jax.pretrained.tensor_bytes import Stream, require, take
+from lrfr_jax.weights.tensor_bytes import Stream, require, take
 
 MAGIC = b"PK\x03\x04"
 _LONGEST_LIST = 2**22  # bytes: an entry takes about 100, and a model's tensors are about 1,000

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from lrfr_jax.errors import UserError
-from lrfr_jax.pretrained.layouts import LAYOUTS
+from lrfr_jax.weights.layouts import LAYOUTS
 
 MOST_NAMES = 10  # in one message
 _SQUEEZE_AND_EXCITATION = re.compile(r".*res_layer\.(\d+|se_block)\.fc[12]\.weight")

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from lrfr_jax.errors import UserError
-from lrfr_jax.pretrained.conversion import convert
-from tests.pretrained import reference_networks as made
+from lrfr_jax.weights.conversion import convert
+from tests.weights import reference_networks as made
 
 
 def state_of(forward, columns, **options):

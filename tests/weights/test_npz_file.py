@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from lrfr_jax.errors import UserError
-from tests.pretrained import form_writers
-from tests.pretrained.torch_writer import zip_of
+from tests.weights import form_writers
+from tests.weights.torch_writer import zip_of
 
 
 def _npy(header, data=bytes(8), version=1):

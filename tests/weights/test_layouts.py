@@ -7,11 +7,10 @@ import jax
 import numpy as np
 import pytest
 
-from lrfr_jax import checkpoint, image_ops, models
-from lrfr_jax.pretrained import __main__ as pretrained
-from lrfr_jax.pretrained.conversion import convert
-from lrfr_jax.pretrained.recognition import recognize
-from tests.pretrained import reference_networks as made
+from lrfr_jax import checkpoint, image_ops, models, pretrained
+from lrfr_jax.weights.conversion import convert
+from lrfr_jax.weights.recognition import recognize
+from tests.weights import reference_networks as made
 
 WEIGHTS = pathlib.Path(__file__).resolve().parents[3] / "shared" / "data" / "weights"
 SIZES = {"iresnet18": (2, 2, 2, 2), "resnet18": (2, 2, 2, 2), "resnet50": (3, 4, 6, 3)}

@@ -17,10 +17,10 @@ from lrfr_jax import checkpoint, paths
 from lrfr_jax.errors import UserError, one_sentence
 from lrfr_jax.image_ops import HALF_RANGE, IMAGE_SIZE
 from lrfr_jax.models import BACKBONES, ORDERS
-from lrfr_jax.pretrained.conversion import Converted, convert
-from lrfr_jax.pretrained.layouts import LAYOUTS
-from lrfr_jax.pretrained.recognition import listed, recognize
-from lrfr_jax.pretrained.tensor_files import read_tensors
+from lrfr_jax.weights.conversion import Converted, convert
+from lrfr_jax.weights.layouts import LAYOUTS
+from lrfr_jax.weights.recognition import listed, recognize
+from lrfr_jax.weights.tensor_files import read_tensors
 
 # The input convention of a config that says nothing else; each field is an option here.
 PLAIN = {"order": "rgb", "mean": HALF_RANGE, "scale": HALF_RANGE, "columns": IMAGE_SIZE}

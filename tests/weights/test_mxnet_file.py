@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lrfr_jax.errors import UserError
-from tests.pretrained import form_writers, mxnet_writer
+from tests.weights import form_writers, mxnet_writer
 
 _ONES = np.ones((2, 3), "f4")
 

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from lrfr_jax.pretrained import tensor_bytes
-from lrfr_jax.pretrained.tensor_bytes import require
-from lrfr_jax.pretrained.zip_entries import read_entry
+from lrfr_jax.weights import tensor_bytes
+from lrfr_jax.weights.tensor_bytes import require
+from lrfr_jax.weights.zip_entries import read_entry
 
 ENDING = ".npy"
 _MAGIC = b"\x93NUMPY"

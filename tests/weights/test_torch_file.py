@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from lrfr_jax.errors import UserError
-from lrfr_jax.pretrained import tensor_files
-from tests.pretrained import form_writers, torch_writer
-from tests.pretrained.torch_writer import Call, Tensor
+from lrfr_jax.weights import tensor_files
+from tests.weights import form_writers, torch_writer
+from tests.weights.torch_writer import Call, Tensor
 
 _WRITERS = [torch_writer.write_zip, torch_writer.write_legacy]
 both_forms = pytest.mark.parametrize("write", _WRITERS)

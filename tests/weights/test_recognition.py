@@ -3,8 +3,8 @@
 import pytest
 
 from lrfr_jax.errors import UserError
-from lrfr_jax.pretrained.layouts import LAYOUTS
-from lrfr_jax.pretrained.recognition import listed, recognize
+from lrfr_jax.weights.layouts import LAYOUTS
+from lrfr_jax.weights.recognition import listed, recognize
 
 IR = LAYOUTS["adaface_ir"].markers
 

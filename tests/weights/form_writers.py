@@ -6,8 +6,8 @@ import struct
 
 import numpy as np
 
-from lrfr_jax.pretrained import tensor_files
-from tests.pretrained import mxnet_writer, torch_writer
+from lrfr_jax.weights import tensor_files
+from tests.weights import mxnet_writer, torch_writer
 
 _SAFETENSORS = {"f2": "F16", "f4": "F32", "f8": "F64", "i8": "I64", "i4": "I32", "u1": "U8", "b1": "BOOL"}
 

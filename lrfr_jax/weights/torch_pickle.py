@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from lrfr_jax.inert_pickle import Dialect, Name, Opaque, Refused
-from lrfr_jax.pretrained.tensor_bytes import BFLOAT16
+from lrfr_jax.weights.tensor_bytes import BFLOAT16
 
 # Elements of a storage by its class.
 _STORAGES = {

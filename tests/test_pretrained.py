@@ -7,10 +7,9 @@ import jax
 import numpy as np
 import pytest
 
-from lrfr_jax import checkpoint, models
-from lrfr_jax.pretrained import __main__ as pretrained
-from tests.pretrained import reference_networks as made
-from tests.pretrained import torch_writer
+from lrfr_jax import checkpoint, models, pretrained
+from tests.weights import reference_networks as made
+from tests.weights import torch_writer
 
 
 @pytest.fixture(scope="module")

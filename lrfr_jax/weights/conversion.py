@@ -16,8 +16,8 @@ from lrfr_jax.errors import UserError
 from lrfr_jax.image_ops import IMAGE_SIZE
 from lrfr_jax.models import create_backbone
 from lrfr_jax.models.layers import BATCH_NORM_EPSILON, STAGE_CHANNELS
-from lrfr_jax.pretrained.layouts import LAYOUTS, Layout, Path
-from lrfr_jax.pretrained.recognition import listed
+from lrfr_jax.weights.layouts import LAYOUTS, Layout, Path
+from lrfr_jax.weights.recognition import listed
 
 REDUCTION = 16  # an image's side over that of the last feature map, in all backbones
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from lrfr_jax.inert_pickle import Refused
-from lrfr_jax.pretrained import tensor_bytes
-from lrfr_jax.pretrained.tensor_bytes import BFLOAT16, Stream, num_elements, number, require, take
+from lrfr_jax.weights import tensor_bytes
+from lrfr_jax.weights.tensor_bytes import BFLOAT16, Stream, num_elements, number, require, take
 
 _LONGEST_HEADER = 2**22  # bytes: a backbone of 1,000 tensors needs 0.1 MB
 _TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": BFLOAT16, "BOOL": "?"}

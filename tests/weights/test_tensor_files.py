@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from lrfr_jax.errors import UserError
-from lrfr_jax.pretrained import tensor_files
-from tests.pretrained import form_writers
+from lrfr_jax.weights import tensor_files
+from tests.weights import form_writers
 
 WEIGHTS = pathlib.Path(__file__).resolve().parents[3] / "shared" / "data" / "weights"
 needs_weights = pytest.mark.skipif(not WEIGHTS.exists(), reason="needs weights that are not public")

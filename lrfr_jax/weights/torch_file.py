@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from lrfr_jax import inert_pickle
-from lrfr_jax.pretrained.tensor_bytes import Stream, num_elements, number, require, skip, take, tensor_name
-from lrfr_jax.pretrained.torch_pickle import Storage, Tensor, dialect
-from lrfr_jax.pretrained.zip_entries import read_entry
+from lrfr_jax.weights.tensor_bytes import Stream, num_elements, number, require, skip, take, tensor_name
+from lrfr_jax.weights.torch_pickle import Storage, Tensor, dialect
+from lrfr_jax.weights.zip_entries import read_entry
 
 PICKLE = "data.pkl"
 _MAGIC_NUMBER, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001

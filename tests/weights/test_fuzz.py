@@ -1,4 +1,4 @@
-"""Damaged weight files: `pytest -m slow -s tests/pretrained/test_fuzz.py` reads 100,000 and prints the figures."""
+"""Damaged weight files: `pytest -m slow -s tests/weights/test_fuzz.py` reads 100,000 and prints the figures."""
 
 import io
 import pathlib
@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from lrfr_jax.errors import UserError
-from tests.pretrained import form_writers, torch_writer
-from tests.pretrained.torch_writer import Call, Tensor
+from tests.weights import form_writers, torch_writer
+from tests.weights.torch_writer import Call, Tensor
 
 # Bytes of memory that an input may take: so many times its size (a list takes one byte of pickle), and so many besides.
 _TIMES_SIZE, _CONSTANT = 100, 2**17
@@ -111,7 +111,7 @@ def _fuzz(count):
 @pytest.mark.parametrize("count", [3000, pytest.param(100_000, marks=pytest.mark.slow)])
 def test_damaged_files_are_read_or_refused_in_bounded_memory(count):
     root = pathlib.Path(__file__).resolve().parents[2]
-    command = [sys.executable, "-m", "tests.pretrained.test_fuzz", str(count)]  # alone: shape checks slow it 30 times
+    command = [sys.executable, "-m", "tests.weights.test_fuzz", str(count)]  # alone: shape checks slow it 30 times
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=1800)
     print(f"\n{count} inputs: {done.stdout}{done.stderr}")
     assert done.returncode == 0

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lrfr_jax.pretrained import tensor_bytes
-from lrfr_jax.pretrained.tensor_bytes import BFLOAT16, MOST_AXES, Stream, num_elements, number, require, skip
+from lrfr_jax.weights import tensor_bytes
+from lrfr_jax.weights.tensor_bytes import BFLOAT16, MOST_AXES, Stream, num_elements, number, require, skip
 
 MAGIC = (0x112).to_bytes(8, "little")
 _VERSIONS = {0xF993FAC8: 1, 0xF993FAC9: 2, 0xF993FACA: 3}

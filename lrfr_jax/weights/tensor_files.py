@@ -9,8 +9,8 @@ import numpy as np
 
 from lrfr_jax.errors import UserError
 from lrfr_jax.inert_pickle import Refused
-from lrfr_jax.pretrained import mxnet_file, npz_file, safetensors_file, torch_file, zip_entries
-from lrfr_jax.pretrained.tensor_bytes import as_weights, require
+from lrfr_jax.weights import mxnet_file, npz_file, safetensors_file, torch_file, zip_entries
+from lrfr_jax.weights.tensor_bytes import as_weights, require
 
 
 def read_tensors(path: str) -> dict[str, np.ndarray]:
