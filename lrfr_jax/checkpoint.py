@@ -21,7 +21,7 @@ import orbax.checkpoint as ocp
 from absl import logging as absl_logging
 
 from lrfr_jax import paths, staged_checkpoints
-from lrfr_jax.errors import UserError
+from lrfr_jax.errors import UserError, reason_of
 
 logger = logging.getLogger("lrfr_jax")
 
@@ -107,7 +107,7 @@ def restore_newest(
 
 
 def _set_aside(manager: ocp.CheckpointManager, step: int, error: Exception) -> None:
-    reason = str(error).strip().split("\n")[0][:200]
+    reason = reason_of(error)
     logger.warning("checkpoint %d cannot be read (%s): it is set aside and the one before is used", step, reason)
     if jax.process_index() == 0:
         folder = folder_of(manager)
@@ -190,7 +190,7 @@ def load_backbone(path: str | os.PathLike) -> tuple[Any, dict]:
         with paths.at_hand(path, "backbone", "metadata") as folder:
             variables, metadata = _read_backbone(folder)
     except Exception as error:
-        reason = str(error).strip().split("\n")[0][:200]
+        reason = reason_of(error)
         raise UserError(f"checkpoint {path} cannot be read ({reason}): use an older step or copy it again") from error
     missing = sorted(METADATA - metadata.keys())
     if missing:
@@ -203,6 +203,11 @@ def load_backbone(path: str | os.PathLike) -> tuple[Any, dict]:
             "train or import it again"
         )
     return variables, metadata
+
+
+def load_history(path: str | os.PathLike) -> list[dict[str, Any]]:
+    """Reads what the weights of one checkpoint folder went through, see `lineage`; nothing if it does not say."""
+    return json.loads((paths.absolute(path) / "metadata" / "metadata").read_text()).get("history", [])
 
 
 def _read_backbone(folder: pathlib.Path) -> tuple[Any, dict]:
@@ -245,5 +250,5 @@ def load_class_centers(path: str | os.PathLike) -> jax.Array | None:
             metadata = json.loads((folder.parent / "metadata" / "metadata").read_text())
             return centers[: metadata["data"]["num_identities"]]
     except Exception as error:
-        reason = str(error).strip().split("\n")[0][:200]
+        reason = reason_of(error)
         raise UserError(f"the classifier of {folder.parent} cannot be read ({reason}): copy it again") from error

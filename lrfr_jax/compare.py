@@ -4,6 +4,7 @@ python -m lrfr_jax.compare a.jpg b.jpg --checkpoint runs/maug --far 0.01
 """
 
 import argparse
+import dataclasses
 import json
 import sys
 from collections.abc import Sequence
@@ -35,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     threshold = calibrated.threshold if calibrated else options.threshold
     is_same = None if threshold is None else similarity > threshold
     if options.json:
-        origin = thresholds.to_json([calibrated])[0] if calibrated else None
+        origin = dataclasses.asdict(calibrated) if calibrated else None
         answer = {"similarity": similarity, "is_same": is_same, "threshold": threshold, "calibration": origin}
         print(json.dumps(answer | {"sizes": sizes, "norms": found.norms.tolist()}))
     else:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from lrfr_jax.errors import UserError
 from lrfr_jax.evals import embed
 from lrfr_jax.evals.fusion import FUSIONS, fuse
 from lrfr_jax.evals.thresholds import Threshold
+from lrfr_jax.exports import formats
 from lrfr_jax.image_ops import IMAGE_SIZE
 from lrfr_jax.pictures import faces
 from lrfr_jax.pictures.face_detector import Mtcnn
@@ -40,8 +42,9 @@ class Embedder:
     """A model with its weights on all devices of this process; make one with `Embedder.load`.
 
     Attributes:
-      path: the checkpoint.
-      metadata: what the checkpoint says of itself.
+      path: the checkpoint's folder, or the exported file.
+      metadata: what it says of itself: `model`, `degradation_rounding`.
+      weights: digest that tells its weights from all others, as `model_card.Card.weights`.
       fusion: how an image and its mirrored self become one vector, a row of `evals.fusion.FUSIONS`.
       variables: parameters and statistics.
       program: (resolutions that may occur) -> function of `evals.embed.make_embedder`, compiled once for each.
@@ -50,6 +53,7 @@ class Embedder:
 
     path: paths.AnyPath
     metadata: Mapping[str, Any]
+    weights: str
     fusion: str
     variables: Any
     program: Callable[[tuple[int, ...]], embed.Embedder]
@@ -58,47 +62,48 @@ class Embedder:
     @property
     def digest(self) -> str:
         """Tells models apart: of the weights and of all that decides about an embedding but the resolution."""
-        settings = {"rounding": self.metadata["degradation_rounding"], "fusion": self.fusion}
-        return checkpoint.model_digest(self.variables, self.metadata["model"] | settings)
+        settings = (self.weights, self.metadata["degradation_rounding"], self.fusion)
+        return hashlib.sha256(repr(settings).encode()).hexdigest()
 
     def thresholds(self) -> list[Threshold]:
         """What the model was calibrated to by `evaluate --calibrate`; see `evals.thresholds.choose`."""
-        weights = checkpoint.model_digest(self.variables, self.metadata["model"])
-        return model_card.read_thresholds(self.path, weights=weights)
+        if not model_card.path_of(self.path).exists():
+            return []
+        return model_card.read(self.path, weights=self.weights).thresholds
 
     @classmethod
     def load(cls, path: str | os.PathLike, *, fusion: str = "sum", batch_size: int = 64) -> "Embedder":
         """Loads a model.
 
         Args:
-          path: a run's folder (its newest checkpoint is taken), or one checkpoint.
+          path: a run's folder (its newest checkpoint is taken), one checkpoint, or a file that `lrfr_jax.export` made.
           fusion: 'sum' adds the features of an image and of its mirror image, as most evaluations do; 'none' takes the
             image alone and half of the time; the others are in `evals.fusion.FUSIONS`.
           batch_size: images at a time; rounded up to a multiple of the devices.
 
         Raises:
-          UserError: no checkpoint, one that cannot be read, or an unknown fusion.
+          UserError: no model, one that cannot be read, or an unknown fusion.
         """
         if fusion not in FUSIONS:
             raise UserError(f"fusion={fusion!r} is unknown: choose one of {', '.join(FUSIONS)}")
         if batch_size < 1:
             raise UserError(f"batch_size={batch_size} must be at least 1")
-        folder = paths.of(path)
-        folder = checkpoint.newest(folder) if (folder / checkpoint.FOLDER).is_dir() else folder
-        variables, metadata = checkpoint.load_backbone(folder)
+        found = open_model(path)
         mesh = sharding.make_mesh(class_shards=1)
         make = functools.partial(
             embed.make_embedder,
-            models.create_backbone(**metadata["model"]),
-            rounding=metadata["degradation_rounding"],
+            found.backbone,
+            rounding=found.metadata["degradation_rounding"],
             sharding=sharding.over_batch(mesh),
             mirror=fusion != "none",
+            is_traced=found.is_traced,
         )
         return cls(
-            path=folder,
-            metadata=metadata,
+            path=found.path,
+            metadata=found.metadata,
+            weights=found.weights,
             fusion=fusion,
-            variables=jax.device_put(variables, sharding.replicated(mesh)),
+            variables=jax.device_put(found.variables, sharding.replicated(mesh)),
             program=functools.cache(lambda sizes: make(sizes=sizes)),
             batch_sizes=tuple(mesh.size * -(-size // mesh.size) for size in (min(FEW, batch_size), batch_size)),
         )
@@ -160,6 +165,37 @@ class Embedder:
             batch_size=few if sum(map(len, wanted.values())) <= few else many,
             num_threads=os.cpu_count() or 1,
         )
+
+
+class Model(NamedTuple):
+    """A network with its weights, on the first device; see `Embedder` and `formats.Opened` for the fields."""
+
+    path: paths.AnyPath
+    metadata: Mapping[str, Any]
+    weights: str
+    backbone: models.Backbone
+    variables: Any
+    is_traced: bool = True
+
+
+def open_model(path: str | os.PathLike) -> Model:
+    """Opens a run's newest checkpoint, a checkpoint, or an exported file with the card beside it.
+
+    Raises:
+      UserError: it is none of them, or cannot be read.
+    """
+    path = paths.of(path)
+    if path.is_file():
+        with path.open("rb") as file:
+            weights = hashlib.file_digest(file, "sha256").hexdigest()
+        card = model_card.read(path, weights=weights)
+        opened = formats.open_file(path, model=card.model)
+        metadata = {"model": card.model, "degradation_rounding": card.degradation_rounding}
+        return Model(path, metadata, weights, *opened)
+    path = checkpoint.newest(path) if (path / checkpoint.FOLDER).is_dir() else path
+    variables, metadata = checkpoint.load_backbone(path)
+    weights = checkpoint.model_digest(variables, metadata["model"])
+    return Model(path, metadata, weights, models.create_backbone(**metadata["model"]), variables)
 
 
 def way_to_face(*, resize: bool, align: bool) -> MakeFace:

@@ -9,6 +9,11 @@ class UserError(Exception):
     """Bad input: the message is one sentence that names the file, record or key and says what to do."""
 
 
+def reason_of(error: Exception) -> str:
+    """The first line of what a library's error says, at most 200 characters, to be told within a sentence."""
+    return str(error).strip().split("\n")[0][:200].rstrip(".")
+
+
 @contextlib.contextmanager
 def one_sentence() -> Iterator[None]:
     """Turns a `UserError` into one line on stderr and exit status 1; every other error keeps its traceback."""

@@ -5,6 +5,7 @@ python -m lrfr_jax.evaluate --checkpoint runs/maug/checkpoints/2000 --data_dir d
 """
 
 import argparse
+import dataclasses
 import os
 import pathlib
 import sys
@@ -66,8 +67,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         draw(paths.of(figures), results, made)
         print(f"plots: {figures}")
     if options.calibrate:
-        weights = checkpoint.model_digest(variables, metadata["model"])
-        print(f"thresholds: {model_card.write(path, weights=weights, thresholds=calibration.thresholds_of(results))}")
+        card = model_card.of_checkpoint(path, variables=variables, metadata=metadata)
+        known = {"results": card.results | made["sets"], "thresholds": calibration.thresholds_of(results)}
+        print(f"card: {model_card.write(path, dataclasses.replace(card, **known))}")
 
 
 def evals_of(configured: Mapping[str, Mapping[str, Any]], options: argparse.Namespace) -> dict[str, dict[str, Any]]:
@@ -157,7 +159,7 @@ def _parser() -> argparse.ArgumentParser:
         "--calibrate",
         action="store_true",
         help="write the thresholds at false accept rates that the verification sets support, for every size that was "
-        f"compared, to {model_card.FILE} in the checkpoint's folder, in place of earlier ones; for `compare`, `verify`",
+        "compared, to the model's card in place of earlier ones, for `compare` and `verify`; and the results",
     )
     parser.add_argument("--batch_size", type=int, default=64, help="images at a time over all devices (default 64)")
     parser.add_argument(

@@ -17,7 +17,7 @@ from typing import Any
 import fsspec
 from etils import epath
 
-from lrfr_jax.errors import UserError
+from lrfr_jax.errors import UserError, reason_of
 
 AnyPath = pathlib.Path | epath.Path
 # The package behind each scheme; both come with the extra `remote`.
@@ -167,10 +167,8 @@ def _in_words(path: str | os.PathLike) -> Iterator[None]:
     except FileNotFoundError as error:
         raise UserError(f"{path} is not there: make the bucket first, or write its name right") from error
     except PermissionError as error:
-        raise UserError(f"{path}: access denied ({_reason(error)}): log in as one who may read and write") from error
+        raise UserError(f"{path}: access denied ({reason_of(error)}): log in as one who may read and write") from error
     except Exception as error:
-        raise UserError(f"{path} cannot be reached ({_reason(error)}): look at the network and at the login") from error
-
-
-def _reason(error: Exception) -> str:
-    return str(error).strip().split("\n")[0][:200]
+        raise UserError(
+            f"{path} cannot be reached ({reason_of(error)}): look at the network and at the login"
+        ) from error

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import jax
 
-from lrfr_jax import checkpoint, paths
+from lrfr_jax import checkpoint, lineage, model_card, paths
 from lrfr_jax.errors import UserError, one_sentence
 from lrfr_jax.image_ops import HALF_RANGE, IMAGE_SIZE
 from lrfr_jax.models import BACKBONES, ORDERS
@@ -49,14 +49,17 @@ def import_weights(options: argparse.Namespace) -> str:
     convention = {field: getattr(options, field) for field in PLAIN if getattr(options, field) is not None}
     how = {"source": source, "layout": layout, "before": before}
     converted = convert(tensors, **how, backbone=options.backbone, convention=convention)
+    facts = {"file": pathlib.Path(source).name, "sha256": _sha256(source), "layout": layout}
     metadata = {
         "step": 0,
         "model": converted.model,
         "degradation_rounding": "uint8",
         "evals": {},
-        "source": {"file": pathlib.Path(source).name, "sha256": _sha256(source), "layout": layout},
+        "history": [lineage.entry("import", **facts, licence=options.licence)],
     }
     checkpoint.save_backbone(options.out, converted.variables, metadata)
+    card = model_card.of_checkpoint(options.out, variables=converted.variables, metadata=metadata)
+    model_card.write(options.out, card)
     return _report(converted, layout=layout, out=options.out)
 
 
@@ -100,6 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--backbone", required=True, choices=sorted(BACKBONES), help="the network whose weights these are")
     add("--out", required=True, metavar="DIR", help="folder of the checkpoint, which must not be there yet")
     add("--layout", choices=sorted(LAYOUTS), help="how the tensors are named; default: as recognized")
+    add("--licence", default="", metavar="TEXT", help="under which the weights may be used; goes into the model's card")
     group = parser.add_argument_group("input", "what the network was trained on, where it is not its layout's default")
     add = group.add_argument
     add("--order", choices=ORDERS, help="of the colors; CVLface's is color_space in its model.yaml")

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 
 import jax
 
-from lrfr_jax.errors import UserError
+from lrfr_jax.errors import UserError, reason_of
 
 # What launchers say of a job of several processes: a variable, and what its text is if there are several.
 # srun sets SLURM_STEP_NUM_TASKS for its tasks; SLURM_NTASKS also stands in a batch script, which is one process.
@@ -58,7 +58,7 @@ def start(
             coordinator, num_processes, process_id, cluster_detection_method="deactivate" if complete else None
         )
     except (RuntimeError, ValueError) as error:
-        reason = str(error).strip().split("\n")[0].rstrip(".")
+        reason = reason_of(error)
         raise UserError(
             f"the processes of this run do not come together ({reason}): give each --coordinator HOST:PORT of process "
             "0, --num_processes and its own --process_id, or --nodistributed for one process"
@@ -93,7 +93,7 @@ def ended_together() -> Iterator[None]:
         if not jax.distributed.is_initialized():
             raise
         traceback.print_exc()
-        reason = str(error).strip().split("\n")[0][:200]
+        reason = reason_of(error)
         print(
             f"error: process {jax.process_index()} of {jax.process_count()} cannot go on ({reason}): if another "
             "process ended before, its output says why; the same command, on any number of processes, continues from "

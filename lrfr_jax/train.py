@@ -14,6 +14,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 from clu import parameter_overview
+from flax.traverse_util import flatten_dict
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -22,7 +23,9 @@ from lrfr_jax import (
     checkpoint,
     device_cache,
     experiment,
+    lineage,
     metric_writers,
+    model_card,
     paths,
     progress,
     sharding,
@@ -66,6 +69,7 @@ def train(config: ConfigDict, *, workdir: paths.AnyPath, data_dir: pathlib.Path)
     start, state = _restore(manager, state, metadata)
     if start == 0 and config.init_from:
         state = _warm_start(config, run, state, training_set, mesh)
+        metadata["history"][:0] = checkpoint.load_history(config.init_from)
     if start >= num_steps:
         logger.info("%s is finished (step %d of %d): see its folder eval", workdir, start, num_steps)
         return
@@ -116,11 +120,13 @@ def train(config: ConfigDict, *, workdir: paths.AnyPath, data_dir: pathlib.Path)
     if stopping and step < num_steps:
         logger.info("stopped by SIGTERM: step %d is saved, the same command continues", step)
         raise SystemExit(128 + signal.SIGTERM)
-    logger.info("finished: checkpoints, metrics and evaluations are in %s", workdir)
+    if is_main_process:
+        model_card.describe_run(workdir)
+    logger.info("finished: checkpoints and their cards, metrics and evaluations are in %s", workdir)
 
 
 def _metadata(config: ConfigDict, training_set: face_sets.TrainingSet) -> dict[str, Any]:
-    """What every checkpoint says of itself: how to build the model, and which data it counts batches of."""
+    """What every checkpoint says of itself: how to build the model, which data it counts batches of, its history."""
     data = {
         "dataset": config.input.dataset,
         "num_images": training_set.num_images,
@@ -128,9 +134,16 @@ def _metadata(config: ConfigDict, training_set: face_sets.TrainingSet) -> dict[s
         "batch_size": config.batch_size,
         "seed": config.seed,
     }
-    evals = json.loads(config.evals.to_json())
-    rounding = config.augment.rounding
-    return {"model": _model_arguments(config), "data": data, "evals": evals, "degradation_rounding": rounding}
+    facts = {name: data[name] for name in ("dataset", "num_images", "num_identities")}
+    plain = json.loads(config.to_json())
+    recipe = flatten_dict({name: value for name, value in plain.items() if name != "evals"}, sep=".")
+    return {
+        "model": _model_arguments(config),
+        "data": data,
+        "evals": plain["evals"],
+        "degradation_rounding": config.augment.rounding,
+        "history": [lineage.entry("training", **facts, licence=training_set.licence, recipe=recipe)],
+    }
 
 
 def _model_arguments(config: ConfigDict) -> dict[str, Any]:
@@ -177,6 +190,7 @@ def _restore(manager: Any, state: train_step.TrainState, metadata: dict) -> tupl
         if differences:
             place = checkpoint.folder_of(manager)
             raise UserError(f"the checkpoints in {place} saw other data ({'; '.join(differences)})")
+        metadata["history"] = found.get("history", [])  # what it began with; the folder of `init_from` may be gone
 
     backbone, training = _split(state)
     restored = checkpoint.restore_newest(manager, backbone=backbone, training=training, check=check)

@@ -75,7 +75,7 @@ def tiny_checkpoint(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tiny") / "net"
     checkpoint.save_backbone(folder, variables(), metadata)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(models.BACKBONES, "tiny", lambda **settings: TinyBackbone())
+        patch.setitem(models.BACKBONES, "tiny", lambda input, **settings: TinyBackbone(input))
         yield folder
 
 

@@ -9,7 +9,9 @@ from lrfr_jax.data import face_sets
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals import protocols
 from tests.evals.made_up_sets import TinyBackbone, identification, templates, variables, verification, write
+from tests.exports.networks import arguments
 
+MODEL = arguments("tiny", embedding_size=16)
 OWN = {"protocol": "insightface", "resolutions": [14], "fars": [0.1]}
 
 
@@ -26,11 +28,10 @@ def data_dir(tmp_path_factory):
 @pytest.fixture
 def workdir(tmp_path, monkeypatch):
     """A run with two checkpoints, whose network is tiny but saved and read as every other."""
-    monkeypatch.setattr(evaluate.models, "create_backbone", lambda backbone, input: {"tiny": TinyBackbone()}[backbone])
+    monkeypatch.setattr(evaluate.models, "create_backbone", lambda **model: {"tiny": TinyBackbone()}[model["backbone"]])
     manager = checkpoint.create_manager(tmp_path / "run", keep=2)
     for step in (5, 10):
-        model = {"backbone": "tiny", "input": {}}
-        metadata = {"step": step, "model": model, "evals": {"one": OWN}, "degradation_rounding": "uint8"}
+        metadata = {"step": step, "model": MODEL, "evals": {"one": OWN}, "degradation_rounding": "uint8"}
         training = {"x": jnp.zeros(())}
         checkpoint.save(manager, step, backbone=dict(variables()), training=training, metadata=metadata)
     manager.close()
@@ -94,13 +95,15 @@ def test_calibration_goes_beside_the_checkpoint(workdir, data_dir, tmp_path, cap
     arguments = ["--workdir", str(workdir), "--data_dir", str(tmp_path), "--sets", "many", "--resolutions", "14"]
     evaluate.main([*arguments, "--calibrate", "--fusion", "none"])
     path = workdir / "checkpoints/10/card.json"
-    assert f"thresholds: {path}" in capsys.readouterr().out
-    weights = checkpoint.model_digest(dict(variables()), {"backbone": "tiny", "input": {}})
+    assert f"card: {path}" in capsys.readouterr().out
+    weights = checkpoint.model_digest(dict(variables()), MODEL)
+    card = model_card.read(path.parent, weights=weights)
     # 760 impostor pairs show a rate of 0.1 alone.
     described = [
-        (one.mode, one.resolution, one.far, one.impostor_pairs, one.set, one.fusion)
-        for one in model_card.read_thresholds(path.parent, weights=weights)
+        (one.mode, one.resolution, one.far, one.impostor_pairs, one.set, one.fusion) for one in card.thresholds
     ]
+    assert card.results["many"]["pairs"] == 780
+    assert "many" in path.with_suffix(".md").read_text()
     expected = [("hr_hr", 112), ("hr_lr", 14), ("lr_lr", 14)]
     assert described == [(*which, 0.1, 760, "many", "none") for which in expected]
     evaluate.main([*arguments, "--fusion", "none"])  # orbax reads the checkpoint as before

@@ -1,13 +1,14 @@
 """embed, compare, verify and search: what they write and print, how they end, what a wrong call gets."""
 
 import csv
+import dataclasses
 import json
 
 import cv2
 import numpy as np
 import pytest
 
-from lrfr_jax import checkpoint, compare, embed, embeddings_file, model_card, search, verify
+from lrfr_jax import compare, embed, embeddings_file, model_card, search, verify
 from lrfr_jax.data import face_sets
 from lrfr_jax.embedder import Embedder
 from lrfr_jax.errors import UserError
@@ -93,13 +94,17 @@ def test_compare(call, folder, embedder):
         assert words in f": {out}"
 
 
+def calibrate(embedder, held):
+    card = model_card.of_checkpoint(embedder.path, variables=embedder.variables, metadata=embedder.metadata)
+    return model_card.write(embedder.path, dataclasses.replace(card, thresholds=held))
+
+
 def test_compare_by_the_models_own_thresholds(call, folder, embedder):
     a, b = folder / "p0/1.png", folder / "p1/2.png"
     vectors = embedder.embed(FACES[[0, 3]], resolution=[112, 14]).vectors
     similarity = float(vectors[0] @ vectors[1])
     held = [entry("hr_lr", 14, threshold=similarity + 0.01), entry("hr_lr", 7, threshold=-1.0)]
-    weights = checkpoint.model_digest(embedder.variables, embedder.metadata["model"])
-    path = model_card.write(embedder.path, weights=weights, thresholds=held)
+    path = calibrate(embedder, held)
     try:
         status, out, _ = call(compare, a, b, "--resolution=14")
         assert status == 3
@@ -178,8 +183,7 @@ def test_verify_decides_by_the_sizes_of_each_pair(call, labeled, embedder):
     images = [cv2.imread(str(labeled / f"images/{place}.png"))[..., ::-1] for place in range(40)]
     (labeled / "images/1.png").write_bytes(resize.encode_png(np.ascontiguousarray(images[1][:10, :10])))
     held = [entry("hr_hr", 112, threshold=0.9), entry("hr_lr", 14, threshold=1.0), entry("hr_lr", 5, threshold=-1.0)]
-    weights = checkpoint.model_digest(embedder.variables, embedder.metadata["model"])
-    path = model_card.write(embedder.path, weights=weights, thresholds=held)
+    path = calibrate(embedder, held)
     try:
         arguments = (labeled / "made.csv", "--resize", "--far=0.01", "--json")
         pairs = json.loads(call(verify, *arguments)[1])["pairs"]

@@ -1,6 +1,5 @@
 """The command: a file in, a checkpoint out that says what it is; or one sentence, and nothing written."""
 
-import hashlib
 import io
 
 import jax
@@ -30,12 +29,15 @@ def test_the_checkpoint_says_what_it_is(tmp_path, state, capsys):
     content = torch_writer.write_zip({"epoch": 3, "state_dict": state})
     variables, metadata = run(tmp_path, content)
     model = {"backbone": "iresnet18", "width": 0.125, "embedding_size": 16, "dropout": 0.0, "dtype": "float32"}
+    [history] = metadata.pop("history")
+    facts = {"file": "weights.ckpt", "sha256": hashlib.sha256(content).hexdigest(), "layout": "adaface_ir"}
+    assert {key: history[key] for key in ("kind", *facts, "licence")} == {"kind": "import", **facts, "licence": ""}
+    assert "Imported from weights.ckpt (layout adaface_ir" in (tmp_path / "out" / "card.md").read_text()
     assert metadata == {
         "step": 0,
         "model": model | {"input": {"order": "bgr", "mean": 127.5, "scale": 127.5, "columns": 112}},
         "degradation_rounding": "uint8",
         "evals": {},
-        "source": {"file": "weights.ckpt", "sha256": hashlib.sha256(content).hexdigest(), "layout": "adaface_ir"},
     }
     net = models.create_backbone(**metadata["model"])
     wanted = jax.eval_shape(lambda x: net.init(jax.random.key(0), x, train=False), np.zeros((1, 112, 112, 3), "f4"))
@@ -59,7 +61,7 @@ def test_options_replace_the_layout_and_its_convention(tmp_path, state):
     file = io.BytesIO()
     np.savez(file, **state)
     _, metadata = run(tmp_path, file.getvalue(), "--layout", "cvlface_ir", "--mean", "100", "--scale", "64")
-    assert metadata["source"]["layout"] == "cvlface_ir"
+    assert metadata["history"][0]["layout"] == "cvlface_ir"
     assert metadata["model"]["input"] == {"order": "rgb", "mean": 100.0, "scale": 64.0, "columns": 112}
 
 

@@ -84,6 +84,12 @@ def test_run_and_every_kind_of_interruption(start, tmp_path, monkeypatch, caplog
     assert sorted(path.name for path in (whole / "eval").iterdir()) == ["4.json", "6.json"]
     assert json.loads((whole / "config.json").read_text())["loss"]["scale"] == 24.0
     assert list(whole.glob("events.*"))
+    for step in (4, 6):
+        card = json.loads((whole / f"checkpoints/{step}/card.json").read_text())
+        assert list(card["results"]) == ["generated_test", "searches"]
+        assert "licence: none needed" in (whole / f"checkpoints/{step}/card.md").read_text()
+    [history] = checkpoint.load_history(whole / "checkpoints/6")
+    assert (history["dataset"], history["num_images"], history["recipe"]["loss.margin"]) == ("generated_train", 48, 0.2)
 
     # Killed like by kill -9: nothing is cleaned up, steps after the last checkpoint are lost. The save in the
     # background is waited for, since its thread outlives this "process"; tests/test_kill.py kills real ones.

@@ -23,6 +23,9 @@ def config(shallow):
     return config
 
 
+HISTORY = {"kind": "import", "file": "net.pth", "sha256": "0", "layout": "ours", "licence": "", "code": {}}
+
+
 @pytest.fixture(scope="module")
 def pretrained(tmp_path_factory, shallow):
     """A checkpoint of a backbone alone: (its folder, variables, module)."""
@@ -33,7 +36,8 @@ def pretrained(tmp_path_factory, shallow):
     variables = {"params": state.params["backbone"], "batch_stats": state.batch_stats}
     model = {key: value for key, value in config.model.to_dict().items() if key != "batch_norm"} | {"dropout": 0.4}
     folder = tmp_path_factory.mktemp("pretrained") / "net"
-    checkpoint.save_backbone(folder, variables, {"step": 0, "model": model, "degradation_rounding": "uint8"})
+    metadata = {"step": 0, "model": model, "degradation_rounding": "uint8", "history": [HISTORY]}
+    checkpoint.save_backbone(folder, variables, metadata)
     return folder, variables, run.backbone
 
 
@@ -57,6 +61,12 @@ def test_a_run_starts_from_the_weights_and_their_class_means(config, pretrained,
     chex.assert_trees_all_equal(checkpoint.load_backbone(last)[0], variables)
     expected = class_means(backbone, variables, face_sets.open_training_set(generated_data, "generated_train"))
     np.testing.assert_allclose(checkpoint.load_class_centers(last), expected, atol=1e-4)
+
+    history = checkpoint.load_history(last)
+    assert history[0] == HISTORY
+    assert [entry["kind"] for entry in history] == ["import", "training"]
+    assert history[1]["recipe"]["optimizer.frozen"] == ["backbone", "classifier"]
+    assert "Imported from net.pth" in (last / "card.md").read_text()
 
     # The run's own checkpoint comes before init_from: the folder is no longer needed.
     config.init_from = "nowhere"

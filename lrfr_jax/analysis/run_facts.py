@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from flax.traverse_util import flatten_dict
+
 from lrfr_jax import sweep_file
 from lrfr_jax.errors import UserError
 from lrfr_jax.workdir import CONFIG_FILE
@@ -36,7 +38,7 @@ def config_of(workdir: pathlib.Path) -> dict[str, Any] | None:
 
 def differing_fields(configs: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
     """Lays out the fields that are not the same in all configs, apart from the seed: a line per run."""
-    flat = {name: _flatten(config) for name, config in configs.items()}
+    flat = {name: flatten_dict(config, sep=".") for name, config in configs.items()}
     fields = sorted({field for config in flat.values() for field in config} - {"seed"})
     differing = [field for field in fields if len({repr(config.get(field)) for config in flat.values()}) > 1]
     lines = [[name, *(_cell(config.get(field)) for field in differing)] for name, config in flat.items()]
@@ -65,19 +67,12 @@ def commands_of(workdir: pathlib.Path) -> list[str]:
 
 def as_text(config: Mapping[str, Any]) -> str:
     """A config as a line per field."""
-    return "\n".join(f"{field} = {_cell(value)}" for field, value in _flatten(config).items())
+    return "\n".join(f"{field} = {_cell(value)}" for field, value in flatten_dict(config, sep=".").items())
 
 
 def _log(workdir: pathlib.Path) -> str:
     path = sweep_file.log_of(workdir)
     return path.read_text(errors="replace") if path.exists() else ""
-
-
-def _flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat
 
 
 def _cell(value: Any) -> str:

@@ -22,6 +22,7 @@ FORMAT_VERSION = "1.0.0"
 # The name of a kind's one TFDS split.
 SPLITS = {"training": "train", "verification": "test", "identification": "test", "templates": "test"}
 PREPARED, PROTOCOL = "prepared.json", "protocol.npz"
+GENERATED = "none needed, the faces are generated and of no real person"
 DISTRACTOR = -1  # label of gallery images and of probes whose identity nobody knows: they have no mate
 
 
@@ -50,11 +51,12 @@ class RecordSource(Sequence):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TrainingSet:
-    """Labeled faces; labels run from 0 to num_identities - 1."""
+    """Labeled faces; labels run from 0 to num_identities - 1. `licence` is empty where the preparation named none."""
 
     source: RecordSource
     num_images: int
     num_identities: int
+    licence: str
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -192,7 +194,9 @@ def open_training_set(data_dir: str, name: str) -> TrainingSet:
     """
     folder = folder_of(data_dir, name)
     source, builder = _open(folder, ("training",))
-    return TrainingSet(source, len(source), builder.info.features["label"].num_classes)
+    arguments = read_prepared(folder)["arguments"]
+    licence = GENERATED if arguments.get("kind") == "generated" else arguments.get("licence") or ""
+    return TrainingSet(source, len(source), builder.info.features["label"].num_classes, licence)
 
 
 def open_test_set(data_dir: str, name: str) -> TestSet:

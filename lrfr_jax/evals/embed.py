@@ -5,7 +5,6 @@ import concurrent.futures
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,12 +12,12 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int, UInt8
 from tqdm import tqdm
 
-from lrfr_jax import image_ops
+from lrfr_jax import image_ops, models
 from lrfr_jax.data import records
 from lrfr_jax.errors import UserError
 
 # (variables, images uint8 [batch, h, w, 3], resolutions int32 [batch]) -> raw features float32 [batch, views, dim].
-Embedder = Callable[[Any, np.ndarray, np.ndarray], jax.Array]
+Embedder = Callable[[Any, np.ndarray, np.ndarray], jax.Array | np.ndarray]
 # (images uint8 [batch, h, w, 3], resolutions int32 [batch]) -> SSIM of image and reduced image, float32 [batch].
 SimilarityMeter = Callable[[np.ndarray, np.ndarray], jax.Array]
 # Batches that the device may be busy with while the host decodes the next ones.
@@ -28,12 +27,13 @@ _DECODED_AHEAD = 3
 
 
 def make_embedder(
-    backbone: nn.Module,
+    backbone: models.Backbone,
     *,
     sizes: tuple[int, ...],
     rounding: str,
     sharding: NamedSharding | None = None,
     mirror: bool = True,
+    is_traced: bool = True,
 ) -> Embedder:
     """Builds the function that embeds a batch of images and of their mirrored selves, each image at its own resolution.
 
@@ -46,25 +46,29 @@ def make_embedder(
       sharding: how the images lie over devices (leading axis); variables must then be replicated over the same devices.
         Every process passes the whole batch and gets all features.
       mirror: False leaves the mirrored images out, and half of the work.
+      is_traced: False for a backbone that is no jax program; it runs on the host.
 
     Returns:
       (variables, images, resolutions) -> features; on the second axis first the image, then the mirrored one if wanted.
     """
     replicated = None if sharding is None else NamedSharding(sharding.mesh, PartitionSpec())
 
-    def embed(
-        variables: Any, images: UInt8[Array, "batch size size 3"], resolutions: Int[Array, " batch"]
-    ) -> Float[Array, "batch views dim"]:
+    @jax.jit
+    def views_of(
+        images: UInt8[Array, "batch size size 3"], resolutions: Int[Array, " batch"]
+    ) -> Float[Array, "rows size size 3"]:
         pixels = _reduced(images, resolutions, sizes=sizes, rounding=rounding)
         # Both orientations side by side, not one batch after the other: each device keeps its own images.
         views = jnp.stack([pixels, pixels[:, :, ::-1]] if mirror else [pixels], axis=1)
-        pixels = views.reshape(-1, *pixels.shape[1:])
-        features = backbone.apply(variables, image_ops.normalize(pixels), train=False)
-        return features.reshape(*views.shape[:2], -1)
+        return image_ops.normalize(views.reshape(-1, *pixels.shape[1:]))
 
-    compiled = jax.jit(embed, out_shardings=replicated)
+    def embed(variables: Any, images: jax.Array, resolutions: jax.Array) -> jax.Array | np.ndarray:
+        features = backbone.apply(variables, views_of(images, resolutions), train=False)
+        return features.reshape(len(images), 1 + mirror, -1)
 
-    def place_and_embed(variables: Any, images: np.ndarray, resolutions: np.ndarray) -> jax.Array:
+    compiled = jax.jit(embed, out_shardings=replicated) if is_traced else embed
+
+    def place_and_embed(variables: Any, images: np.ndarray, resolutions: np.ndarray) -> jax.Array | np.ndarray:
         if sharding is not None:
             images, resolutions = (
                 jax.make_array_from_callback(array.shape, sharding, array.__getitem__)

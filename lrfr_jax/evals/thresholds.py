@@ -1,8 +1,7 @@
 """Thresholds that mean something, as a model's card holds them, and which of them is for two faces."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals.protocols import MODE_TITLES
@@ -83,13 +82,3 @@ def choose(thresholds: Sequence[Threshold], *, sizes: tuple[int, int], far: floa
     chosen = [one for one in below if one.resolution == below[-1].resolution]
     # Calibrated on several sets, the strictest keeps the rate on each.
     return max(chosen, key=lambda one: one.threshold)
-
-
-def to_json(thresholds: Sequence[Threshold]) -> list[dict[str, Any]]:
-    """Plain values of thresholds, for a card."""
-    return [dataclasses.asdict(one) for one in thresholds]
-
-
-def from_json(entries: Sequence[Mapping[str, Any]]) -> list[Threshold]:
-    """Reads what `to_json` made; `TypeError` for other keys."""
-    return [Threshold(**entry) for entry in entries]

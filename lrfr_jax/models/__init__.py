@@ -2,9 +2,10 @@
 
 import functools
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import flax.linen as nn
+from jaxtyping import Array, Float
 
 from lrfr_jax.errors import UserError
 from lrfr_jax.image_ops import IMAGE_SIZE
@@ -26,6 +27,16 @@ BACKBONES = {
 }
 DTYPES = ("float32", "bfloat16")
 ORDERS = ("rgb", "bgr")
+
+
+@runtime_checkable
+class Backbone(Protocol):
+    """What embeds images: a module of ours, or the program of an exported file."""
+
+    def apply(
+        self, variables: Any, images: Float[Array, "batch height width 3"], *, train: bool
+    ) -> Float[Array, "batch dim"]:
+        """Returns raw features of normalized RGB images."""
 
 
 def create_backbone(

@@ -104,7 +104,7 @@ def batch_norm(train: bool, *, dtype: str, name: str, use_scale: bool = True) ->
     )
 
 
-def max_pool_of_relu(x: Float[Array, "batch height width channels"]) -> Float[Array, "batch half_h half_w channels"]:
+class MaxPoolOfRelu(nn.Module):
     """3x3 maximum at stride 2, padded by 1, of values that a ReLU made non-negative.
 
     It is the maximum of three shifted strided slices along the rows, then along the columns, with zeros as padding:
@@ -112,11 +112,17 @@ def max_pool_of_relu(x: Float[Array, "batch height width channels"]) -> Float[Ar
     select-and-scatter. Where positive values tie, the gradient is shared among them instead of going to the first;
     ties at zero do not matter, as the ReLU passes none there.
     """
-    kernel, stride = 3, 2
-    rows, columns = ((size - 1) // stride * stride + 1 for size in x.shape[1:3])
-    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    x = functools.reduce(jnp.maximum, [x[:, shift : shift + rows : stride] for shift in range(kernel)])
-    return functools.reduce(jnp.maximum, [x[:, :, shift : shift + columns : stride] for shift in range(kernel)])
+
+    kernel = 3
+    stride = 2
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch half_h half_w channels"]:
+        shifts, stride = range(self.kernel), self.stride
+        rows, columns = ((size - 1) // stride * stride + 1 for size in x.shape[1:3])
+        x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+        x = functools.reduce(jnp.maximum, [x[:, shift : shift + rows : stride] for shift in shifts])
+        return functools.reduce(jnp.maximum, [x[:, :, shift : shift + columns : stride] for shift in shifts])
 
 
 class PointwiseConv(nn.Module):

@@ -81,6 +81,16 @@ class MobileFaceNet(nn.Module):
         return neck(layers.at_least_float32(x), train)
 
 
+class WeightedSum(nn.Module):
+    """The sum over all positions, each with a weight of its own for each channel: [batch, channels]."""
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch channels"]:
+        shape = (*x.shape[1:3], 1, x.shape[3])
+        weights = self.param("weights", nn.initializers.variance_scaling(2, "fan_in", "normal"), shape)
+        return (x * weights[None, :, :, 0]).sum(axis=(1, 2))
+
+
 class GlobalDepthwiseNeck(nn.Module):
     """A weighted sum over all positions of each channel -> BatchNorm -> dropout -> linear -> BatchNorm."""
 
@@ -89,9 +99,9 @@ class GlobalDepthwiseNeck(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch height width channels"], train: bool) -> Float[Array, "batch dim"]:
-        shape = (*x.shape[1:3], 1, x.shape[3])
-        weights = self.param("weights", nn.initializers.variance_scaling(2, "fan_in", "normal"), shape)
-        x = (x * weights[None, :, :, 0]).sum(axis=(1, 2))
+        pool = WeightedSum()
+        nn.share_scope(self, pool)  # its weights are the neck's
+        x = pool(x)
         x = layers.batch_norm(train, dtype=x.dtype.name, name="bn1")(x)
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
         # HIGHEST: accelerators multiply float32 in fewer bits (TF32, bfloat16) unless told otherwise.

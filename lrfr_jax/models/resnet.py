@@ -93,7 +93,7 @@ class ResNet(nn.Module):
         channels = [layers.scaled_channels(count, self.width) for count in layers.STAGE_CHANNELS]
         x = conv(channels[0], 3, 1, dtype=self.dtype, name="stem_conv")(x)
         x = nn.relu(layers.batch_norm(train, dtype=self.dtype, name="stem_bn")(x))
-        x = layers.max_pool_of_relu(x)
+        x = layers.MaxPoolOfRelu()(x)
         for number, size in enumerate(self.stage_sizes):
             stride = 1 if number == 0 else 2
             settings = {"dtype": self.dtype, "remat": self.remat, "name": f"stage{number + 1}"}

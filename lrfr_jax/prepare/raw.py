@@ -44,6 +44,7 @@ def prepare(arguments: argparse.Namespace) -> str:
         "kind": "raw",
         "source": face_sets.read_prepared(folder)["arguments"],
         "images": training_set.num_images,
+        "licence": training_set.licence or None,
         "shards": arguments.shards,
     }
     if builders.is_complete(arguments.data_dir, arguments.name, arguments=record):

@@ -31,6 +31,9 @@ def add_arguments(add: Callable) -> None:
     )
     add("--only_identities", metavar="FILE", help="identities to take, one a line; the others are left out")
     add(
+        "--licence", metavar="TEXT", help="under which the images may be used; it goes into the cards of trained models"
+    )
+    add(
         "--on_error",
         choices=("error", "skip"),
         default="error",
@@ -67,6 +70,7 @@ def to_remember(arguments: argparse.Namespace, selection: Selection) -> dict[str
     return {
         "shards": arguments.shards,
         "on_error": arguments.on_error,
+        "licence": arguments.licence,
         "exclude_identities": digest(selection.excluded) if arguments.exclude_identities else None,
         "only_identities": digest(selection.only) if arguments.only_identities else None,
     }

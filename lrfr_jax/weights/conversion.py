@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -60,13 +60,8 @@ def convert(
     what = f"{source}, read as {backbone} in layout {layout},"
     model = {"backbone": backbone, **_shape_arguments(named, row, what=what), "dropout": 0.0, "dtype": "float32"}
     model["input"] = {**row.input, "columns": model.pop("columns"), **convention}
-    wanted = _wanted(model)
-    numbers = {block: number for number, block in enumerate(sorted({_block_of(path) for path in wanted} - {()}))}
-    theirs = {
-        path: row.name_of(path[1:], number=numbers.get(_block_of(path), 0))
-        for path in wanted
-        if "/".join(path[1:]) not in row.constants
-    }
+    wanted = shapes_of(model)
+    theirs = names_in(row, wanted)
     passed = [name for name in named if re.fullmatch(row.ignored, name) or name in row.ones]
     _check(named, {name: _their_shape(wanted[path]) for path, name in theirs.items()}, passed, what=what)
     for name in row.ones:
@@ -81,6 +76,16 @@ def convert(
     }
     others = [name for name in tensors if not name.startswith(before)]
     return Converted(model, unflatten_dict(leaves), sorted(others + [before + name for name in passed]))
+
+
+def names_in(row: Layout, paths: Collection[Path]) -> dict[Path, str]:
+    """A layout's names of our variables, apart from those that it lacks; the first key is 'params' or 'batch_stats'."""
+    numbers = {block: number for number, block in enumerate(sorted({_block_of(path) for path in paths} - {()}))}
+    return {
+        path: row.name_of(path[1:], number=numbers.get(_block_of(path), 0))
+        for path in paths
+        if "/".join(path[1:]) not in row.constants
+    }
 
 
 def _shape_arguments(named: Mapping[str, np.ndarray], row: Layout, *, what: str) -> dict[str, Any]:
@@ -103,8 +108,8 @@ def _shape(named: Mapping[str, np.ndarray], row: Layout, path: Path, axes: int, 
     return shape
 
 
-def _wanted(model: Mapping[str, Any]) -> dict[Path, tuple[int, ...]]:
-    """The shapes of all variables; the first key is 'params' or 'batch_stats'."""
+def shapes_of(model: Mapping[str, Any]) -> dict[Path, tuple[int, ...]]:
+    """Returns the shapes of all variables of a model; the first key is 'params' or 'batch_stats'."""
     net = create_backbone(**model)
     images = jax.ShapeDtypeStruct((1, IMAGE_SIZE, IMAGE_SIZE, 3), np.float32)
     rng = jax.eval_shape(jax.random.key, 0)

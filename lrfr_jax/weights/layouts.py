@@ -72,6 +72,14 @@ def _one_less_epsilon(shape: tuple[int, ...]) -> np.ndarray:
     return np.full(shape, 1 - BATCH_NORM_EPSILON)
 
 
+def _mobilefacenet_block(stage: int, block: int, number: int) -> str:
+    """What changes the shape is a module by itself, the others of a stage are in one behind it."""
+    place, inside = {1: (2, False), 2: (4, False), 3: (5, True), 4: (6, False), 5: (7, True)}[stage]
+    if stage == 1 and block:
+        place, inside, block = 3, True, block - 1
+    return f"layers.{place}.layers.{block}." if inside else f"layers.{place}."
+
+
 TORCH_LEAVES = {
     "kernel": "{}.weight",
     "weights": "{}.weight",
@@ -149,6 +157,30 @@ ARCFACE_TORCH = {
     "neck/bn1": "bn2",
     "neck/linear": "fc",
     "neck/bn2": "features",
+}
+# With scale=1. With the default of 2 its hidden layers stay as narrow, and their convolutions take two channels each.
+ARCFACE_TORCH_MOBILEFACENET = {
+    "stem_conv": "layers.0.layers.0",
+    "stem_bn": "layers.0.layers.1",
+    "stem_prelu": "layers.0.layers.2",
+    "stem_depthwise": "layers.1.layers.0",
+    "stem_depthwise_bn": "layers.1.layers.1",
+    "stem_depthwise_prelu": "layers.1.layers.2",
+    "expand": "layers.0.layers.0",
+    "expand_bn": "layers.0.layers.1",
+    "expand_prelu": "layers.0.layers.2",
+    "depthwise": "layers.1.layers.0",
+    "depthwise_bn": "layers.1.layers.1",
+    "depthwise_prelu": "layers.1.layers.2",
+    "project": "layers.2.layers.0",
+    "project_bn": "layers.2.layers.1",
+    "last_conv": "conv_sep.layers.0",
+    "last_bn": "conv_sep.layers.1",
+    "last_prelu": "conv_sep.layers.2",
+    "neck": "features.layers.0.layers.0",
+    "neck/bn1": "features.layers.0.layers.1",
+    "neck/linear": "features.layers.2",
+    "neck/bn2": "features.layers.3",
 }
 ADAFACE_IR = {
     "stem_conv": "input_layer.0",
@@ -228,6 +260,15 @@ LAYOUTS = {
         modules=ARCFACE_TORCH,
         leaves=TORCH_LEAVES,
         ones=("features.weight",),
+        input=RGB,
+    ),
+    "insightface_torch_mobilefacenet": Layout(
+        backbones=("mobilefacenet",),
+        markers=("layers.0.layers.0.weight", "conv_sep.layers.0.weight", "features.layers.2.weight"),
+        block=_mobilefacenet_block,
+        modules=ARCFACE_TORCH_MOBILEFACENET,
+        leaves=TORCH_LEAVES,
+        constants={"neck/linear/bias": np.zeros},
         input=RGB,
     ),
     # AdaFace's own checkpoints want BGR. CVLface trains its networks on RGB and says of others in their `model.yaml`

@@ -1,5 +1,7 @@
 """Small test sets of made-up images, and a tiny network that tells their identities apart."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -12,6 +14,8 @@ SAME = np.arange(2 * IDENTITIES).reshape(IDENTITIES, 2)
 
 
 class TinyBackbone(nn.Module):
+    input: Any = None
+
     @nn.compact
     def __call__(self, images, train):
         pooled = nn.avg_pool(images, (14, 14), (14, 14)).reshape(len(images), -1)

@@ -203,7 +203,7 @@ def test_max_pool_equals_flax_in_value_and_gradient():
         value, back = jax.vjp(lambda x: pool(jax.nn.relu(x)), x)
         return value, back(weights)[0]
 
-    value, gradient = pooled(layers.max_pool_of_relu)
+    value, gradient = pooled(functools.partial(layers.MaxPoolOfRelu().apply, {}))
     library = pooled(lambda x: layers.nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1))))
     np.testing.assert_array_equal(value, library[0])
     np.testing.assert_allclose(gradient, library[1], atol=1e-6)

@@ -54,6 +54,13 @@ def test_sources_are_merged_sorted_by_identity_and_naturally_within(tmp_path, tw
     assert capsys.readouterr().out.startswith("5 images of 3 identities, 0 skipped, 2 shards, ")
 
 
+def test_the_licence_is_kept(tmp_path, two_sources):
+    _prepare(tmp_path, *two_sources)
+    _prepare(tmp_path, *two_sources, "--licence", "research only", name="licensed")
+    found = [face_sets.open_training_set(str(tmp_path / "sets"), name).licence for name in ("faces", "licensed")]
+    assert found == ["", "research only"]
+
+
 def test_identities_are_chosen_and_labels_stay_without_gaps(tmp_path, two_sources):
     (tmp_path / "b.txt").write_text("b\nunknown\n")
     _prepare(tmp_path, *two_sources, "--exclude_identities", str(tmp_path / "b.txt"), name="without")

@@ -176,6 +176,23 @@ def torch_mobilefacenet(net, x, *, channels, size):
     return mobilefacenet(net, x, channels=channels, size=size, unit=unit, labels=labels, last=last)
 
 
+def arcface_mobilefacenet(net, x, *, channels, size):
+    """arcface_torch's MobileFaceNet of scale 1: blocks that change the shape stand apart from those behind them."""
+
+    def unit(label):
+        return [f"{label}.layers.{step}" for step in range(3)]
+
+    def last(net, x, size):
+        weight = net.tensor("features.layers.2", "weight", (size, x.shape[1]))
+        return net.norm(x.reshape(len(x), -1) @ weight.T, "features.layers.3")
+
+    blocks = ["layers.2", *(f"layers.3.layers.{k}" for k in range(4)), "layers.4"]
+    blocks += [*(f"layers.5.layers.{k}" for k in range(6)), "layers.6", "layers.7.layers.0", "layers.7.layers.1"]
+    parts = [f"{block}.layers.{part}" for block in blocks for part in range(3)]
+    labels = ["layers.0", "layers.1", *parts, "conv_sep", "features.layers.0"]
+    return mobilefacenet(net, x, channels=channels, size=size, unit=unit, labels=labels, last=last)
+
+
 def mxnet_mobilefacenet(net, x, *, channels, size):
     """InsightFace's y1 of MXNet."""
 

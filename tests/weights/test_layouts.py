@@ -19,6 +19,7 @@ NETWORKS = [
     ("insightface_mxnet_mobilefacenet", "mobilefacenet", "", "rgb", 128.0, 112, made.mxnet_mobilefacenet),
     ("pytorch_mobilefacenet", "mobilefacenet", "", "rgb", 128.0, 96, made.torch_mobilefacenet),
     ("insightface_torch_iresnet", "iresnet18", "", "rgb", 127.5, 112, made.arcface_iresnet),
+    ("insightface_torch_mobilefacenet", "mobilefacenet", "", "rgb", 127.5, 112, made.arcface_mobilefacenet),
     ("adaface_ir", "iresnet18", "model.", "bgr", 127.5, 112, partial(made.adaface_ir, before="model.")),
     ("cvlface_ir", "iresnet18", "model.net.", "rgb", 127.5, 112, partial(made.adaface_ir, before="model.net.")),
     ("released_lrfr_resnet", "resnet18", "", "rgb", 127.5, 112, partial(made.lrfr_resnet, bottleneck=False)),

@@ -1,0 +1,160 @@
+"""`python -m lrfr_jax.export`: a trained model as a file that other software runs, with a card and a proof of equality.
+
+python -m lrfr_jax.export --checkpoint runs/maug --format onnx                        writes model.onnx and its card
+python -m lrfr_jax.export --checkpoint pretrained/r50 --format safetensors --names insightface_torch_iresnet
+
+onnx and stablehlo hold a program: float32 [batch, 3, 112, 112], RGB, (pixel - 127.5) / 127.5, to the raw feature
+[batch, dim]. safetensors and npz hold named tensors. The file is read back and compared with the model before it gets
+its name.
+"""
+
+import argparse
+import dataclasses
+import functools
+import hashlib
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from lrfr_jax import image_ops, lineage, model_card, models, paths
+from lrfr_jax.embedder import Model, open_model
+from lrfr_jax.errors import UserError, one_sentence
+from lrfr_jax.exports import formats
+from lrfr_jax.exports.formats import FORMATS, LAYOUTS, OURS
+
+# What an export may differ by from the model, both in float32. Cosine distances are what embeddings are used for.
+MOST_COSINE_DISTANCE, MOST_LENGTH_RATIO = 1e-5, 1e-3
+# Batch sizes that an exported program must take.
+BATCHES = (1, 7, 32)
+
+
+class Parity(NamedTuple):
+    """How far an exported model is from its original, at most, over the images compared.
+
+    `cosine_distance` is 1 - cos of the two features, in [0, 2]; `length_ratio` the difference of their lengths over the
+    original's.
+    """
+
+    images: int
+    cosine_distance: float
+    length_ratio: float
+
+    def __str__(self) -> str:
+        return (
+            f"on {self.images} images it differs from the model by a cosine distance of at most "
+            f"{self.cosine_distance:.1e} and in the feature's length by {self.length_ratio:.1e}"
+        )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Writes the file and the card that the command line asks for; exits with 1 on bad input."""
+    options = _parser().parse_args(argv)
+    with one_sentence():
+        paths.require_local({"output": options.output})
+        print(export(options))
+
+
+def export(options: argparse.Namespace) -> str:
+    """Exports a model, and returns the report; see `--help`.
+
+    Raises:
+      UserError: no such model, a format that cannot hold it, a file that is there already, or one that does not give
+        the model's features; nothing is written then.
+    """
+    output = pathlib.Path(options.output or f"model.{options.format}")
+    if formats.format_of(output) != options.format:
+        raise UserError(f"--output {output} must end in .{options.format}, by which it is read again")
+    for path in (output, model_card.path_of(output)):
+        if path.exists():
+            raise UserError(f"{path} is there already: name another --output, or remove it")
+    model = open_model(options.checkpoint)
+    if model.path.is_file():
+        raise UserError(f"{model.path} is an export itself: name the checkpoint that it was made of")
+    content = FORMATS[options.format].serialize(model.variables, model.metadata["model"], options.names)
+    # Of the same ending, which tells the format.
+    partial = output.with_name(f".partial-{os.getpid()}-{output.name}")
+    try:
+        partial.write_bytes(content)
+        parity = measure(model, partial)
+        partial.rename(output)
+    except OSError as error:
+        raise UserError(f"{output} cannot be written: {error}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+    facts = {"format": options.format, "names": options.names, "parity": str(parity)}
+    card = model_card.of_checkpoint(model.path, variables=model.variables, metadata=model.metadata)
+    history = [*card.history, lineage.entry("export", **facts)]
+    card = dataclasses.replace(card, weights=hashlib.sha256(content).hexdigest(), history=history)
+    written = model_card.write(output, card)
+    return f"{output}: {len(content) / 1e6:.1f} MB; {parity}\ncard: {written}, {written.with_suffix('.md')}"
+
+
+def measure(model: Model, exported: pathlib.Path) -> Parity:
+    """Compares an exported file with the model that it was made of, both in float32, on made-up images.
+
+    Raises:
+      UserError: they differ by more than rounding does.
+    """
+    arguments = model.metadata["model"]
+    live = models.create_backbone(**{**arguments, "dtype": "float32"})
+    opened = formats.open_file(exported, model=arguments)
+    images = made_up_images(max(BATCHES))
+    wanted = _features(formats.Opened(live, model.variables), images)
+    found = [(_features(opened, images[:count]), wanted[:count]) for count in BATCHES]
+    ours, theirs = (np.concatenate(side).astype(np.float64) for side in zip(*found, strict=True))
+    lengths, expected = np.linalg.norm(ours, axis=1), np.linalg.norm(theirs, axis=1)
+    distances = 1 - (ours * theirs).sum(axis=1) / np.maximum(lengths * expected, np.finfo(np.float64).tiny)
+    parity = Parity(len(images), float(distances.max()), float(np.max(np.abs(lengths - expected) / expected)))
+    # Written so that NaN fails.
+    if not (parity.cosine_distance <= MOST_COSINE_DISTANCE and parity.length_ratio <= MOST_LENGTH_RATIO):
+        raise UserError(
+            f"the exported model is not the one of {model.path}: {parity}; nothing is kept, please report this with "
+            "the model's backbone and the versions of jax and of the format's package"
+        )
+    return parity
+
+
+def made_up_images(count: int) -> Float[np.ndarray, "count height width 3"]:
+    """Normalized images of smooth color patterns: noise would make all features alike."""
+    size, draw = image_ops.IMAGE_SIZE, np.random.default_rng(0)
+    places = np.linspace(-1, 1, size)
+    frequencies, phases = draw.uniform(-6, 6, (count, 3, 4, 2)), draw.uniform(0, 2 * np.pi, (count, 3, 4))
+    waves = frequencies @ np.stack(np.meshgrid(places, places)).reshape(2, -1) + phases[..., None]
+    return np.tanh(np.sin(waves).sum(axis=2)).reshape(count, 3, size, size).transpose(0, 2, 3, 1).astype(np.float32)
+
+
+def _features(
+    opened: formats.Opened, images: Float[np.ndarray, "batch height width 3"]
+) -> Float[np.ndarray, "batch dim"]:
+    apply = functools.partial(opened.backbone.apply, train=False)
+    return np.asarray((jax.jit(apply) if opened.is_traced else apply)(opened.variables, jnp.asarray(images)))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m lrfr_jax.export",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--checkpoint", required=True, help="a run's folder (its newest checkpoint is taken), or one checkpoint")
+    add("--format", required=True, choices=FORMATS, help="of the file; onnx and safetensors need the extra 'export'")
+    add("--output", metavar="FILE", help="the file to make, ending in its format (default model.FORMAT)")
+    add(
+        "--names",
+        choices=(OURS, *LAYOUTS),
+        default=OURS,
+        help="of the tensors in safetensors and npz: ours (default), or those of a PyTorch network; "
+        f"{LAYOUTS[0]} is arcface_torch's backbone.pth",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    main()

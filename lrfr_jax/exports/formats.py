@@ -1,0 +1,165 @@
+"""The formats of exported models: each as bytes, and read back into something that embeds images."""
+
+import dataclasses
+import io
+import os
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.export
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from lrfr_jax import models
+from lrfr_jax.errors import UserError, reason_of
+from lrfr_jax.exports import onnx_file, stablehlo_file
+from lrfr_jax.weights.conversion import convert, shapes_of
+from lrfr_jax.weights.recognition import recognize
+from lrfr_jax.weights.reversal import to_layout
+from lrfr_jax.weights.tensor_files import read_tensors
+
+OURS = "ours"
+# Others' names of tensors that an export can have, beside ours.
+LAYOUTS = ("insightface_torch_iresnet", "insightface_torch_mobilefacenet", "released_lrfr_resnet")
+COLLECTIONS = ("params", "batch_stats")
+NO_EXTRA = "{} needs the extra 'export': pip install 'lrfr_jax[export]'"
+
+
+class Opened(NamedTuple):
+    """A network, the weights that it needs beside what is in it, and whether jax may trace it."""
+
+    backbone: models.Backbone
+    variables: Any
+    is_traced: bool = True
+
+
+class Format(NamedTuple):
+    """How models are written in a format, and read back.
+
+    Attributes:
+      serialize: (variables, arguments of `models.create_backbone`, names of tensors) -> the file's bytes.
+      open: (path, arguments of `models.create_backbone`) -> a network that gives the same features.
+    """
+
+    serialize: Callable[[Any, Mapping[str, Any], str], bytes]
+    open: Callable[[str, Mapping[str, Any]], Opened]
+
+
+def open_file(path: str | os.PathLike, *, model: Mapping[str, Any]) -> Opened:
+    """Opens an exported file as a network; its format is the ending of its name.
+
+    Args:
+      path: the file.
+      model: arguments of `models.create_backbone`, from the file's card.
+
+    Raises:
+      UserError: it cannot be read, is of no known format, or does not hold the model of the card.
+    """
+    return FORMATS[format_of(path)].open(os.fspath(path), model)
+
+
+def format_of(path: str | os.PathLike) -> str:
+    """Returns the key of `FORMATS` that a file's name ends in; `UserError` if there is none."""
+    suffix = os.path.splitext(path)[1].removeprefix(".")
+    if suffix not in FORMATS:
+        raise UserError(f"{path} is no exported model: its name ends in none of .{', .'.join(FORMATS)}")
+    return suffix
+
+
+def _float32(model: Mapping[str, Any]) -> nn.Module:
+    return models.create_backbone(**{**model, "dtype": "float32"})
+
+
+def _write_onnx(variables: Any, model: Mapping[str, Any], names: str) -> bytes:
+    _require_no_names(names)
+    return onnx_file.serialize(_float32(model), variables)
+
+
+def _write_stablehlo(variables: Any, model: Mapping[str, Any], names: str) -> bytes:
+    _require_no_names(names)
+    return stablehlo_file.serialize(_float32(model), variables)
+
+
+def _write_safetensors(variables: Any, model: Mapping[str, Any], names: str) -> bytes:
+    try:
+        import safetensors.numpy  # most users export nothing
+    except ImportError as error:
+        raise UserError(NO_EXTRA.format("safetensors")) from error
+    return safetensors.numpy.save(_named(variables, model, names))
+
+
+def _write_npz(variables: Any, model: Mapping[str, Any], names: str) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, **_named(variables, model, names))
+    return buffer.getvalue()
+
+
+def _require_no_names(names: str) -> None:
+    if names != OURS:
+        raise UserError(f"--names {names} is about tensors with names: choose the format safetensors or npz")
+
+
+def _named(variables: Any, model: Mapping[str, Any], names: str) -> dict[str, np.ndarray]:
+    if names != OURS:
+        return to_layout(variables, model=model, layout=names)
+    return {"/".join(path): np.asarray(leaf) for path, leaf in flatten_dict(variables).items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Program:
+    """A network that is a program: images [batch, 3, 112, 112] in, raw features out."""
+
+    run: Callable[[jax.Array], jax.Array | np.ndarray]
+
+    def apply(self, variables: Any, images: jax.Array, *, train: bool) -> jax.Array | np.ndarray:
+        return self.run(images.transpose(0, 3, 1, 2))
+
+
+def _open_onnx(path: str, model: Mapping[str, Any]) -> Opened:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise UserError(NO_EXTRA.format(path)) from error
+    try:
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        [images], [features] = session.get_inputs(), session.get_outputs()
+    except Exception as error:  # onnxruntime has a class of its own for each reason
+        raise UserError(f"{path} cannot be read by onnxruntime ({reason_of(error)}): export it again") from error
+
+    # Not a callback within a jax program: several CPU devices would wait for each other there until jax gives up.
+    def run(pixels: jax.Array) -> np.ndarray:
+        return session.run([features.name], {images.name: np.asarray(pixels)})[0]
+
+    return Opened(_Program(run), {}, is_traced=False)
+
+
+def _open_stablehlo(path: str, model: Mapping[str, Any]) -> Opened:
+    try:
+        program = jax.export.deserialize(bytearray(pathlib.Path(path).read_bytes()))
+    except Exception as error:  # of the flatbuffers library, or of MLIR
+        raise UserError(f"{path} holds no exported program ({reason_of(error)}): export it again") from error
+    return Opened(_Program(program.call), {})
+
+
+def _open_tensors(path: str, model: Mapping[str, Any]) -> Opened:
+    tensors = read_tensors(path)
+    if all(name.split("/")[0] in COLLECTIONS for name in tensors):
+        leaves = {tuple(name.split("/")): array for name, array in tensors.items()}
+        if {name: array.shape for name, array in leaves.items()} != shapes_of(model):
+            raise UserError(f"{path} does not hold the {model['backbone']} of its card: get both again")
+        return Opened(_float32(model), unflatten_dict(leaves))
+    layout, before = recognize(tensors, source=path, layout=None)
+    how = {"source": path, "layout": layout, "before": before, "backbone": model["backbone"], "convention": {}}
+    converted = convert(tensors, **how)
+    return Opened(_float32(converted.model), converted.variables)
+
+
+FORMATS = {
+    "onnx": Format(_write_onnx, _open_onnx),
+    "stablehlo": Format(_write_stablehlo, _open_stablehlo),
+    "safetensors": Format(_write_safetensors, _open_tensors),
+    "npz": Format(_write_npz, _open_tensors),
+}

@@ -1,0 +1,207 @@
+"""A backbone as a list of operations on channels-first values, for formats that know no JAX.
+
+The list comes from the backbone's own definition: it is traced, each of its layers standing for itself, and read back
+from the feature. So a network of known layers needs nothing here, and any other is refused by the name of what it does.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import numpy as np
+from jax.extend import core
+
+from lrfr_jax.errors import UserError
+from lrfr_jax.image_ops import IMAGE_SIZE
+from lrfr_jax.models import layers
+from lrfr_jax.models.depthwise import DepthwiseConv
+from lrfr_jax.models.mobilefacenet import WeightedSum
+
+IMAGES = "images"  # the name of the network's input
+
+
+class Node(NamedTuple):
+    """One operation.
+
+    Operations and their arrays, o and i counting output and input channels:
+      convolve   kernel [o, i / groups, h, w], bias [o]; of `stride`, `padding` on every side, `groups`
+      scale      scale [i], shift [i]: x scale + shift
+      product    kernel [o, i], bias [o]
+      prelu      slope [i]
+      relu, add
+      flatten    [batch, i, h, w] becomes [batch, i h w], of h w `positions`
+      max_pool   of `kernel`, `stride`, `padding`
+      crop       columns `start` to `stop`
+      reorder    the channels as `channels` says
+
+    Attributes:
+      operation: one of these.
+      name: of the operation and of its result.
+      inputs: names of other results, or `IMAGES`.
+      arrays: float32, or float64 until they are written.
+      settings: the integers above.
+    """
+
+    operation: str
+    name: str
+    inputs: tuple[str, ...]
+    arrays: Mapping[str, np.ndarray]
+    settings: Mapping[str, Any]
+
+
+# What a layer is: (its variables, the module, sides of its input) -> operations with arrays and settings, in a row.
+_Parts = list[tuple[str, dict[str, np.ndarray], dict[str, Any]]]
+
+
+def _convolution(kernel: np.ndarray, *, stride: int, padding: int, groups: int) -> _Parts:
+    """`kernel` is [h, w, i / groups, o], as here."""
+    arrays = {"kernel": kernel.transpose(3, 2, 0, 1), "bias": np.zeros(kernel.shape[3])}
+    return [("convolve", arrays, {"stride": stride, "padding": padding, "groups": groups})]
+
+
+def _conv(arrays: Mapping, module: nn.Conv, sides: tuple[int, ...]) -> _Parts:
+    strides = (module.strides,) if isinstance(module.strides, int) else tuple(module.strides)
+    plain = module.feature_group_count == 1 and not module.use_bias and len(set(strides)) == 1
+    if not plain or not isinstance(module.padding, int):
+        raise UserError(f"the convolution {'/'.join(module.path)} has a bias, groups or a padding by name: no export")
+    return _convolution(arrays["kernel"], stride=strides[0], padding=module.padding, groups=1)
+
+
+def _pointwise(arrays: Mapping, module: layers.PointwiseConv, sides: tuple[int, ...]) -> _Parts:
+    return _convolution(arrays["kernel"], stride=1, padding=0, groups=1)
+
+
+def _depthwise(arrays: Mapping, module: DepthwiseConv, sides: tuple[int, ...]) -> _Parts:
+    kernel = arrays["kernel"]
+    return _convolution(kernel, stride=module.stride, padding=module.kernel // 2, groups=kernel.shape[3])
+
+
+def _weighted_sum(arrays: Mapping, module: WeightedSum, sides: tuple[int, ...]) -> _Parts:
+    weights = arrays["weights"]
+    return [*_convolution(weights, stride=1, padding=0, groups=weights.shape[3]), ("flatten", {}, {"positions": 1})]
+
+
+def _batch_norm(arrays: Mapping, module: nn.BatchNorm, sides: tuple[int, ...]) -> _Parts:
+    scale = arrays.get("scale", 1.0) / np.sqrt(arrays["var"] + module.epsilon)
+    return [("scale", {"scale": scale, "shift": arrays["bias"] - arrays["mean"] * scale}, {})]
+
+
+def _dense(arrays: Mapping, module: nn.Dense, sides: tuple[int, ...]) -> _Parts:
+    kernel = arrays["kernel"]
+    if sides:  # of the map that was flattened with its channels last
+        kernel = kernel.reshape(*sides, -1).transpose(2, 0, 1, 3).reshape(math.prod(sides), -1)
+    return [("product", {"kernel": kernel.T, "bias": arrays["bias"]}, {})]
+
+
+def _max_pool(arrays: Mapping, module: layers.MaxPoolOfRelu, sides: tuple[int, ...]) -> _Parts:
+    return [("max_pool", {}, {"kernel": module.kernel, "stride": module.stride, "padding": module.kernel // 2})]
+
+
+LAYERS: dict[type[nn.Module], Callable[[Mapping, Any, tuple[int, ...]], _Parts]] = {
+    nn.Conv: _conv,
+    nn.BatchNorm: _batch_norm,
+    nn.Dense: _dense,
+    nn.Dropout: lambda *_: [],
+    layers.PReLU: lambda arrays, *_: [("prelu", {"slope": arrays["slope"]}, {})],
+    layers.PointwiseConv: _pointwise,
+    layers.MaxPoolOfRelu: _max_pool,
+    DepthwiseConv: _depthwise,
+    WeightedSum: _weighted_sum,
+}
+
+# A layer in a traced network: its input goes in, something of its result's shape comes out.
+_layer = core.Primitive("layer")
+_layer.def_abstract_eval(lambda _, *, result, **__: result)
+
+
+def trace(backbone: nn.Module, variables: Any, *, columns: int) -> list[Node]:
+    """Returns the operations from images [batch, 3, 112, columns] to the raw feature, which is the last node's.
+
+    Each stands after those that it needs.
+
+    Args:
+      backbone: one that computes in float32, and whose input convention changes nothing.
+      variables: its 'params' and 'batch_stats'.
+      columns: of the images.
+
+    Raises:
+      UserError: the backbone does something that is no operation here.
+    """
+    found: list[tuple[nn.Module, dict[str, np.ndarray]]] = []
+
+    def stand_for_itself(call, args, kwargs, context):
+        result = call(*args, **kwargs)
+        if type(context.module) not in LAYERS:
+            return result
+        found.append((context.module, _arrays_of(context.module)))
+        return _layer.bind(args[0], number=len(found) - 1, result=jax.typeof(result))
+
+    def features(images):
+        with nn.intercept_methods(stand_for_itself):
+            return backbone.apply(variables, images, train=False)
+
+    jaxpr = jax.make_jaxpr(features)(jax.ShapeDtypeStruct((2, IMAGE_SIZE, columns, 3), np.float32)).jaxpr
+    nodes, names, flattened = [], {jaxpr.invars[0]: IMAGES}, {}
+    for equation in _needed(jaxpr):
+        inputs, [output] = _names_of(equation, names), equation.outvars
+        name, parts = _read(equation, found, number=len(nodes), sides=flattened.get(equation.invars[0], ()))
+        for operation, arrays, settings in parts:
+            nodes.append(Node(operation, name, inputs, arrays, settings))
+            inputs, name = (nodes[-1].name,), f"{name}/and"
+        names[output] = inputs[0]
+        if equation.primitive is jax.lax.reshape_p:
+            flattened[output] = equation.invars[0].aval.shape[1:]
+        elif not parts:
+            flattened[output] = flattened.get(equation.invars[0], ())
+    return nodes
+
+
+def _arrays_of(module: nn.Module) -> dict[str, np.ndarray]:
+    """The parameters and statistics of a layer by their own names, in the precision that folding needs."""
+    leaves = {name: leaf for collection in module.variables.values() for name, leaf in collection.items()}
+    return {name: np.asarray(leaf, np.float64) for name, leaf in leaves.items() if not isinstance(leaf, Mapping)}
+
+
+def _needed(jaxpr: core.Jaxpr) -> list[core.JaxprEqn]:
+    """The equations that the result depends on, in order: those within layers fall away."""
+    wanted, needed = set(jaxpr.outvars), []
+    for equation in reversed(jaxpr.eqns):
+        if wanted.intersection(equation.outvars):
+            needed.append(equation)
+            wanted |= {value for value in equation.invars if isinstance(value, core.Var)}
+    return needed[::-1]
+
+
+def _names_of(equation: core.JaxprEqn, names: Mapping[core.Var, str]) -> tuple[str, ...]:
+    if not all(isinstance(value, core.Var) and value in names for value in equation.invars):
+        raise UserError(f"the network computes {equation.primitive} with numbers that are no layer's: no export")
+    return tuple(names[value] for value in equation.invars)
+
+
+def _read(
+    equation: core.JaxprEqn, found: Sequence[tuple[nn.Module, dict]], *, number: int, sides: tuple[int, ...]
+) -> tuple[str, _Parts]:
+    """The name of an equation's operations, and what they are; `sides` are those of a map that its input flattens."""
+    if equation.primitive is not _layer:
+        operation, settings = _plain_operation(equation)
+        return f"{operation}_{number}", [(operation, {}, settings)]
+    module, arrays = found[equation.params["number"]]
+    name = "/".join(module.path)
+    if sides and not isinstance(module, nn.Dense | nn.Dropout):
+        raise UserError(f"the layer {name} takes a flattened map, whose channels it cannot tell apart: no export")
+    return name, LAYERS[type(module)](arrays, module, sides)
+
+
+def _plain_operation(equation: core.JaxprEqn) -> tuple[str, dict[str, int]]:
+    """What happens between layers, with its settings."""
+    shapes = [value.aval.shape for value in (*equation.invars, *equation.outvars)]
+    match equation.primitive.name:
+        case "add" if len(set(shapes)) == 1:
+            return "add", {}
+        case "reshape" if [len(shape) for shape in shapes] == [4, 2]:
+            return "flatten", {"positions": math.prod(shapes[0][1:3])}
+        case "custom_jvp_call" if [part.params.get("name") for part in equation.params["call_jaxpr"].eqns] == ["relu"]:
+            return "relu", {}
+    raise UserError(f"the network computes {equation.primitive} outside of a known layer: no export")

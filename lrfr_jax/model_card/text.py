@@ -1,0 +1,117 @@
+"""A model's card for people: what it is, how to use it, where it comes from, what it can do, and what it is not for."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from lrfr_jax.evals import tables
+from lrfr_jax.evals.protocols import MODE_TITLES
+
+LIMITS = """
+The model embeds aligned faces: five points on the ArcFace template, 112x112 pixels. It was made for research on
+comparing faces whose images differ in resolution. It detects no faces and no spoofing. Accuracy differs between groups
+of people, ages, cameras and compressions, and is measured here for none of them by itself. Numbers at low resolution
+are those of images reduced by a bicubic filter; small faces of real cameras also suffer from blur, noise and
+compression. No decision about a person should rest on this model alone.
+"""
+
+BIOMETRICS = """
+Embeddings identify people: they are biometric data. Embed a person's face only with that person's consent or on another
+legal basis, say what it is used for, protect embeddings as you protect photos, and delete both on request.
+"""
+
+
+def markdown(card: Any) -> str:
+    """Lays out a `model_card.Card`."""
+    model = card.model
+    sections = {
+        f"# {model['backbone']}, embedding of {model['embedding_size']}": "\n".join(_facts(card)),
+        "## Where the weights come from": "\n".join(_history(card.history)),
+        "## Results": _results(card.results),
+        "## Thresholds": _thresholds(card.thresholds),
+        "## Intended use and limits": LIMITS,
+        "## Biometric data": BIOMETRICS,
+    }
+    return "\n\n".join(f"{title}\n\n{text.strip()}" for title, text in sections.items()) + "\n"
+
+
+def _facts(card: Any) -> Iterable[str]:
+    model, convention = card.model, card.model["input"]
+    yield f"- architecture: {model['backbone']} of width {model['width']:g}, {card.parameters:,} parameters"
+    yield (
+        "- its weights want {order}, (pixel - {mean:g}) / {scale:g}, the middle {columns} columns; lrfr_jax and its "
+        "exported programs take RGB, (pixel - 127.5) / 127.5, and convert".format(
+            **{**convention, "order": convention["order"].upper()}
+        )
+    )
+    yield f"- a feature of {model['embedding_size']} numbers; as an embedding it is made as long as 1"
+    is_export = card.history and card.history[-1]["kind"] == "export"
+    yield f"- step {card.step}; {'SHA-256 of the file' if is_export else 'digest of the weights'} {card.weights}"
+
+
+def _history(history: Sequence[Mapping[str, Any]]) -> Iterable[str]:
+    if not history:
+        yield "Not known: the checkpoint does not say."
+    for number, entry in enumerate(history, 1):
+        yield f"{number}. {ENTRIES[entry['kind']](entry)}"
+
+
+def _licence(entry: Mapping[str, Any]) -> str:
+    return f"licence: {entry['licence'] or 'not stated'}"
+
+
+def _import(entry: Mapping[str, Any]) -> str:
+    source = f"{entry['file']} (layout {entry['layout']}, SHA-256 {entry['sha256']}; {_licence(entry)})"
+    return f"Imported from {source}. {_code(entry)}"
+
+
+def _training(entry: Mapping[str, Any]) -> str:
+    size = f"{entry['num_images']:,} images of {entry['num_identities']:,} identities"
+    recipe = "\n".join(f"   - {name}: {value}" for name, value in entry["recipe"].items())
+    return f"Trained on {entry['dataset']}: {size}; {_licence(entry)}. {_code(entry)} Recipe:\n{recipe}"
+
+
+def _export(entry: Mapping[str, Any]) -> str:
+    names = "" if entry["names"] == "ours" else f" with the names of {entry['names']}"
+    return f"Exported as {entry['format']}{names}; {entry['parity']}. {_code(entry)}"
+
+
+ENTRIES = {"import": _import, "training": _training, "export": _export}
+
+
+def _code(entry: Mapping[str, Any]) -> str:
+    return f"Code: {', '.join(f'{name} {version}' for name, version in entry['code'].items())}."
+
+
+def _results(results: Mapping[str, Mapping[str, Any]]) -> str:
+    if not results:
+        return "Not evaluated yet: `python -m lrfr_jax.evaluate` does it."
+    return f"```\n{tables.table({'sets': results})}\n```"
+
+
+def _thresholds(thresholds: Sequence[Any]) -> str:
+    if not thresholds:
+        return "Not calibrated: `python -m lrfr_jax.evaluate --calibrate` does it."
+    columns = (
+        "pair",
+        "px",
+        "false accept rate",
+        "threshold",
+        "95 % interval",
+        "genuine accepted",
+        "impostor pairs",
+        "from",
+    )
+    rows = [
+        (
+            MODE_TITLES[one.mode],
+            str(one.resolution),
+            f"{one.far:g}",
+            f"{one.threshold:.4f}",
+            f"{one.far_low:.2g} to {one.far_high:.2g}",
+            tables.percent(one.tar),
+            f"{one.impostor_pairs:,}",
+            f"{one.set}, {one.protocol}",
+        )
+        for one in thresholds
+    ]
+    return "\n".join("| " + " | ".join(row) + " |" for row in (columns, ["---"] * len(columns), *rows))

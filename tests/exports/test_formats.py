@@ -1,0 +1,113 @@
+"""Each format is read back as a network that gives the same features; what is no such file is told in a sentence."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from lrfr_jax import export
+from lrfr_jax.errors import UserError
+from lrfr_jax.exports import formats
+from lrfr_jax.exports.formats import FORMATS
+from tests.exports import networks
+
+NAMED = [("iresnet18", "insightface_torch_iresnet"), ("mobilefacenet", "insightface_torch_mobilefacenet")]
+
+
+@pytest.fixture(scope="module")
+def model(shallow):
+    return networks.arguments(shallow, order="bgr", scale=128.0)
+
+
+@pytest.fixture(scope="module")
+def variables(model):
+    return networks.variables_of(model)
+
+
+def features(opened, pixels):
+    return export._features(opened, pixels)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_round_trip(format, model, variables, tmp_path):
+    path = tmp_path / f"net.{format}"
+    path.write_bytes(FORMATS[format].serialize(variables, model, "ours"))
+    pixels = networks.images(3)
+    networks.assert_same(
+        features(formats.open_file(path, model=model), pixels), networks.features(model, variables, pixels)
+    )
+
+
+@pytest.mark.parametrize(("backbone", "names"), NAMED)
+def test_foreign_names_are_read_back(backbone, names, tmp_path):
+    model = networks.arguments(backbone, order="bgr", scale=128.0)
+    variables = networks.variables_of(model)
+    path = tmp_path / "net.safetensors"
+    path.write_bytes(FORMATS["safetensors"].serialize(variables, model, names))
+    pixels = networks.images(3)
+    networks.assert_same(
+        features(formats.open_file(path, model=model), pixels), networks.features(model, variables, pixels)
+    )
+
+
+def test_bfloat16_models_become_float32(model, variables):
+    """The weights are float32 anyway, and few runtimes compute in bfloat16."""
+    for format in FORMATS:
+        plain, half = (
+            FORMATS[format].serialize(variables, model | {"dtype": t}, "ours") for t in ("float32", "bfloat16")
+        )
+        assert plain == half
+
+
+def test_our_tensors_have_our_names(model, variables):
+    tensors = safetensors.numpy.load(FORMATS["safetensors"].serialize(variables, model, "ours"))
+    np.testing.assert_array_equal(tensors["params/stem_conv/kernel"], variables["params"]["stem_conv"]["kernel"])
+
+
+def test_stablehlo_needs_no_code_of_ours(model, variables, tmp_path):
+    path, pixels = tmp_path / "net.stablehlo", networks.images(2)
+    path.write_bytes(FORMATS["stablehlo"].serialize(variables, model, "ours"))
+    np.save(tmp_path / "pixels.npy", pixels.transpose(0, 3, 1, 2))
+    code = f"""
+import json, sys, jax, jax.export, numpy as np
+program = jax.export.deserialize(bytearray(open({str(path)!r}, 'rb').read()))
+out = np.asarray(program.call(np.load({str(tmp_path / "pixels.npy")!r})))
+ours = [name for name in sys.modules if name.split('.')[0] in ('lrfr_jax', 'flax')]
+print(json.dumps([out.tolist(), list(program.platforms), ours]))
+"""
+    made = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    found, platforms, imported = json.loads(made.stdout)
+    networks.assert_same(np.array(found), networks.features(model, variables, pixels))
+    assert platforms == ["cpu", "cuda", "tpu"]
+    assert imported == []
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("net.onnx", b"no", r"net\.onnx cannot be read by onnxruntime"),
+        ("net.stablehlo", b"no", r"net\.stablehlo holds no exported program"),
+        ("net.safetensors", b"no", r"net\.safetensors is none of the weight files"),
+        ("net.tflite", b"no", r"net\.tflite is no exported model: its name ends in none of \.onnx, \.stablehlo"),
+    ],
+)
+def test_no_such_file(name, content, sentence, model, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=sentence):
+        formats.open_file(tmp_path / name, model=model)
+
+
+def test_other_weights_than_the_cards(model, variables, tmp_path):
+    path = tmp_path / "net.npz"
+    path.write_bytes(FORMATS["npz"].serialize(variables, model, "ours"))
+    with pytest.raises(UserError, match="does not hold the iresnet18 of its card"):
+        formats.open_file(path, model=networks.arguments("iresnet18"))
+
+
+def test_names_are_for_tensors(model, variables):
+    for format in ("onnx", "stablehlo"):
+        with pytest.raises(UserError, match="--names released_lrfr_resnet is about tensors with names"):
+            FORMATS[format].serialize(variables, model, "released_lrfr_resnet")

@@ -1,0 +1,126 @@
+"""`lrfr_jax.export`: a file, its card, and the proof that it is the model; whatever fails leaves nothing behind."""
+
+import dataclasses
+import hashlib
+
+import numpy as np
+import pytest
+
+import lrfr_jax
+from lrfr_jax import checkpoint, export, model_card
+from lrfr_jax.errors import UserError
+from lrfr_jax.exports import formats
+from tests.evals.test_thresholds import HELD
+from tests.exports import networks
+
+
+@pytest.fixture(scope="module")
+def folder(shallow, tmp_path_factory):
+    model = networks.arguments(shallow, scale=128.0)
+    metadata = {"step": 30, "model": model, "degradation_rounding": "uint8"}
+    path = tmp_path_factory.mktemp("exported") / "net"
+    checkpoint.save_backbone(path, networks.variables_of(model), metadata)
+    return path
+
+
+def call(folder, tmp_path, format, *more):
+    output = tmp_path / f"net.{format}"
+    export.main(["--checkpoint", str(folder), "--format", format, "--output", str(output), *more])
+    return output
+
+
+@pytest.mark.parametrize("format", formats.FORMATS)
+def test_the_file_is_loaded_as_the_checkpoint_is(folder, format, tmp_path, capsys):
+    faces = np.random.default_rng(2).integers(0, 256, (3, 112, 112, 3)).astype(np.uint8)
+    output = call(folder, tmp_path, format)
+    said = capsys.readouterr().out
+    assert "on 32 images it differs from the model by a cosine distance of at most" in said
+    live, loaded = (lrfr_jax.Embedder.load(path, batch_size=8) for path in (folder, output))
+    wanted, found = (one.embed(faces, resolution=[112, 20, 7]) for one in (live, loaded))
+    np.testing.assert_allclose((wanted.vectors * found.vectors).sum(axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(found.norms, wanted.norms, rtol=1e-4)
+    assert loaded.digest != live.digest
+    assert loaded.weights == hashlib.sha256(output.read_bytes()).hexdigest()
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == [output.name, f"{output.name}.card.json", f"{output.name}.card.md"]
+
+
+def test_the_card_goes_along(folder, tmp_path):
+    variables, metadata = checkpoint.load_backbone(folder)
+    held = model_card.of_checkpoint(folder, variables=variables, metadata=metadata)
+    card_path = model_card.write(folder, dataclasses.replace(held, thresholds=HELD))
+    try:
+        output = call(folder, tmp_path, "npz")
+    finally:
+        card_path.unlink()
+        card_path.with_suffix(".md").unlink()
+    embedder = lrfr_jax.Embedder.load(output)
+    assert embedder.thresholds() == HELD
+    card = model_card.read(output, weights=embedder.weights)
+    assert card.history[-1]["kind"] == "export"
+    assert (card.step, card.model, card.parameters) == (30, metadata["model"], held.parameters)
+    text = (tmp_path / "net.npz.card.md").read_text()
+    assert f"SHA-256 of the file {embedder.weights}" in text
+    assert "Exported as npz; on 32 images it differs" in text
+    moved = tmp_path / "moved.npz"
+    output.rename(moved)
+    with pytest.raises(UserError, match=r"moved\.npz has no card moved\.npz\.card\.json beside it"):
+        lrfr_jax.Embedder.load(moved)
+
+
+def test_another_file_under_the_cards_name(folder, tmp_path):
+    output = call(folder, tmp_path, "npz")
+    output.write_bytes(output.read_bytes() + b" ")
+    with pytest.raises(UserError, match="is the card of other weights"):
+        lrfr_jax.Embedder.load(output)
+
+
+def refused(arguments, sentence, tmp_path, capsys):
+    before = sorted(path.name for path in tmp_path.iterdir())
+    with pytest.raises(SystemExit, match="1"):
+        export.main(arguments)
+    assert sentence in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_what_is_there_stays(folder, tmp_path, capsys):
+    output = tmp_path / "net.npz"
+    arguments = ["--checkpoint", str(folder), "--format", "npz", "--output", str(output)]
+    output.write_text("mine")
+    refused(arguments, f"{output} is there already", tmp_path, capsys)
+    assert output.read_text() == "mine"
+    output.rename(tmp_path / "net.npz.card.json")
+    refused(arguments, "net.npz.card.json is there already", tmp_path, capsys)
+
+
+def test_wrong_use(folder, tmp_path, capsys, monkeypatch):
+    shared = ["--checkpoint", str(folder), "--format", "onnx"]
+    refused([*shared, "--output", str(tmp_path / "net.pb")], "net.pb is no exported model", tmp_path, capsys)
+    refused([*shared, "--output", str(tmp_path / "net.npz")], "must end in .onnx", tmp_path, capsys)
+    refused([*shared, "--output", str(tmp_path / "no" / "net.onnx")], "cannot be written", tmp_path, capsys)
+    names = ["--names", "insightface_torch_iresnet", "--output", str(tmp_path / "net.safetensors")]
+    wrong = ["--checkpoint", str(folder), "--format", "safetensors", *names]
+    refused(wrong, "holds iresnet18 or iresnet34 or iresnet50 or iresnet100, and no resnet10", tmp_path, capsys)
+    call(folder, tmp_path, "npz")
+    again = ["--checkpoint", str(tmp_path / "net.npz"), *shared[2:], "--output", str(tmp_path / "net.onnx")]
+    refused(again, "net.npz is an export itself", tmp_path, capsys)
+
+
+def test_a_network_that_onnx_cannot_hold(tiny_checkpoint, tmp_path, capsys):
+    arguments = ["--checkpoint", str(tiny_checkpoint), "--format", "onnx", "--output", str(tmp_path / "net.onnx")]
+    refused(arguments, "outside of a known layer: no export", tmp_path, capsys)
+
+
+@pytest.mark.parametrize("damage", [lambda x: x * 1.01, lambda x: x + 0.01, lambda x: x * np.nan])
+def test_an_unequal_file_is_not_kept(folder, tmp_path, capsys, monkeypatch, damage):
+    def wrong(variables, model, names):
+        params = variables["params"]
+        bias = params["neck"]["bn2"]["scale"]
+        neck = {**params["neck"], "bn2": {**params["neck"]["bn2"], "scale": damage(np.asarray(bias))}}
+        return right({**variables, "params": {**params, "neck": neck}}, model, names)
+
+    right = formats.FORMATS["npz"].serialize
+    monkeypatch.setitem(export.FORMATS, "npz", formats.FORMATS["npz"]._replace(serialize=wrong))
+    sentence = "not finite" if np.isnan(damage(1.0)) else "the exported model is not the one of"
+    arguments = ["--checkpoint", str(folder), "--format", "npz", "--output", str(tmp_path / "net.npz")]
+    refused(arguments, sentence, tmp_path, capsys)
