@@ -1,5 +1,6 @@
 """The command: a file in, a checkpoint out that says what it is; or one sentence, and nothing written."""
 
+import hashlib
 import io
 
 import jax

@@ -65,6 +65,7 @@ def test_order_labels_and_names_are_those_of_the_source(data_dir):
         "kind": "raw",
         "source": {"kind": "folder", "seed": 1},
         "images": NUM_IMAGES,
+        "licence": None,
         "shards": 2,
     }
 
