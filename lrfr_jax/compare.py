@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from lrfr_jax import model_options
 from lrfr_jax.embedder import Embedder
 from lrfr_jax.errors import UserError, one_sentence
-from lrfr_jax.evals import protocols, thresholds
+from lrfr_jax.evals import thresholds
 from lrfr_jax.evals.thresholds import Threshold
 from lrfr_jax.image_ops import IMAGE_SIZE
 
@@ -55,15 +55,10 @@ def _calibrated(embedder: Embedder, options: argparse.Namespace, sizes: tuple[in
 def _in_words(similarity: float, is_same: bool | None, threshold: float | None, calibrated: Threshold | None) -> str:
     if is_same is None:
         return f"similarity {similarity:.4f}; no decision: give --threshold, or calibrate the model with `evaluate`"
+    if calibrated is not None:
+        return thresholds.in_words(similarity, calibrated)
     decision = "the same person" if is_same else "not the same person"
-    words = f"{decision}: similarity {similarity:.4f}, threshold {threshold:.4f}"
-    if calibrated is None:
-        return words
-    return (
-        f"{words} for a false accept rate of {calibrated.far:g} ({calibrated.far_low:.2g} to {calibrated.far_high:.2g})"
-        f" at {calibrated.resolution} px, {protocols.MODE_TITLES[calibrated.mode]}, from {calibrated.impostor_pairs:,} "
-        f"impostor pairs of {calibrated.set}"
-    )
+    return f"{decision}: similarity {similarity:.4f}, threshold {threshold:.4f}"
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -51,6 +51,7 @@ FLOORS = {
     "lineage": 1,
     "exports": 3,
     "export": 7,
+    "demo": 7,
     "embed": 7,
     "compare": 7,
     "verify": 7,

@@ -82,3 +82,13 @@ def choose(thresholds: Sequence[Threshold], *, sizes: tuple[int, int], far: floa
     chosen = [one for one in below if one.resolution == below[-1].resolution]
     # Calibrated on several sets, the strictest keeps the rate on each.
     return max(chosen, key=lambda one: one.threshold)
+
+
+def in_words(similarity: float, threshold: Threshold) -> str:
+    """Says what a similarity means by a threshold, which rate that stands for, and on what it rests."""
+    decision = "the same person" if similarity > threshold.threshold else "not the same person"
+    return (
+        f"{decision}: similarity {similarity:.4f}, threshold {threshold.threshold:.4f} for a false accept rate of "
+        f"{threshold.far:g} ({threshold.far_low:.2g} to {threshold.far_high:.2g}) at {threshold.resolution} px, "
+        f"{MODE_TITLES[threshold.mode]}, from {threshold.impostor_pairs:,} impostor pairs of {threshold.set}"
+    )

@@ -1,5 +1,7 @@
 """What PyTorch users do with an export: `load_state_dict`, strictly, into a network of arcface_torch's names."""
 
+import itertools
+
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -31,7 +33,7 @@ class IResNet18(torch.nn.Module):
         self.conv1 = torch.nn.Conv2d(3, channels, 3, 1, 1, bias=False)
         self.bn1, self.prelu = torch.nn.BatchNorm2d(channels), torch.nn.PReLU(channels)
         sizes = [channels, *(channels * 2**stage for stage in range(4))]
-        for stage, (before, out) in enumerate(zip(sizes, sizes[1:], strict=False), 1):
+        for stage, (before, out) in enumerate(itertools.pairwise(sizes), 1):
             self.add_module(f"layer{stage}", torch.nn.Sequential(Block(before, out, 2), Block(out, out, 1)))
         self.bn2, self.fc = torch.nn.BatchNorm2d(sizes[-1]), torch.nn.Linear(sizes[-1] * 49, size)
         self.features = torch.nn.BatchNorm1d(size)
