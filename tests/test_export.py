@@ -111,16 +111,28 @@ def test_a_network_that_onnx_cannot_hold(tiny_checkpoint, tmp_path, capsys):
     refused(arguments, "outside of a known layer: no export", tmp_path, capsys)
 
 
-@pytest.mark.parametrize("damage", [lambda x: x * 1.01, lambda x: x + 0.01, lambda x: x * np.nan])
-def test_an_unequal_file_is_not_kept(folder, tmp_path, capsys, monkeypatch, damage):
+UNEQUAL = "the exported model is not the one of"
+
+
+@pytest.mark.parametrize(
+    ("damage", "limit", "sentence"),
+    [
+        (lambda x: x * 1.01, "MOST_LENGTH_RATIO", UNEQUAL),
+        (lambda x: x + np.linspace(0, 0.1, x.size, dtype=x.dtype), "MOST_COSINE_DISTANCE", UNEQUAL),
+        (lambda x: x * np.nan, None, "not finite"),
+    ],
+)
+def test_an_unequal_file_is_not_kept(folder, tmp_path, capsys, monkeypatch, damage, limit, sentence):
+    """By its lengths or by its directions: the other limit is lifted."""
+    for name in {"MOST_LENGTH_RATIO", "MOST_COSINE_DISTANCE"} - {limit}:
+        monkeypatch.setattr(export, name, np.inf)
+
     def wrong(variables, model, names):
-        params = variables["params"]
-        bias = params["neck"]["bn2"]["scale"]
-        neck = {**params["neck"], "bn2": {**params["neck"]["bn2"], "scale": damage(np.asarray(bias))}}
-        return right({**variables, "params": {**params, "neck": neck}}, model, names)
+        neck = variables["params"]["neck"]
+        last = {**neck["bn2"], "scale": damage(np.asarray(neck["bn2"]["scale"]))}
+        return right({**variables, "params": {**variables["params"], "neck": {**neck, "bn2": last}}}, model, names)
 
     right = formats.FORMATS["npz"].serialize
     monkeypatch.setitem(export.FORMATS, "npz", formats.FORMATS["npz"]._replace(serialize=wrong))
-    sentence = "not finite" if np.isnan(damage(1.0)) else "the exported model is not the one of"
     arguments = ["--checkpoint", str(folder), "--format", "npz", "--output", str(tmp_path / "net.npz")]
     refused(arguments, sentence, tmp_path, capsys)

@@ -7,6 +7,8 @@ import numpy as np
 
 from lrfr_jax import models
 
+# By how much sums of blocks make the last map larger than its biases, which are to matter.
+GROWTH = {"mobilefacenet": 5000, "iresnet18": 100, "resnet18": 20, "resnet14": 20, "resnet10": 20}
 PLAIN = {"order": "rgb", "mean": 127.5, "scale": 127.5, "columns": 112}
 
 
@@ -25,7 +27,8 @@ def variables_of(model):
     def leaf(path, shape):
         name, values = path[-1].key, draw.normal(size=shape.shape)
         if name in ("kernel", "weights"):
-            return (values * np.sqrt(2 / np.prod(shape.shape[:-1]))).astype(np.float32)
+            shrink = GROWTH[model["backbone"]] if path[-2].key == "linear" else 1
+            return (values * np.sqrt(2 / np.prod(shape.shape[:-1])) / shrink).astype(np.float32)
         center = 1.0 if name in ("scale", "var") else 0.25 if name == "slope" else 0.0
         return (center + 0.1 * np.tanh(values)).astype(np.float32)
 
