@@ -11,8 +11,8 @@ from lrfr_jax.analysis.figures import models_and_faces
 from lrfr_jax.evals import plots
 from lrfr_jax.image_ops import IMAGE_SIZE
 
-# Inches: panels are square, the legend stands on their right.
-_SIDE, _LEGEND = 4.4, 1.2
+# Inches: panels are square, the legend stands on their right, and square panels leave no height for the title.
+_SIDE, _LEGEND, _TITLE = 4.4, 1.2, 0.7
 _CENTER_SIZES = 190, 50  # from the lowest to the full resolution
 
 
@@ -59,7 +59,7 @@ def plot(
       is_shared: whether lengths can be compared between panels: if so, they have the same axes, else no ticks.
     """
     figure, axes = plots.panels(1, len(points), sharex=is_shared, sharey=is_shared)
-    figure.set_size_inches(_SIDE * len(points) + _LEGEND, _SIDE)
+    figure.set_size_inches(_SIDE * len(points) + _LEGEND, _SIDE + _TITLE)
     colors, sizes = plots.scale_colors(len(resolutions)), np.linspace(*_CENTER_SIZES, len(resolutions))
     for (label, places), panel in zip(points.items(), axes[0], strict=True):
         for resolution, at_resolution, color in zip(resolutions, places, colors, strict=True):
