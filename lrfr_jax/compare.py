@@ -45,11 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _calibrated(embedder: Embedder, options: argparse.Namespace, sizes: tuple[int, int]) -> Threshold | None:
-    """The model's own threshold for faces of these sizes; none if it has no card and none was asked for."""
-    held = embedder.thresholds()
-    if not held and options.far is None:
-        return None
-    return thresholds.choose(thresholds.of_fusion(held, fusion=embedder.fusion), sizes=sizes, far=options.far)
+    """The model's own threshold for faces of these sizes; none if it was not calibrated and no rate was asked for."""
+    held = thresholds.of_fusion(embedder.thresholds(), fusion=embedder.fusion, far=options.far)
+    return thresholds.choose(held, sizes=sizes, far=options.far) if held else None
 
 
 def _in_words(similarity: float, is_same: bool | None, threshold: float | None, calibrated: Threshold | None) -> str:

@@ -56,7 +56,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     source = model_options.faces_of(options, [os.path.join(root, image) for image in listed.images])
     options.fusion = rules.fusion
     embedder = model_options.load(options)
-    held = [] if options.far is None else thresholds.of_fusion(embedder.thresholds(), fusion=embedder.fusion)
+    held = (
+        []
+        if options.far is None
+        else thresholds.of_fusion(embedder.thresholds(), fusion=embedder.fusion, far=options.far)
+    )
     name = pathlib.Path(options.pairs).stem
     if listed.is_same is None:
         made, similarities = {}, _similarities(embedder, source, listed, rules, options.resolutions)

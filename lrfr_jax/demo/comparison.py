@@ -46,9 +46,8 @@ def load(path: str, *, fusion: str, far: float | None) -> Model:
       UserError: no model, or no threshold for this rate and fusion.
     """
     embedder = Embedder.load(path, fusion=fusion)
-    held = embedder.thresholds()
-    if held or far is not None:
-        held = thresholds.of_fusion(held, fusion=fusion)
+    held = thresholds.of_fusion(embedder.thresholds(), fusion=fusion, far=far)
+    if held:
         thresholds.choose(held, sizes=(IMAGE_SIZE, IMAGE_SIZE), far=far)
     return Model("/".join(pathlib.Path(path).parts[-2:]), embedder, held, far)
 
@@ -111,7 +110,7 @@ def _ask(model: Model, faces: UInt8[np.ndarray, "2 112 112 3"], sizes: tuple[int
 
 def _decision(model: Model, similarity: float, sizes: tuple[int, int]) -> dict[str, Any]:
     if not model.thresholds:
-        words = "no decision: this model was not calibrated (evaluate --calibrate)"
+        words = "no decision: this model was not calibrated for its fusion (evaluate --calibrate)"
         return {"similarity": similarity, "threshold": None, "is_same": None, "words": words}
     try:
         chosen = thresholds.choose(model.thresholds, sizes=sizes, far=model.far)

@@ -36,10 +36,10 @@ class Threshold:
     fusion: str
 
 
-def of_fusion(thresholds: Sequence[Threshold], *, fusion: str) -> list[Threshold]:
-    """Keeps those that hold for embeddings of this fusion; `UserError` if there are none."""
+def of_fusion(thresholds: Sequence[Threshold], *, fusion: str, far: float | None) -> list[Threshold]:
+    """Keeps those that hold for embeddings of this fusion; `UserError` if a rate is wanted and there are none."""
     fitting = [one for one in thresholds if one.fusion == fusion]
-    if not fitting:
+    if not fitting and far is not None:
         raise UserError(
             f"this model has no thresholds for fusion {fusion!r}: `python -m lrfr_jax.evaluate --calibrate` makes them"
         )

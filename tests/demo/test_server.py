@@ -86,7 +86,7 @@ def test_similarities_are_the_embedders(ask, model):
     np.testing.assert_allclose([one["similarity"] for one in found["hr_lr"]], second @ first[0], atol=1e-6)
     np.testing.assert_allclose([one["similarity"] for one in found["lr_lr"]], (first * second).sum(axis=1), atol=1e-6)
     assert {one["words"] for one in found["hr_lr"]} == {
-        "no decision: this model was not calibrated (evaluate --calibrate)"
+        "no decision: this model was not calibrated for its fusion (evaluate --calibrate)"
     }
     views = [
         cv2.imdecode(np.frombuffer(base64.b64decode(url.split(",")[1]), np.uint8), 1) for url in answer["views"][0]

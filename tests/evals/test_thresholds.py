@@ -63,10 +63,11 @@ def test_what_was_not_calibrated_is_told(held, sizes, far, sentence):
 
 def test_thresholds_are_of_one_fusion():
     other = entry("hr_hr", 112, fusion="none")
-    assert thresholds.of_fusion([*HELD, other], fusion="sum") == HELD
+    assert thresholds.of_fusion([*HELD, other], fusion="sum", far=0.01) == HELD
     for held in ([], [other]):
         with pytest.raises(UserError, match="no thresholds for fusion 'sum'"):
-            thresholds.of_fusion(held, fusion="sum")
+            thresholds.of_fusion(held, fusion="sum", far=0.01)
+        assert thresholds.of_fusion(held, fusion="sum", far=None) == []
 
 
 def test_json_round_trip():

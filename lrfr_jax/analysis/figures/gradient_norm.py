@@ -192,5 +192,5 @@ def _title(faces: Faces, arguments: argparse.Namespace, *, num_batches: int) -> 
     size = min(arguments.batch_size, len(faces.records))
     return (
         f"{faces.name}: {_LOSS_TITLES[arguments.loss]} loss, BatchNorm by {arguments.batch_norm} statistics,\n"
-        f"mean of {num_batches} batches of {size}"
+        f"mean of {num_batches} batch{'es' if num_batches > 1 else ''} of {size}"
     )

@@ -20,7 +20,10 @@ def markers(count: int) -> list[str]:
 
 
 def legend_below(figure: Figure, panel: Axes) -> None:
-    """Puts the panel's labels under all panels, where no curve runs."""
+    """Puts the panel's labels under all panels, where no curve runs, in as many columns as the figure is wide for."""
     handles, labels = panel.get_legend_handles_labels()
-    columns = min(len(labels), _LEGEND_COLUMNS)
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize="small")
+    for columns in range(min(len(labels), _LEGEND_COLUMNS), 0, -1):
+        legend = figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize="small")
+        if columns == 1 or legend.get_window_extent().width < figure.bbox.width:
+            return
+        legend.remove()
