@@ -1,8 +1,5 @@
 """Which threshold is for two faces, by their sizes; a record survives its json."""
 
-import dataclasses
-import json
-
 import pytest
 
 from lrfr_jax.errors import UserError
@@ -68,10 +65,3 @@ def test_thresholds_are_of_one_fusion():
         with pytest.raises(UserError, match="no thresholds for fusion 'sum'"):
             thresholds.of_fusion(held, fusion="sum", far=0.01)
         assert thresholds.of_fusion(held, fusion="sum", far=None) == []
-
-
-def test_json_round_trip():
-    text = json.dumps(thresholds.to_json(HELD))
-    assert thresholds.from_json(json.loads(text)) == HELD
-    with pytest.raises(TypeError):
-        thresholds.from_json([{**dataclasses.asdict(HELD[0]), "colour": 1}])
