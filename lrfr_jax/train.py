@@ -117,11 +117,10 @@ def train(config: ConfigDict, *, workdir: paths.AnyPath, data_dir: pathlib.Path)
             if stopping and step < num_steps:
                 break
     manager.close()
+    model_card.describe_run(workdir, is_main_process=is_main_process)
     if stopping and step < num_steps:
         logger.info("stopped by SIGTERM: step %d is saved, the same command continues", step)
         raise SystemExit(128 + signal.SIGTERM)
-    if is_main_process:
-        model_card.describe_run(workdir)
     logger.info("finished: checkpoints and their cards, metrics and evaluations are in %s", workdir)
 
 

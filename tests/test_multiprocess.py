@@ -73,6 +73,7 @@ def test_two_processes_equal_one(generated_data, tmp_path):
     assert lines[0][0] == pytest.approx(lines[1][0], rel=1e-3)
     assert (tmp_path / "one/eval/6.json").exists()
     assert (tmp_path / "two/eval/6.json").exists()
+    assert (tmp_path / "two/checkpoints/6/card.json").exists()
 
 
 @pytest.mark.slow

@@ -113,6 +113,7 @@ def test_run_and_every_kind_of_interruption(start, tmp_path, monkeypatch, caplog
             start(tmp_path / "terminated")
     assert stopped.value.code == 128 + signal.SIGTERM
     assert checkpoint.newest(tmp_path / "terminated").name == "3"
+    assert (tmp_path / "terminated/checkpoints/3/card.md").exists()
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     start(tmp_path / "terminated")
     assert_same_run(whole, tmp_path / "terminated")

@@ -70,8 +70,10 @@ def of_checkpoint(folder: str | os.PathLike, *, variables: Any, metadata: Mappin
     return Card(weights=weights, **facts, results={}, thresholds=[])
 
 
-def describe_run(workdir: str | os.PathLike) -> None:
+def describe_run(workdir: str | os.PathLike, *, is_main_process: bool) -> None:
     """Writes a card beside each checkpoint of a run, with the results of the evaluation at its step.
+
+    Every process of a run calls it, as orbax reads a checkpoint by all of them together; the main one writes.
 
     Raises:
       UserError: a checkpoint, or a card that is there, cannot be read, or a folder not be written.
@@ -79,6 +81,8 @@ def describe_run(workdir: str | os.PathLike) -> None:
     for step in checkpoint.steps_of(workdir):
         folder = paths.of(workdir) / checkpoint.FOLDER / str(step)
         variables, metadata = checkpoint.load_backbone(folder)
+        if not is_main_process:
+            continue
         card = of_checkpoint(folder, variables=variables, metadata=metadata)
         report = paths.of(workdir) / "eval" / f"{step}.json"
         results = json.loads(report.read_text())["sets"] if report.exists() else {}
