@@ -25,7 +25,7 @@ OURS = "ours"
 # Others' names of tensors that an export can have, beside ours.
 LAYOUTS = ("insightface_torch_iresnet", "insightface_torch_mobilefacenet", "released_lrfr_resnet")
 COLLECTIONS = ("params", "batch_stats")
-NO_EXTRA = "{} needs the extra 'export': pip install 'lrfr_jax[export]'"
+NO_EXTRA = "{} needs the extra 'export': pip install -e '.[export]'"
 
 
 class Opened(NamedTuple):

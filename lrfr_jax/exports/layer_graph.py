@@ -51,7 +51,7 @@ class Node(NamedTuple):
     settings: Mapping[str, Any]
 
 
-# What a layer is: (its variables, the module, sides of its input) -> operations with arrays and settings, in a row.
+# What a layer is: operations with arrays and settings, in a row.
 _Parts = list[tuple[str, dict[str, np.ndarray], dict[str, Any]]]
 
 

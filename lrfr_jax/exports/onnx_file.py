@@ -35,7 +35,7 @@ def serialize(backbone: nn.Module, variables: Any) -> bytes:
     try:
         import onnx  # most users export nothing
     except ImportError as error:
-        raise UserError("ONNX needs the extra 'export': pip install 'lrfr_jax[export]'") from error
+        raise UserError("ONNX needs the extra 'export': pip install -e '.[export]'") from error
     convention = backbone.input
     plain = dataclasses.replace(convention, order="rgb", mean=HALF_RANGE, scale=HALF_RANGE)
     body = layer_graph.trace(backbone.clone(input=plain), variables, columns=convention.columns)
