@@ -23,7 +23,7 @@ def add_model(parser: argparse.ArgumentParser, *, required: bool = True) -> None
     parser.add_argument(
         "--checkpoint",
         required=required,
-        help="a run's folder (its newest checkpoint is taken), one checkpoint, or what `lrfr_jax.pretrained` or `.export` made",
+        help="a run's folder (its newest checkpoint is taken), one checkpoint, or what `pretrained` or `export` made",
     )
     parser.add_argument(
         "--fusion",
