@@ -186,16 +186,24 @@ def open_model(path: str | os.PathLike) -> Model:
     """
     path = paths.of(path)
     if path.is_file():
+        path = paths.local(path, "the exported file")
         with path.open("rb") as file:
             weights = hashlib.file_digest(file, "sha256").hexdigest()
         card = model_card.read(path, weights=weights)
         opened = formats.open_file(path, model=card.model)
-        metadata = {"model": card.model, "degradation_rounding": card.degradation_rounding}
+        metadata = {"model": card.model, "degradation_rounding": card.degradation_rounding, "step": card.step}
         return Model(path, metadata, weights, *opened)
     path = checkpoint.newest(path) if (path / checkpoint.FOLDER).is_dir() else path
     variables, metadata = checkpoint.load_backbone(path)
     weights = checkpoint.model_digest(variables, metadata["model"])
     return Model(path, metadata, weights, models.create_backbone(**metadata["model"]), variables)
+
+
+def card_of(model: Model) -> model_card.Card:
+    """Returns the card of a checkpoint or exported file; `UserError` if the one beside it is damaged or another's."""
+    if model.path.is_file():
+        return model_card.read(model.path, weights=model.weights)
+    return model_card.of_checkpoint(model.path, variables=model.variables, metadata=model.metadata)
 
 
 def way_to_face(*, resize: bool, align: bool) -> MakeFace:

@@ -1,7 +1,8 @@
-"""A checkpoint in, every verification set out: table, json, figures.
+"""A trained model in, its numbers on every test set out: table, json, figures.
 
 python -m lrfr_jax.evaluate --workdir runs/maug --data_dir data
 python -m lrfr_jax.evaluate --checkpoint runs/maug/checkpoints/2000 --data_dir data --sets lfw --resolutions 20,14,7
+python -m lrfr_jax.evaluate --checkpoint model.onnx --data_dir data --sets lfw
 """
 
 import argparse
@@ -14,8 +15,9 @@ from typing import Any
 
 import jax
 
-from lrfr_jax import checkpoint, model_card, models, paths, sharding
+from lrfr_jax import checkpoint, model_card, paths, sharding
 from lrfr_jax.data import face_sets
+from lrfr_jax.embedder import Model, card_of, open_model
 from lrfr_jax.errors import UserError, one_sentence
 from lrfr_jax.evals import calibration, embed, evaluation, plots, protocols, report, tables, templates
 from lrfr_jax.evals.embedding_cache import EmbeddingCache
@@ -28,33 +30,34 @@ SETTINGS += ("comparisons", "size_lists", "ssim", "weights", "use_faceness")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Evaluates one checkpoint as the command line says.
+    """Evaluates one model as the command line says.
 
     Raises:
-      UserError: a bad option, checkpoint or set.
+      UserError: a bad option, model or set.
     """
     options = _parser().parse_args(argv)
-    path = paths.of(options.checkpoint) if options.checkpoint else checkpoint.newest(options.workdir)
-    variables, metadata = checkpoint.load_backbone(path)
+    model = open_model(options.checkpoint or checkpoint.newest(options.workdir))
+    path, metadata = model.path, model.metadata
     planned = evaluation.plan(options.data_dir, evals_of(metadata.get("evals", {}), options))
     mesh = sharding.make_mesh(class_shards=1)
     sharding.check_batch_size("--batch_size", options.batch_size, mesh)
     rounding = metadata["degradation_rounding"]
     embedder = embed.make_embedder(
-        models.create_backbone(**metadata["model"]),
+        model.backbone,
         sizes=evaluation.sizes_of(planned),
         rounding=rounding,
         sharding=sharding.over_batch(mesh),
         mirror=evaluation.needs_mirror(planned),
+        is_traced=model.is_traced,
     )
     results = evaluation.run(
         planned,
         embedder,
-        jax.device_put(variables, sharding.replicated(mesh)),
+        jax.device_put(model.variables, sharding.replicated(mesh)),
         rounding=rounding,
         batch_size=options.batch_size,
         num_threads=os.cpu_count() or 1,
-        cache=_cache(options, variables, metadata["model"] | {"rounding": rounding}),
+        cache=_cache(options, model),
     )
     made = report.report_of(results, step=metadata["step"], checkpoint=str(path))
     print(f"{path}\n{tables.table(made)}", flush=True)
@@ -67,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         draw(paths.of(figures), results, made)
         print(f"plots: {figures}")
     if options.calibrate:
-        card = model_card.of_checkpoint(path, variables=variables, metadata=metadata)
+        card = card_of(model)
         known = {"results": card.results | made["sets"], "thresholds": calibration.thresholds_of(results)}
         print(f"card: {model_card.write(path, dataclasses.replace(card, **known))}")
 
@@ -84,7 +87,7 @@ def evals_of(configured: Mapping[str, Mapping[str, Any]], options: argparse.Name
     changes = {key: getattr(options, key) for key in SETTINGS if getattr(options, key) is not None}
     names = options.sets or list(configured)
     if not names:
-        raise UserError("this checkpoint names no test sets: choose some with --sets")
+        raise UserError("this model names no test sets: choose some with --sets")
     kinds = {name: face_sets.open_test_set(options.data_dir, name).kind for name in names}
     taken = {name: _fitting(changes, kind) for name, kind in kinds.items()}
     for key in changes:
@@ -127,12 +130,15 @@ def _fitting(changes: Mapping[str, Any], kind: str) -> dict[str, Any]:
     return fitting
 
 
-def _cache(options: argparse.Namespace, variables: Any, description: Mapping[str, Any]) -> EmbeddingCache | None:
+def _cache(options: argparse.Namespace, model: Model) -> EmbeddingCache | None:
     kept = options.workdir and not paths.is_remote(options.workdir)
     folder = options.embeddings or (kept and pathlib.Path(options.workdir, "embeddings"))
     if not folder or options.no_cache:
         return None
-    return EmbeddingCache(paths.local(folder, "--embeddings"), checkpoint.model_digest(variables, description))
+    description = model.metadata["model"] | {"rounding": model.metadata["degradation_rounding"]}
+    if model.path.is_file():
+        description |= {"file": model.weights}  # a program has no variables that would tell it from another
+    return EmbeddingCache(paths.local(folder, "--embeddings"), checkpoint.model_digest(model.variables, description))
 
 
 def _output(options: argparse.Namespace, step: int) -> paths.AnyPath | None:
@@ -145,11 +151,11 @@ def _output(options: argparse.Namespace, step: int) -> paths.AnyPath | None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m lrfr_jax.evaluate",
-        description="Every number of a checkpoint: verification, identification and templates, at any resolutions.",
+        description="Every number of a trained model: verification, identification and templates, at any resolutions.",
     )
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--workdir", help="folder of a run: its newest checkpoint is evaluated")
-    which.add_argument("--checkpoint", help="one checkpoint, W/checkpoints/<step>")
+    which.add_argument("--checkpoint", help="one checkpoint, W/checkpoints/<step>, or an exported file")
     parser.add_argument("--data_dir", required=True, help="folder of the prepared sets")
     parser.add_argument("--sets", type=_list_of(str), metavar="A,B", help="test sets; default: the run's own")
     _add_settings(parser)

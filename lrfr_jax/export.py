@@ -23,7 +23,7 @@ import numpy as np
 from jaxtyping import Float
 
 from lrfr_jax import image_ops, lineage, model_card, models, paths
-from lrfr_jax.embedder import Model, open_model
+from lrfr_jax.embedder import Model, card_of, open_model
 from lrfr_jax.errors import UserError, one_sentence
 from lrfr_jax.exports import formats
 from lrfr_jax.exports.formats import FORMATS, LAYOUTS, OURS
@@ -79,19 +79,20 @@ def export(options: argparse.Namespace) -> str:
     content = FORMATS[options.format].serialize(model.variables, model.metadata["model"], options.names)
     # Of the same ending, which tells the format.
     partial = output.with_name(f".partial-{os.getpid()}-{output.name}")
+    card = card_of(model)
     try:
         partial.write_bytes(content)
         parity = measure(model, partial)
+        facts = {"format": options.format, "names": options.names, "parity": str(parity)}
+        history = [*card.history, lineage.entry("export", **facts)]
+        card = dataclasses.replace(card, weights=hashlib.sha256(content).hexdigest(), history=history)
+        # The card first: a file without one could not be loaded.
+        written = model_card.write(output, card)
         partial.rename(output)
     except OSError as error:
         raise UserError(f"{output} cannot be written: {error}") from error
     finally:
         partial.unlink(missing_ok=True)
-    facts = {"format": options.format, "names": options.names, "parity": str(parity)}
-    card = model_card.of_checkpoint(model.path, variables=model.variables, metadata=model.metadata)
-    history = [*card.history, lineage.entry("export", **facts)]
-    card = dataclasses.replace(card, weights=hashlib.sha256(content).hexdigest(), history=history)
-    written = model_card.write(output, card)
     return f"{output}: {len(content) / 1e6:.1f} MB; {parity}\ncard: {written}, {written.with_suffix('.md')}"
 
 

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lrfr_jax import checkpoint, evaluate, model_card
+from lrfr_jax import checkpoint, evaluate, export, model_card, models
 from lrfr_jax.data import face_sets
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals import protocols
@@ -28,7 +28,7 @@ def data_dir(tmp_path_factory):
 @pytest.fixture
 def workdir(tmp_path, monkeypatch):
     """A run with two checkpoints, whose network is tiny but saved and read as every other."""
-    monkeypatch.setattr(evaluate.models, "create_backbone", lambda **model: {"tiny": TinyBackbone()}[model["backbone"]])
+    monkeypatch.setattr(models, "create_backbone", lambda **model: {"tiny": TinyBackbone()}[model["backbone"]])
     manager = checkpoint.create_manager(tmp_path / "run", keep=2)
     for step in (5, 10):
         metadata = {"step": step, "model": MODEL, "evals": {"one": OWN}, "degradation_rounding": "uint8"}
@@ -87,11 +87,37 @@ def test_options_change_the_settings_of_the_sets_that_have_them(workdir, data_di
     assert not (workdir / "embeddings").exists()
 
 
-def test_calibration_goes_beside_the_checkpoint(workdir, data_dir, tmp_path, capsys):
+def write_many(folder):
+    """A set of all 780 pairs of 40 images, 760 of them of two persons."""
     every = np.stack(np.meshgrid(np.arange(40), np.arange(40)), axis=-1).reshape(-1, 2)
     every = every[every[:, 0] < every[:, 1]]
     same = every[:, 0] // 2 == every[:, 1] // 2
-    write(tmp_path, "many", face_sets.VerificationProtocol(every, same, np.arange(len(every)) % 2))
+    write(folder, "many", face_sets.VerificationProtocol(every, same, np.arange(len(every)) % 2))
+
+
+def test_an_exported_file_gives_the_numbers_of_its_checkpoint(workdir, tmp_path):
+    write_many(tmp_path)
+    file = tmp_path / "net.stablehlo"
+    export.main(["--checkpoint", str(workdir), "--format", "stablehlo", "--output", str(file)])
+    made = []
+    for number, path in enumerate((workdir / "checkpoints" / "10", file)):
+        arguments = ["--checkpoint", str(path), "--data_dir", str(tmp_path), "--sets", "many", "--resolutions", "14"]
+        kept = ["--embeddings", str(tmp_path / "kept"), "--output", str(tmp_path / f"{number}.json")]
+        evaluate.main([*arguments, "--calibrate", *kept])
+        made.append(json.loads((tmp_path / f"{number}.json").read_text()))
+        cards = json.loads(model_card.path_of(path).read_text())
+        made[number]["thresholds"] = [one["threshold"] for one in cards["thresholds"]]
+    of_checkpoint, of_file = made
+    assert (of_file["step"], of_file["checkpoint"]) == (10, str(file))
+    for one, other in zip(*(each["sets"]["many"]["results"] for each in made), strict=True):
+        assert other["accuracy"] == pytest.approx(one["accuracy"], abs=1e-6)
+    assert of_file["thresholds"] == pytest.approx(of_checkpoint["thresholds"], abs=1e-5)
+    assert len(of_file["thresholds"]) == 3
+    assert len(list((tmp_path / "kept").iterdir())) == 2
+
+
+def test_calibration_goes_beside_the_checkpoint(workdir, data_dir, tmp_path, capsys):
+    write_many(tmp_path)
     arguments = ["--workdir", str(workdir), "--data_dir", str(tmp_path), "--sets", "many", "--resolutions", "14"]
     evaluate.main([*arguments, "--calibrate", "--fusion", "none"])
     path = workdir / "checkpoints/10/card.json"

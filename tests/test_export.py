@@ -93,6 +93,15 @@ def test_what_is_there_stays(folder, tmp_path, capsys):
     refused(arguments, "net.npz.card.json is there already", tmp_path, capsys)
 
 
+def test_a_card_that_cannot_be_written_leaves_no_file(folder, tmp_path, capsys, monkeypatch):
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(model_card.paths, "write_text", fail)
+    arguments = ["--checkpoint", str(folder), "--format", "npz", "--output", str(tmp_path / "net.npz")]
+    refused(arguments, "net.npz.card.json cannot be written: disk full", tmp_path, capsys)
+
+
 def test_wrong_use(folder, tmp_path, capsys, monkeypatch):
     shared = ["--checkpoint", str(folder), "--format", "onnx"]
     refused([*shared, "--output", str(tmp_path / "net.pb")], "net.pb is no exported model", tmp_path, capsys)

@@ -8,8 +8,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lrfr_jax import checkpoint, evaluate, metric_writers, paths, sharding, staged_checkpoints, warm_start, workdir
+from lrfr_jax import (
+    checkpoint,
+    evaluate,
+    metric_writers,
+    models,
+    paths,
+    sharding,
+    staged_checkpoints,
+    warm_start,
+    workdir,
+)
 from lrfr_jax.analysis import compare
+from lrfr_jax.embedder import open_model
 from lrfr_jax.errors import UserError
 from tests.evals import made_up_sets
 from tests.test_metric_writers import events_of
@@ -182,7 +193,7 @@ def test_several_processes_and_s3_are_told(monkeypatch):
 def test_evaluate_and_compare_and_start_from_runs_in_an_object_store(bucket, tmp_path, monkeypatch, capsys):
     made_up_sets.write(str(tmp_path / "data"), "one", made_up_sets.verification(num_folds=2))
     tiny = made_up_sets.TinyBackbone()
-    monkeypatch.setattr(evaluate.models, "create_backbone", lambda backbone, input: {"tiny": tiny}[backbone])
+    monkeypatch.setattr(models, "create_backbone", lambda backbone, input: {"tiny": tiny}[backbone])
     own = {"protocol": "insightface", "resolutions": [14], "fars": [0.1]}
     runs = [f"{bucket}/evaluated/{name}" for name in ("first", "second")]
     options = ["--data_dir", str(tmp_path / "data")]
@@ -213,3 +224,10 @@ def test_evaluate_and_compare_and_start_from_runs_in_an_object_store(bucket, tmp
     state = warm_start.with_backbone_of(state, f"{runs[0]}/checkpoints/5", model=METADATA["model"], mesh=mesh)
     wanted = made_up_sets.variables()["params"]["Dense_0"]["kernel"]
     np.testing.assert_array_equal(state.params["backbone"]["Dense_0"]["kernel"], wanted)
+
+
+def test_an_exported_file_has_to_be_copied_here(bucket):
+    path = paths.of(f"{bucket}/net.onnx")
+    path.write_bytes(b"its runtime reads files")
+    with pytest.raises(UserError, match=r"the exported file .*net\.onnx must be on this machine"):
+        open_model(path)

@@ -83,7 +83,7 @@ def _weighted_sum(arrays: Mapping, module: WeightedSum, sides: tuple[int, ...]) 
     return [*_convolution(weights, stride=1, padding=0, groups=weights.shape[3]), ("flatten", {}, {"positions": 1})]
 
 
-def _batch_norm(arrays: Mapping, module: nn.BatchNorm, sides: tuple[int, ...]) -> _Parts:
+def _batch_norm(arrays: Mapping, module: layers.BatchNorm, sides: tuple[int, ...]) -> _Parts:
     scale = arrays.get("scale", 1.0) / np.sqrt(arrays["var"] + module.epsilon)
     return [("scale", {"scale": scale, "shift": arrays["bias"] - arrays["mean"] * scale}, {})]
 
@@ -101,7 +101,7 @@ def _max_pool(arrays: Mapping, module: layers.MaxPoolOfRelu, sides: tuple[int, .
 
 LAYERS: dict[type[nn.Module], Callable[[Mapping, Any, tuple[int, ...]], _Parts]] = {
     nn.Conv: _conv,
-    nn.BatchNorm: _batch_norm,
+    layers.BatchNorm: _batch_norm,
     nn.Dense: _dense,
     nn.Dropout: lambda *_: [],
     layers.PReLU: lambda arrays, *_: [("prelu", {"slope": arrays["slope"]}, {})],

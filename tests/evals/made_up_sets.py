@@ -18,7 +18,7 @@ class TinyBackbone(nn.Module):
 
     @nn.compact
     def __call__(self, images, train):
-        pooled = nn.avg_pool(images, (14, 14), (14, 14)).reshape(len(images), -1)
+        pooled = nn.avg_pool(images, (14, 14), (14, 14)).reshape(images.shape[0], -1)
         return nn.BatchNorm(use_running_average=not train)(nn.Dense(16)(pooled))
 
 

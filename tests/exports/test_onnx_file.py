@@ -11,7 +11,7 @@ import pytest
 from lrfr_jax import models
 from lrfr_jax.errors import UserError
 from lrfr_jax.exports import onnx_file
-from lrfr_jax.models.layers import InputConvention
+from lrfr_jax.models.layers import InputConvention, batch_norm
 from lrfr_jax.models.resnet import Bottleneck, ResNet
 from tests.exports import networks
 
@@ -97,7 +97,7 @@ class Gated(nn.Module):
             x = x + 1.0
         x = x.reshape(len(x), -1)
         if self.last == "order":
-            x = nn.BatchNorm(use_running_average=True)(x)
+            x = batch_norm(False, dtype="float32", name="bn")(x)
         return nn.Dense(5)(x)
 
 
@@ -106,7 +106,7 @@ class Gated(nn.Module):
     [
         ("gate", "computes mul outside of a known layer|computes logistic|computes .* outside of a known layer"),
         ("constant", "computes add with numbers that are no layer's"),
-        ("order", "BatchNorm_0 takes a flattened map"),
+        ("order", "bn takes a flattened map"),
         ("padding", "convolution Conv_0 has a bias, groups or a padding by name"),
     ],
 )

@@ -21,12 +21,13 @@ def rows():
 """
 # Stands for `lrfr_jax.main`: notes its arguments and behaves as the name of its row says.
 STUB = """
-import pathlib, signal, sys
+import os, pathlib, signal, sys
 workdir = pathlib.Path(sys.argv[sys.argv.index("--workdir") + 1])
 workdir.mkdir(exist_ok=True)
 with open(workdir / "calls", "a") as file:
     print(*sys.argv[1:], file=file)
 print("hello from", workdir.parent.name)
+(workdir / "tunables").write_text(os.environ["GLIBC_TUNABLES"])
 if workdir.parent.name == "bad":
     sys.exit("error: it went wrong")
 if workdir.parent.name == "slow":
@@ -62,6 +63,15 @@ def test_without_rows_the_commands_are_shown(tmp_path, sweep, capsys):
         f"python {tmp_path}/stub.py evaluate --workdir {workdir} --data_dir D --sets lfw,xqlfw"
     )
     assert not (tmp_path / "R").exists()
+
+
+@pytest.mark.parametrize("chosen", [None, "glibc.malloc.arena_max=1"])
+def test_runs_get_huge_pages_unless_the_user_chose(tmp_path, sweep, monkeypatch, chosen):
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    if chosen:
+        monkeypatch.setenv("GLIBC_TUNABLES", chosen)
+    assert sweep("--rows", "good") == 0
+    assert (tmp_path / "R/good/seed0/tunables").read_text() == (chosen or "glibc.malloc.hugetlb=1")
 
 
 def test_a_failure_stops_no_other_run_and_is_told(tmp_path, sweep, capsys):

@@ -195,6 +195,47 @@ def test_dropout_only_in_training(net_and_inputs):
     np.testing.assert_array_equal(*(forward_training(dry, variables, images, seed)[0] for seed in (0, 1)))
 
 
+@pytest.mark.parametrize("use_scale", [True, False])
+def test_running_batch_norm_equals_flax_in_value_and_gradient(use_scale):
+    rng = np.random.default_rng(0)
+    x, weights = jnp.asarray(rng.normal(2, 3, (2, 4, 5, 6, 3)), jnp.float32)
+    variables = {
+        "params": {"scale": jnp.array([0.5, 2.0, -1.0]), "bias": jnp.array([3.0, -1.0, 0.5])},
+        "batch_stats": {"mean": jnp.array([2.0, 1.0, -2.0]), "var": jnp.array([9.0, 0.25, 4.0])},
+    }
+    if not use_scale:
+        del variables["params"]["scale"]
+    ours = layers.batch_norm(False, dtype="float32", name="bn", use_scale=use_scale)
+    library = layers.nn.BatchNorm(True, epsilon=layers.BATCH_NORM_EPSILON, use_scale=use_scale)
+
+    def results(norm):
+        value, back = jax.vjp(lambda params, x: norm.apply(variables | {"params": params}, x), variables["params"], x)
+        return value, back(weights)
+
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-4)
+    jax.tree.map(close, results(ours), results(library))
+    low = layers.batch_norm(False, dtype="bfloat16", name="bn", use_scale=use_scale).apply(variables, x)
+    assert low.dtype == jnp.bfloat16
+    # Rounded once, at the end: half a unit in the last of 8 bits.
+    np.testing.assert_allclose(low, ours.apply(variables, x), rtol=2**-8)
+
+
+def test_prelu_has_the_derived_gradient():
+    rng = np.random.default_rng(0)
+    x, weights = jnp.asarray(rng.normal(size=(2, 2, 3, 4, 5)), jnp.float32)
+    x = x.at[0, 0, 0].set(0.0)  # where the slope counts, as in the derived gradient of `where`
+    slope = jnp.asarray(rng.normal(size=5), jnp.float32)
+
+    def plain(x, slope):
+        return jnp.where(x > 0, x, slope * x)
+
+    with jax.numpy_rank_promotion("allow"):
+        value, back = jax.vjp(plain, x, slope)
+        np.testing.assert_array_equal(layers.prelu(x, slope), value)
+        for found, expected in zip(jax.vjp(layers.prelu, x, slope)[1](weights), back(weights), strict=True):
+            np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
 def test_max_pool_equals_flax_in_value_and_gradient():
     x = jax.random.normal(jax.random.key(0), (2, 9, 12, 3))
     weights = jax.random.normal(jax.random.key(1), (2, 5, 6, 3))
