@@ -22,7 +22,13 @@ FORMAT_VERSION = "1.0.0"
 # The name of a kind's one TFDS split.
 SPLITS = {"training": "train", "verification": "test", "identification": "test", "templates": "test"}
 PREPARED, PROTOCOL = "prepared.json", "protocol.npz"
-GENERATED = "none needed, the faces are generated and of no real person"
+# The makers' terms, by the kind of preparation; `--licence` says those of other sets.
+LICENCES = {
+    "generated": "none needed, the faces are generated and of no real person",
+    "scface": "research, by a signed release agreement, no redistribution",
+    "survface": "non-commercial research",
+    "tinyface": "non-commercial research",
+}
 DISTRACTOR = -1  # label of gallery images and of probes whose identity nobody knows: they have no mate
 
 
@@ -195,7 +201,7 @@ def open_training_set(data_dir: str, name: str) -> TrainingSet:
     folder = folder_of(data_dir, name)
     source, builder = _open(folder, ("training",))
     arguments = read_prepared(folder)["arguments"]
-    licence = GENERATED if arguments.get("kind") == "generated" else arguments.get("licence") or ""
+    licence = arguments.get("licence") or LICENCES.get(arguments.get("kind"), "")
     return TrainingSet(source, len(source), builder.info.features["label"].num_classes, licence)
 
 

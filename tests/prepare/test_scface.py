@@ -68,7 +68,9 @@ def test_the_whole_set_and_the_training_set_of_a_row(tmp_path, capsys):
     training = ["--part", "training", "--row", "2", "--num_splits", "3", "--seed", "5"]
     main(_command(tmp_path, *training, name="row2"))
     assert capsys.readouterr().out.startswith("800 images of 50 identities, complete")
-    source = face_sets.open_training_set(str(tmp_path / "sets"), "row2").source
+    training_set = face_sets.open_training_set(str(tmp_path / "sets"), "row2")
+    source = training_set.source
+    assert training_set.licence.startswith("research, by a signed release agreement")
     persons = np.array([layouts.color(record["image"])[0] for record in source])
     chosen = lists["random_80"][2]["training"]
     assert sorted({*chosen, *lists["random_80"][2]["test"]}) == everyone.tolist()

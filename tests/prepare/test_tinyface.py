@@ -127,6 +127,7 @@ def test_a_bad_image_alone_makes_a_set_partial(tmp_path, source, capsys):
     flags = ["--data_dir", str(tmp_path / "sets"), "--part", "training", "--name", "training", "--resize"]
     main(["tinyface", "--source", str(source), *flags, "--allow_partial"])
     assert "5 images of 2 identities, 1 left out, partial" in capsys.readouterr().out
+    assert face_sets.open_training_set(str(tmp_path / "sets"), "training").licence == "non-commercial research"
     folder = face_sets.folder_of(str(tmp_path / "sets"), "training")
     assert face_sets.read_prepared(folder)["arguments"]["partial"]
 
