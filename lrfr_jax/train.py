@@ -81,7 +81,7 @@ def train(config: ConfigDict, *, workdir: paths.AnyPath, data_dir: pathlib.Path)
     step_fn = device_cache.on_batch(run.step, mesh)
     step_fn = jax.jit(step_fn, donate_argnums=0, out_shardings=(placement, sharding.replicated(mesh)))
     batches, cached = _feed(config, training_set, mesh, start)
-    timing, current = progress.Progress(start), None
+    timing, current, undescribed = progress.Progress(start), None, None
     with _sigterm_noted() as stop_wanted, jax.set_mesh(mesh), contextlib.closing(writer):
         for step in range(start + 1, num_steps + 1):
             since = time.perf_counter()
@@ -113,7 +113,11 @@ def train(config: ConfigDict, *, workdir: paths.AnyPath, data_dir: pathlib.Path)
             # Saved after its numbers are written: no checkpoint is newer than the last line of metrics.jsonl.
             if save_due or stopping:
                 writer.flush()
+                if undescribed is not None:
+                    manager.wait_until_finished()
+                    _describe(workdir, undescribed, is_main_process)
                 _save(manager, state, step, metadata)
+                undescribed = step  # until it is whole, as saving goes on in the background
             if stopping and step < num_steps:
                 break
     manager.close()
@@ -179,6 +183,13 @@ def _split(state: train_step.TrainState) -> tuple[dict, dict]:
 def _save(manager: Any, state: train_step.TrainState, step: int, metadata: dict) -> None:
     backbone, training = _split(state)
     checkpoint.save(manager, step, backbone=backbone, training=training, metadata=metadata | {"step": step})
+
+
+def _describe(workdir: paths.AnyPath, step: int, is_main_process: bool) -> None:
+    try:
+        model_card.describe(workdir, step, is_main_process=is_main_process)
+    except UserError as error:  # no reason to end days of training; it is tried again when the run ends
+        logger.warning("checkpoint %d has no card yet: %s", step, error)
 
 
 def _restore(manager: Any, state: train_step.TrainState, metadata: dict) -> tuple[int, train_step.TrainState]:

@@ -107,6 +107,7 @@ def test_run_and_every_kind_of_interruption(start, tmp_path, monkeypatch, caplog
             start(stopped, **{"input.cache": "device"})
     assert "device cache: 48 images loaded" in caplog.text
     assert checkpoint.newest(stopped).name == "4"
+    assert (stopped / "checkpoints/2/card.md").exists()
 
     with monkeypatch.context() as patch:
         interrupt(patch, 0, lambda: os.kill(os.getpid(), signal.SIGTERM))

@@ -71,22 +71,27 @@ def of_checkpoint(folder: str | os.PathLike, *, variables: Any, metadata: Mappin
 
 
 def describe_run(workdir: str | os.PathLike, *, is_main_process: bool) -> None:
-    """Writes a card beside each checkpoint of a run, with the results of the evaluation at its step.
+    """Writes a card beside each checkpoint of a run; see `describe`."""
+    for step in checkpoint.steps_of(workdir):
+        describe(workdir, step, is_main_process=is_main_process)
+
+
+def describe(workdir: str | os.PathLike, step: int, *, is_main_process: bool) -> None:
+    """Writes the card of one checkpoint of a run, with the results of the evaluation at its step.
 
     Every process of a run calls it, as orbax reads a checkpoint by all of them together; the main one writes.
 
     Raises:
-      UserError: a checkpoint, or a card that is there, cannot be read, or a folder not be written.
+      UserError: the checkpoint, or a card that is there, cannot be read, or the folder not be written.
     """
-    for step in checkpoint.steps_of(workdir):
-        folder = paths.of(workdir) / checkpoint.FOLDER / str(step)
-        variables, metadata = checkpoint.load_backbone(folder)
-        if not is_main_process:
-            continue
-        card = of_checkpoint(folder, variables=variables, metadata=metadata)
-        report = paths.of(workdir) / "eval" / f"{step}.json"
-        results = json.loads(report.read_text())["sets"] if report.exists() else {}
-        write(folder, dataclasses.replace(card, results=card.results | results))
+    folder = paths.of(workdir) / checkpoint.FOLDER / str(step)
+    variables, metadata = checkpoint.load_backbone(folder)
+    if not is_main_process:
+        return
+    card = of_checkpoint(folder, variables=variables, metadata=metadata)
+    report = paths.of(workdir) / "eval" / f"{step}.json"
+    results = json.loads(report.read_text())["sets"] if report.exists() else {}
+    write(folder, dataclasses.replace(card, results=card.results | results))
 
 
 def write(model: str | os.PathLike, card: Card) -> paths.AnyPath:
