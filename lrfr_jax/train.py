@@ -115,7 +115,7 @@ def train(config: ConfigDict, *, workdir: paths.AnyPath, data_dir: pathlib.Path)
                 writer.flush()
                 if undescribed is not None:
                     manager.wait_until_finished()
-                    _describe(workdir, undescribed, is_main_process)
+                    model_card.describe(workdir, undescribed, is_main_process=is_main_process)
                 _save(manager, state, step, metadata)
                 undescribed = step  # until it is whole, as saving goes on in the background
             if stopping and step < num_steps:
@@ -183,13 +183,6 @@ def _split(state: train_step.TrainState) -> tuple[dict, dict]:
 def _save(manager: Any, state: train_step.TrainState, step: int, metadata: dict) -> None:
     backbone, training = _split(state)
     checkpoint.save(manager, step, backbone=backbone, training=training, metadata=metadata | {"step": step})
-
-
-def _describe(workdir: paths.AnyPath, step: int, is_main_process: bool) -> None:
-    try:
-        model_card.describe(workdir, step, is_main_process=is_main_process)
-    except UserError as error:  # no reason to end days of training; it is tried again when the run ends
-        logger.warning("checkpoint %d has no card yet: %s", step, error)
 
 
 def _restore(manager: Any, state: train_step.TrainState, metadata: dict) -> tuple[int, train_step.TrainState]:

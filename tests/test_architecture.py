@@ -40,7 +40,7 @@ FLOORS = {
     "experiment": 4,
     "warm_start": 4,
     "train": 5,
-    "evaluate": 5,
+    "evaluate": 6,
     "main": 6,
     "pictures": 2,
     "pair_list": 1,

@@ -90,3 +90,9 @@ def test_damaged_missing_and_unwritable(tmp_path):
     (tmp_path / "card.json").mkdir()
     with pytest.raises(UserError, match="cannot be written"):
         model_card.write(tmp_path, CARD)
+
+
+def test_a_checkpoint_that_cannot_be_read_gets_no_card_and_ends_no_run(tmp_path, caplog):
+    model_card.describe(tmp_path, 3, is_main_process=True)
+    assert "checkpoint 3 gets no card" in caplog.text
+    assert list(tmp_path.iterdir()) == []

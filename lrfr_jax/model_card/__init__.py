@@ -5,6 +5,7 @@ A checkpoint's card lies in its folder, that of an exported file beside it as FI
 
 import dataclasses
 import json
+import logging
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -14,6 +15,8 @@ import jax
 from lrfr_jax import checkpoint, paths
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals.thresholds import Threshold
+
+logger = logging.getLogger("lrfr_jax")
 
 NAME = "card"
 SCHEMA = 2
@@ -79,19 +82,19 @@ def describe_run(workdir: str | os.PathLike, *, is_main_process: bool) -> None:
 def describe(workdir: str | os.PathLike, step: int, *, is_main_process: bool) -> None:
     """Writes the card of one checkpoint of a run, with the results of the evaluation at its step.
 
-    Every process of a run calls it, as orbax reads a checkpoint by all of them together; the main one writes.
-
-    Raises:
-      UserError: the checkpoint, or a card that is there, cannot be read, or the folder not be written.
+    Every process of a run calls it, as orbax reads a checkpoint by all of them together; the main one writes. A card
+    that cannot be written is told and no error: it is no reason to end days of training.
     """
     folder = paths.of(workdir) / checkpoint.FOLDER / str(step)
-    variables, metadata = checkpoint.load_backbone(folder)
-    if not is_main_process:
-        return
-    card = of_checkpoint(folder, variables=variables, metadata=metadata)
     report = paths.of(workdir) / "eval" / f"{step}.json"
-    results = json.loads(report.read_text())["sets"] if report.exists() else {}
-    write(folder, dataclasses.replace(card, results=card.results | results))
+    try:
+        variables, metadata = checkpoint.load_backbone(folder)
+        if is_main_process:
+            card = of_checkpoint(folder, variables=variables, metadata=metadata)
+            results = json.loads(report.read_text())["sets"] if report.exists() else {}
+            write(folder, dataclasses.replace(card, results=card.results | results))
+    except UserError as error:
+        logger.warning("checkpoint %d gets no card: %s", step, error)
 
 
 def write(model: str | os.PathLike, card: Card) -> paths.AnyPath:
