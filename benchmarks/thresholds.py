@@ -15,8 +15,10 @@ import numpy as np
 from scipy import stats
 
 from lrfr_jax.embedder import Embedder
-from lrfr_jax.errors import one_sentence
+from lrfr_jax.errors import UserError, one_sentence
 from lrfr_jax.evals import evaluation, metrics
+
+LEAST_FOLDS = 4  # two to ask, two to calibrate on
 
 
 def main() -> None:
@@ -26,6 +28,10 @@ def main() -> None:
     rules = {"resolutions": sizes, "comparisons": ("hr_lr", "lr_lr"), "fusion": options.fusion}
     model = Embedder.load(options.checkpoint, fusion=options.fusion)
     planned = evaluation.plan(options.data_dir, {options.set_name: rules})
+    test_set = planned[options.set_name].test_set
+    folds = np.unique(getattr(test_set.protocol, "fold", ()))
+    if len(folds) < LEAST_FOLDS:
+        raise UserError(f"{test_set.name} has {len(folds)} folds of pairs: name a set with at least {LEAST_FOLDS}")
     found = evaluation.run(
         planned,
         model.program(evaluation.sizes_of(planned)),
@@ -35,8 +41,7 @@ def main() -> None:
         num_threads=os.cpu_count() or 1,
         cache=None,
     )[options.set_name]
-    protocol = found.evaluation.test_set.protocol
-    folds = np.unique(protocol.fold)
+    protocol = test_set.protocol
     outside = total = 0
     for comparison in found.outcome.comparisons:
         counts, intervals = [], []
