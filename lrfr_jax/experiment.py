@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from lrfr_jax import augment, image_ops, losses, models, optimizer, train_step
 from lrfr_jax.errors import UserError
+from lrfr_jax.models import layers
 from lrfr_jax.models.classifier import Classifier
 
 # Arguments of `optimizer.make_optimizer`; the rest of the group are those of `make_schedule`.
@@ -46,7 +47,8 @@ def build_run(config: ConfigDict, num_identities: int, steps_per_epoch: float) -
                 f"batch_parts={config.batch_parts} needs model.batch_norm='frozen', as {reason}: set it to 1"
             )
         backbone = models.create_backbone(**model, remat=config.remat)
-        classifier = Classifier(num_identities, **config.classifier)
+        precision = layers.PRODUCT_PRECISIONS[config.model.dtype]
+        classifier = Classifier(num_identities, **config.classifier, precision=precision)
         settings = dict(config.optimizer)
         update = {name: settings.pop(name) for name in UPDATE}
         schedule = optimizer.make_schedule(num_epochs=config.num_epochs, steps_per_epoch=steps_per_epoch, **settings)

@@ -87,6 +87,14 @@ def test_wrong_value_is_found_before_training(group, field, value):
         experiment.build_run(config, num_identities=5, steps_per_epoch=10.0)
 
 
+@pytest.mark.parametrize(("dtype", "precision"), [("float32", "HIGHEST"), ("bfloat16", "HIGH")])
+def test_class_centers_are_multiplied_as_precisely_as_the_body_deserves(dtype, precision):
+    config = load("quickstart", "batch_size=8")
+    config.model.dtype = dtype
+    classifier = experiment.build_run(config, num_identities=5, steps_per_epoch=10.0).classifier
+    assert classifier.precision.name == precision
+
+
 def test_parts_need_images_that_do_not_meet():
     config = load("quickstart", "batch_size=8")
     config.batch_parts = 2

@@ -32,6 +32,7 @@ class Classifier:
         to all identities never exist at once; they are computed twice, for the value and for the gradient.
       sampled_share: share of each shard's centers that a step sees, above 0 and at most 1: those of the batch's labels
         and as many others, drawn anew in each step, as make up the share.
+      precision: of the products with the class centers, see `layers.PRODUCT_PRECISIONS`.
 
     Raises:
       ValueError: a value out of range.
@@ -44,6 +45,7 @@ class Classifier:
     shards: int
     chunks: int
     sampled_share: float | int
+    precision: jax.lax.Precision = jax.lax.Precision.HIGHEST
 
     def __post_init__(self) -> None:
         for name in ("num_identities", "shards", "chunks"):
@@ -131,7 +133,8 @@ def cross_entropy(
     features = _unit(layers.at_least_float32(features))
     features = _spread(jnp.broadcast_to(features, (shards, *features.shape)), "model", None, "data", None)
     empty = jnp.zeros(features.shape[:-1], features.dtype)
-    compare = functools.partial(_compare, labels=labels, num_identities=classifier.num_identities, scale=scale)
+    settings = {"num_identities": classifier.num_identities, "scale": scale, "precision": classifier.precision}
+    compare = functools.partial(_compare, labels=labels, **settings)
     # (highest cosine to another identity, of which -1 is the lowest; sum over those; cosine to the own one)
     state = empty - 1, empty, empty
     if chunks == 1:
@@ -148,10 +151,10 @@ def cross_entropy(
     return jnp.where(exists[None], jax.nn.softplus(others - target_logit(target)), jnp.nan), target > nearest
 
 
-def _compare(state, features, centers, ids, *, labels, num_identities, scale):
+def _compare(state, features, centers, ids, *, labels, num_identities, scale, precision):
     """Adds the identities of one chunk of every shard to what is known of the features."""
     highest, total, target = state
-    products = jnp.einsum("svbd,scd->svbc", features, _unit(centers), precision=jax.lax.Precision.HIGHEST)
+    products = jnp.einsum("svbd,scd->svbc", features, _unit(centers), precision=precision)
     cosines = _spread(products, "model", None, "data", None)
     is_own = labels[None, :, None] == ids[:, None, :]
     is_other = (~is_own & (ids < num_identities)[:, None, :])[:, None]

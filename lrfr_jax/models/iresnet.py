@@ -68,4 +68,4 @@ class IResNet(nn.Module):
             settings = {"dtype": self.dtype, "remat": self.remat, "name": f"stage{number + 1}"}
             x = layers.Stage(IBasicBlock, size, channels[number], 2, **settings)(x, train)
         neck = layers.Neck(self.embedding_size, self.dropout, learn_scale=False, name="neck")
-        return neck(layers.at_least_float32(x), train)
+        return neck(x, train)

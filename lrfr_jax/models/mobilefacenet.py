@@ -7,7 +7,6 @@ References:
 import functools
 
 import flax.linen as nn
-import jax
 from jaxtyping import Array, Float
 
 from lrfr_jax.models import layers
@@ -78,7 +77,7 @@ class MobileFaceNet(nn.Module):
         x = layers.PointwiseConv(scaled(LAST_CHANNELS), self.dtype, name="last_conv")(x)
         x = layers.PReLU(self.dtype, name="last_prelu")(norm(name="last_bn")(x))
         neck = GlobalDepthwiseNeck(self.embedding_size, self.dropout, name="neck")
-        return neck(layers.at_least_float32(x), train)
+        return neck(x, train)
 
 
 class WeightedSum(nn.Module):
@@ -99,13 +98,10 @@ class GlobalDepthwiseNeck(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch height width channels"], train: bool) -> Float[Array, "batch dim"]:
+        linear = layers.last_linear(self.embedding_size, x.dtype.name)
         pool = WeightedSum()
         nn.share_scope(self, pool)  # its weights are the neck's
-        x = pool(x)
+        x = pool(layers.at_least_float32(x))
         x = layers.batch_norm(train, dtype=x.dtype.name, name="bn1")(x)
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        # HIGHEST: accelerators multiply float32 in fewer bits (TF32, bfloat16) unless told otherwise.
-        linear = nn.Dense(
-            self.embedding_size, kernel_init=layers.linear_init, precision=jax.lax.Precision.HIGHEST, name="linear"
-        )
         return layers.batch_norm(train, dtype=x.dtype.name, name="bn2")(linear(x))

@@ -99,4 +99,4 @@ class ResNet(nn.Module):
             settings = {"dtype": self.dtype, "remat": self.remat, "name": f"stage{number + 1}"}
             x = layers.Stage(self.block, size, channels[number], stride, **settings)(x, train)
         neck = layers.Neck(self.embedding_size, self.dropout, learn_scale=True, name="neck")
-        return neck(layers.at_least_float32(x), train)
+        return neck(x, train)

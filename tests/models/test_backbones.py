@@ -158,7 +158,14 @@ def test_body_in_bfloat16_neck_in_float32(net_and_inputs):
     assert {equation.outvars[0].aval.dtype.name for equation in convolutions} == {"bfloat16"}
     (linear,) = [equation for equation in trace.eqns if equation.primitive.name == "dot_general"]
     assert linear.outvars[0].aval.dtype == jnp.float32
-    assert set(linear.params["precision"]) == {jax.lax.Precision.HIGHEST}
+    assert set(linear.params["precision"]) == {jax.lax.Precision.HIGH}
+
+
+def test_linear_layer_behind_a_float32_body_multiplies_in_float32(net_and_inputs):
+    net, variables, images = net_and_inputs
+    trace = jax.make_jaxpr(lambda v, x: net.apply(v, x, train=False))(variables, images)
+    (linear,) = [equation for equation in trace.eqns if equation.primitive.name == "dot_general"]
+    assert set(linear.params["precision"]) == {jax.lax.Precision.HIGHEST}  # no TF32, no bfloat16 passes
 
 
 def test_evaluation_is_per_image(net_and_inputs):

@@ -1,5 +1,6 @@
 """The cross-entropy over class centers: dense, in chunks, over devices and sampled, it is the one formula."""
 
+import dataclasses
 import functools
 import itertools
 import re
@@ -253,6 +254,15 @@ def test_a_label_that_does_not_exist_is_nan(given):
     labels = jnp.arange(BATCH).at[0].set(-1).at[1].set(IDENTITIES)
     _, (per_image, _) = mean_loss(features, centers, labels, classifier=layout())
     np.testing.assert_array_equal(np.isnan(per_image), [[True, True] + [False] * (BATCH - 2)] * 2)
+
+
+@pytest.mark.parametrize("precision", [jax.lax.Precision.HIGHEST, jax.lax.Precision.HIGH])
+def test_products_are_as_precise_as_asked(given, precision):
+    run = functools.partial(mean_loss, classifier=dataclasses.replace(layout(), precision=precision))
+    gradient = jax.grad(lambda *arguments: run(*arguments)[0], argnums=(0, 1))
+    products = [e for e in jax.make_jaxpr(gradient)(*given).eqns if e.primitive.name == "dot_general"]
+    assert len(products) == 3  # cosines, and the gradients of both
+    assert {one for product in products for one in product.params["precision"]} == {precision}
 
 
 def test_half_precision_features_are_judged_in_float32(given):
