@@ -15,7 +15,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict
 
 from lrfr_jax import config_flag, paths
-from lrfr_jax.benchmark import devices, parts, reading, report, timing
+from lrfr_jax.benchmark import devices, kernels, parts, reading, report, timing
 from lrfr_jax.benchmark.setting import Part, Setting, make_setting
 from lrfr_jax.errors import UserError, one_sentence
 
@@ -41,6 +41,7 @@ _DATA_DIR = flags.DEFINE_string("data_dir", "", "Folder of prepared sets; genera
 _TURNS = flags.DEFINE_integer("turns", 5, "How often each part has its turn.", lower_bound=1)
 _SECONDS = flags.DEFINE_float("seconds", 3.0, "Length of a turn, at least one call.", lower_bound=0.0)
 _AGAINST = flags.DEFINE_enum("against", "none", AGAINST, "Takes turns with the same step in PyTorch (ResNets only).")
+_KERNELS = flags.DEFINE_bool("kernels", False, "Tells where the time of each part goes, by JAX's profiler.")
 _OUTPUT = flags.DEFINE_string("output", "", "FILE.json to write; a Markdown table is written beside it.")
 
 
@@ -103,6 +104,7 @@ def _measure(setting: Setting, made: dict[str, Part]) -> dict:
         },
         "parts": [report.row(name, part, timings[name], peak=peak * setting.mesh.size) for name, part in made.items()],
         "notes": notes,
+        "kernels": {name: kernels.of_calls(made[name].run) for name in made if _KERNELS.value and name in PARTS},
     }
 
 

@@ -6,9 +6,11 @@ import pathlib
 from typing import Any
 
 from lrfr_jax import paths
+from lrfr_jax.benchmark import kernels
 from lrfr_jax.benchmark.setting import Part
 from lrfr_jax.benchmark.timing import Timing
 
+LONGEST, KERNEL_NAME = 8, 60  # kernels named in the table, and the length their names are cut to
 COLUMNS = ("part", "images/s", "spread", "ms", "CPU ms", "compile s", "GFLOP by hand / compiled", "MFU", "temporary GB")
 
 
@@ -44,7 +46,22 @@ def table(report: dict[str, Any]) -> str:
         for key, value in figures["facts"].items()
     ]
     notes += [f"- {key}: {value}" for key, value in report["notes"].items()]
-    return "\n".join([*lines, "", *notes]) + "\n"
+    spent = [line for name, found in report["kernels"].items() if found for line in ("", *_kernel_table(name, found))]
+    return "\n".join([*lines, "", *notes, *spent]) + "\n"
+
+
+def _kernel_table(part: str, found: dict[str, float]) -> list[str]:
+    """Where a part's time goes, by kind of kernel, and its longest kernels."""
+    whole = sum(found.values())
+    kinds = kernels.by_kind(found).items()
+    longest = [f"{name[:KERNEL_NAME]} {seconds * 1e3:.2f} ms" for name, seconds in list(found.items())[:LONGEST]]
+    return [
+        f"| {part}: {len(found)} kernels | ms | share |",
+        "|---|--:|--:|",
+        *(f"| {kind} | {seconds * 1e3:.2f} | {seconds / whole:.0%} |" for kind, seconds in kinds),
+        "",
+        f"Longest: {'; '.join(longest)}.",
+    ]
 
 
 def _cells(figures: dict[str, Any]) -> list[str]:
