@@ -9,7 +9,6 @@ beta-binomial distribution, of m draws with parameters k + 1 and n - k.
 """
 
 import argparse
-import os
 
 import numpy as np
 from scipy import stats
@@ -32,15 +31,7 @@ def main() -> None:
     folds = np.unique(getattr(test_set.protocol, "fold", ()))
     if len(folds) < LEAST_FOLDS:
         raise UserError(f"{test_set.name} has {len(folds)} folds of pairs: name a set with at least {LEAST_FOLDS}")
-    found = evaluation.run(
-        planned,
-        model.program(evaluation.sizes_of(planned)),
-        model.variables,
-        rounding=model.metadata["degradation_rounding"],
-        batch_size=model.batch_sizes[-1],
-        num_threads=os.cpu_count() or 1,
-        cache=None,
-    )[options.set_name]
+    found = evaluation.run(planned, cache=None, **model.measured_by(evaluation.sizes_of(planned)))[options.set_name]
     protocol = test_set.protocol
     outside = total = 0
     for comparison in found.outcome.comparisons:

@@ -166,6 +166,16 @@ class Embedder:
             num_threads=os.cpu_count() or 1,
         )
 
+    def measured_by(self, sizes: tuple[int, ...]) -> dict[str, Any]:
+        """Returns the arguments of `evals.evaluation.run` that are the model's, for resolutions of `sizes_of`."""
+        return {
+            "embedder": self.program(sizes),
+            "variables": self.variables,
+            "rounding": self.metadata["degradation_rounding"],
+            "batch_size": self.batch_sizes[-1],
+            "num_threads": os.cpu_count() or 1,
+        }
+
 
 class Model(NamedTuple):
     """A network with its weights, on the first device; see `Embedder` and `formats.Opened` for the fields."""

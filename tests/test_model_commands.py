@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from lrfr_jax import compare, embed, embeddings_file, model_card, search, verify
+from lrfr_jax import compare, embed, embeddings_file, export, model_card, search, verify
 from lrfr_jax.data import face_sets
 from lrfr_jax.embedder import Embedder
 from lrfr_jax.errors import UserError
@@ -177,6 +177,23 @@ def test_verify_is_evaluate(call, labeled, embedder):
     assert [float(row["hr_lr_7"]) for row in rows] == [pair["hr_lr_7"] for pair in said["pairs"]]
     unlabeled = json.loads(call(verify, labeled / "made.csv", *arguments, "--json")[1])
     assert unlabeled == {"report": {}, "pairs": said["pairs"]}
+
+
+def test_verify_measures_an_exported_file(labeled, embedder, capsys):
+    exported = labeled / "net.stablehlo"
+    export.main(["--checkpoint", str(embedder.path), "--format", "stablehlo", "--output", str(exported)])
+    capsys.readouterr()
+
+    def said(model):
+        verify.main([str(labeled / "labeled.csv"), "--resolutions=14", "--json", f"--checkpoint={model}"])
+        return json.loads(capsys.readouterr().out)
+
+    file, checkpoint = said(exported), said(embedder.path)
+    results = zip(*(one["report"]["sets"]["labeled"]["results"] for one in (file, checkpoint)), strict=True)
+    for of_file, of_checkpoint in results:
+        assert of_file["accuracy"] == of_checkpoint["accuracy"]
+    for pair, expected in zip(file["pairs"], checkpoint["pairs"], strict=True):
+        assert pair == pytest.approx(expected, abs=1e-5)
 
 
 def test_verify_decides_by_the_sizes_of_each_pair(call, labeled, embedder):

@@ -1,5 +1,7 @@
 """Kernels of a call: read from profiles of a GPU and of this CPU, summed by kind."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -46,6 +48,7 @@ def test_kernels_of_this_cpu():
     assert 0 < kinds["convolutions and products by YNNPACK"] < 1
     assert kinds["elementwise"] > 0
     assert not any(name.startswith("while") for name in spent)
+    assert all(re.fullmatch(r"[\w.-]+", name) for name in spent)  # instructions, none of the host's functions
     assert sum(kinds.values()) == pytest.approx(sum(spent.values()))
 
 
