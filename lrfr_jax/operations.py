@@ -12,6 +12,9 @@ from jax.extend import core
 from lrfr_jax import image_ops
 from lrfr_jax.models.classifier import Classifier
 
+# The primitives that a network's time is counted by.
+PRODUCTS = ("conv_general_dilated", "dot_general")
+
 
 def count(function: Callable, *arguments: object) -> int:
     r"""Counts the operations of all matrix products and convolutions, a multiplication and an addition each.
@@ -41,10 +44,15 @@ def _of_equation(equation: core.JaxprEqn) -> int:
         # The kernel's input channels are those of one group already.
         _, inputs, *window = (shapes[1][axis] for axis in equation.params["dimension_numbers"].rhs_spec)
         return 2 * elements * inputs * math.prod(window)
-    inner = [_of_jaxpr(jaxpr) for value in equation.params.values() for jaxpr in _jaxprs(value)]
+    inner = [_of_jaxpr(jaxpr) for jaxpr in bodies(equation)]
     if equation.primitive.name == "cond":
         return max(inner)
     return sum(inner) * equation.params.get("length", 1)  # of a scan
+
+
+def bodies(equation: core.JaxprEqn) -> list[core.Jaxpr]:
+    """Returns the programs inside an equation: of a loop, a conditional, a call."""
+    return [jaxpr for value in equation.params.values() for jaxpr in _jaxprs(value)]
 
 
 def _jaxprs(value: object) -> list[core.Jaxpr]:

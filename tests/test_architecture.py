@@ -62,6 +62,7 @@ FLOORS = {
     "weights": 2,
     "benchmark": 7,
     "operations": 2,
+    "kept_activations": 3,
     "memory_plan": 5,
     "plan": 7,
 }
