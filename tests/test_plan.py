@@ -33,7 +33,7 @@ def test_fits():
     ("identities", "memory", "advice"),
     [
         ("10000000", "20", "--config.classifier.shards=8 --config.classifier.chunks=4"),
-        ("85742", "1.3", "--config.batch_size=512"),
+        ("100", "0.36", "--config.batch_size=512"),
     ],
 )
 def test_the_advice_fits(identities, memory, advice):
