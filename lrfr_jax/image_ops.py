@@ -41,10 +41,13 @@ def erase_borders(
     return jnp.where((inner_rows[:, :, None] & inner_columns[:, None, :])[..., None], images, 0)
 
 
-@functools.partial(jax.jit, static_argnames="size")
-def _resize_rows(matrix: Float[Array, "rows columns"], *, size: int) -> Float[Array, "size columns"]:
-    shape = (size, matrix.shape[1])
-    return jax.image.resize(matrix, shape, method="cubic", antialias=True, precision=jax.lax.Precision.HIGHEST)
+def _resize_rows(size: int, to: int) -> Float[Array, "to size"]:
+    shape, settings = (to, size), {"method": "cubic", "antialias": True, "precision": jax.lax.Precision.HIGHEST}
+    return jax.image.resize(jnp.eye(size), shape, **settings)
+
+
+def _operators(sizes: tuple[int, ...], image_size: int) -> tuple[list[Array], list[Array]]:
+    return [_resize_rows(image_size, size) for size in sizes], [_resize_rows(size, image_size) for size in sizes]
 
 
 @functools.cache
@@ -69,10 +72,12 @@ def resampling_operators(
     largest = max(sizes)
     down = np.zeros((len(sizes), largest, image_size), np.float32)
     up = np.zeros((len(sizes), image_size, largest), np.float32)
-    with jax.ensure_compile_time_eval():
-        for index, size in enumerate(sizes):
-            down[index, :size] = _resize_rows(np.eye(image_size, dtype=np.float32), size=size)
-            up[index, :, :size] = _resize_rows(np.eye(size, dtype=np.float32), size=image_size)
+    # Compiled by hand, since this is called while other programs are traced: `jax.ensure_compile_time_eval` would run
+    # the resizing operation by operation, two seconds for each size.
+    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    program = jax.jit(_operators, static_argnums=(0, 1), out_shardings=device).lower(sizes, image_size).compile()
+    for index, (size, shrink, enlarge) in enumerate(zip(sizes, *program(), strict=True)):
+        down[index, :size], up[index, :, :size] = shrink, enlarge
     return down, up
 
 
