@@ -1,5 +1,6 @@
 """Deterministic operators on batches of images: normalize, flip, degrade. Nothing random, nothing learned."""
 
+import concurrent.futures
 import functools
 
 import jax
@@ -46,6 +47,7 @@ def _resize_rows(size: int, to: int) -> Float[Array, "to size"]:
     return jax.image.resize(jnp.eye(size), shape, **settings)
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1))
 def _operators(sizes: tuple[int, ...], image_size: int) -> tuple[list[Array], list[Array]]:
     return [_resize_rows(image_size, size) for size in sizes], [_resize_rows(size, image_size) for size in sizes]
 
@@ -72,11 +74,11 @@ def resampling_operators(
     largest = max(sizes)
     down = np.zeros((len(sizes), largest, image_size), np.float32)
     up = np.zeros((len(sizes), image_size, largest), np.float32)
-    # Compiled by hand, since this is called while other programs are traced: `jax.ensure_compile_time_eval` would run
-    # the resizing operation by operation, two seconds for each size.
-    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    program = jax.jit(_operators, static_argnums=(0, 1), out_shardings=device).lower(sizes, image_size).compile()
-    for index, (size, shrink, enlarge) in enumerate(zip(sizes, *program(), strict=True)):
+    # This is called while other programs are traced, on a mesh of devices or not. A thread of its own knows of neither,
+    # and runs one small program; `jax.ensure_compile_time_eval` takes two seconds for each size, one by one operation.
+    with concurrent.futures.ThreadPoolExecutor(1) as thread:
+        operators = thread.submit(_operators, sizes, image_size).result()
+    for index, (size, shrink, enlarge) in enumerate(zip(sizes, *operators, strict=True)):
         down[index, :size], up[index, :, :size] = shrink, enlarge
     return down, up
 

@@ -142,3 +142,20 @@ def test_structural_similarity_is_the_published_formula():
     found = image_ops.structural_similarity(jnp.asarray(x), jnp.asarray(y))
     np.testing.assert_allclose(found, [ssim_by_loops(*pair) for pair in zip(x, y, strict=True)], atol=1e-5)
     np.testing.assert_allclose(image_ops.structural_similarity(jnp.asarray(x), jnp.asarray(x)), 1, atol=1e-6)
+
+
+def test_operators_are_made_wherever_they_are_asked_for():
+    """While a program for a mesh of devices is traced, in float64 too, as evaluation within a training does."""
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    make = image_ops.resampling_operators.__wrapped__  # without its cache
+    made = []
+
+    def program(x):
+        made.append(make((7, 30), image_size=112))
+        return x
+
+    with jax.set_mesh(mesh), jax.enable_x64(True):
+        jax.jit(program)(jnp.zeros(8))
+    for found, expected in zip(made[0], make((7, 30), image_size=112), strict=True):
+        assert found.dtype == expected.dtype == np.float32
+        np.testing.assert_array_equal(found, expected)
