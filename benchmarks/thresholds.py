@@ -31,7 +31,8 @@ def main() -> None:
     folds = np.unique(getattr(test_set.protocol, "fold", ()))
     if len(folds) < LEAST_FOLDS:
         raise UserError(f"{test_set.name} has {len(folds)} folds of pairs: name a set with at least {LEAST_FOLDS}")
-    found = evaluation.run(planned, cache=None, **model.measured_by(evaluation.sizes_of(planned)))[options.set_name]
+    arguments = model.evaluation_arguments(evaluation.sizes_of(planned))
+    found = evaluation.run(planned, cache=None, **arguments)[options.set_name]
     protocol = test_set.protocol
     outside = total = 0
     for comparison in found.outcome.comparisons:

@@ -166,7 +166,7 @@ class Embedder:
             num_threads=os.cpu_count() or 1,
         )
 
-    def measured_by(self, sizes: tuple[int, ...]) -> dict[str, Any]:
+    def evaluation_arguments(self, sizes: tuple[int, ...]) -> dict[str, Any]:
         """Returns the arguments of `evals.evaluation.run` that are the model's, for resolutions of `sizes_of`."""
         return {
             "embedder": self.program(sizes),

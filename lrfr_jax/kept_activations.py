@@ -40,14 +40,17 @@ def _of_jaxpr(jaxpr: core.Jaxpr) -> tuple[int, int]:
             inside += saved
             again = max(again, sum(map(sum, found)) - saved)
         elif found:
-            inside += max(kept for kept, _ in found)  # of a conditional's branches one is taken
+            # Of a conditional's branches one is taken, a scan's body as often as it says.
+            inside += max(kept for kept, _ in found) * equation.params.get("length", 1)
             again = max(again, *(most for _, most in found))
     # Equal variables are one array; literals are numbers in the program.
     return inside + sum(map(_bytes, {x for x in arrays if not isinstance(x, core.Literal)})), again
 
 
-def _saved(jaxpr: core.Jaxpr, policy: Callable) -> int:
-    """Bytes of the results that a policy of `jax.checkpoint` keeps."""
+def _saved(jaxpr: core.Jaxpr, policy: Callable | None) -> int:
+    """Bytes of the results that a policy of `jax.checkpoint` keeps; None keeps nothing."""
+    if policy is None:
+        return 0
     saved = 0
     for equation in jaxpr.eqns:
         saved += sum(_saved(body, policy) for body in operations.bodies(equation))

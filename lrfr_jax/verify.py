@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         protocol = VerificationProtocol(listed.pairs, listed.is_same, listed.fold)
         test_set = TestSet(name, "verification", pathlib.Path(options.pairs), source, protocol, is_partial=False)
         planned = {name: evaluation.Evaluation(test_set, options.protocol, rules, options.resolutions)}
-        results = evaluation.run(planned, cache=None, **embedder.measured_by(evaluation.sizes_of(planned)))
+        results = evaluation.run(planned, cache=None, **embedder.evaluation_arguments(evaluation.sizes_of(planned)))
         made = report.report_of(results, step=embedder.metadata["step"], checkpoint=str(embedder.path))
         similarities = {
             f"{c.mode}_{c.resolution}": Compared(c.first_resolution, c.resolution, c.cosines)

@@ -25,9 +25,10 @@ def layer(x, w):
         (lambda x, w: x @ w + jnp.flip(x @ w, 0) * (x @ w.T), 4 * ARRAY + 2 * MATRIX),
         (lambda x, w: jnp.exp(x) * 2, 0),
         (lambda x, w: jax.jit(layer)(x, w), 2 * ARRAY + MATRIX),
+        (lambda x, w: jax.lax.scan(lambda x, _: (layer(x, w), None), x, length=5)[0], 5 * (2 * ARRAY + MATRIX)),
         (lambda x, w: jax.lax.cond(x[0, 0] > 0, layer, lambda x, w: layer(layer(x, w), w), x, w), 4 * ARRAY + MATRIX),
     ],
-    ids=["layer", "two", "shared", "elementwise", "call", "conditional"],
+    ids=["layer", "two", "shared", "elementwise", "call", "scan", "conditional"],
 )
 def test_products_read_and_give(function, expected):
     assert kept_activations.count(function, X, W) == expected
@@ -45,7 +46,8 @@ def test_a_block_keeps_its_input_and_what_its_policy_names():
 
     inside = 4 * ARRAY + MATRIX
     inputs = 3 * ARRAY + MATRIX
-    assert kept_activations.count(net(jax.checkpoint_policies.nothing_saveable), X, W) == inputs + inside
+    for nothing in (None, jax.checkpoint_policies.nothing_saveable):
+        assert kept_activations.count(net(nothing), X, W) == inputs + inside
     products = jax.checkpoint_policies.dots_saveable
     assert kept_activations.count(net(products), X, W) == inputs + 6 * ARRAY + inside - 2 * ARRAY
     larger = jax.checkpoint(lambda x, w: layer(block(x, w), w), policy=jax.checkpoint_policies.nothing_saveable)

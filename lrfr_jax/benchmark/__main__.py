@@ -41,7 +41,7 @@ _DATA_DIR = flags.DEFINE_string("data_dir", "", "Folder of prepared sets; genera
 _TURNS = flags.DEFINE_integer("turns", 5, "How often each part has its turn.", lower_bound=1)
 _SECONDS = flags.DEFINE_float("seconds", 3.0, "Length of a turn, at least one call.", lower_bound=0.0)
 _AGAINST = flags.DEFINE_enum("against", "none", AGAINST, "Takes turns with the same step in PyTorch (ResNets only).")
-_KERNELS = flags.DEFINE_bool("kernels", False, "Tells where the time of each part goes, by JAX's profiler.")
+_KERNELS = flags.DEFINE_bool("kernels", False, "Tells where a part's time goes, by JAX's profiler (GPUs, CPUs).")
 _OUTPUT = flags.DEFINE_string("output", "", "FILE.json to write; a Markdown table is written beside it.")
 
 

@@ -30,7 +30,8 @@ _AROUND_OTHERS = re.compile(r"^(while|call|conditional)\b")
 def of_calls(run: Callable[[], object]) -> dict[str, float]:
     """Runs a warm function under the profiler; returns the seconds that a call spends in each kernel, by name.
 
-    Kernels may run side by side, on a CPU's threads, so that their sum may exceed the time of the call.
+    Kernels run side by side on several GPUs and on a CPU's threads, so that their sum may exceed the time of the call.
+    Only GPUs and CPUs are known; without a kernel the result is empty.
     """
     with tempfile.TemporaryDirectory() as folder:
         with jax.profiler.trace(folder):

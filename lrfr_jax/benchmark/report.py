@@ -46,12 +46,14 @@ def table(report: dict[str, Any]) -> str:
         for key, value in figures["facts"].items()
     ]
     notes += [f"- {key}: {value}" for key, value in report["notes"].items()]
-    spent = [line for name, found in report["kernels"].items() if found for line in ("", *_kernel_table(name, found))]
+    spent = [line for name, found in report["kernels"].items() for line in ("", *_kernel_table(name, found))]
     return "\n".join([*lines, "", *notes, *spent]) + "\n"
 
 
 def _kernel_table(part: str, found: dict[str, float]) -> list[str]:
     """Where a part's time goes, by kind of kernel, and its longest kernels."""
+    if not found:
+        return [f"{part}: JAX's profiler saw no kernel of a GPU or CPU."]
     whole = sum(found.values())
     kinds = kernels.by_kind(found).items()
     longest = [f"{name[:KERNEL_NAME]} {seconds * 1e3:.2f} ms" for name, seconds in list(found.items())[:LONGEST]]

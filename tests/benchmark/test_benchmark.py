@@ -66,9 +66,11 @@ def test_all_parts_on_two_devices(tmp_path):
 
 
 def test_kernels_of_two_parts(tmp_path):
-    result = run(*TINY, "--parts=degradation,head", "--kernels", f"--output={tmp_path}/speed.json")
+    result = run(*TINY, "--parts=degradation,head,input", "--kernels", f"--output={tmp_path}/speed.json")
     spent = json.loads((tmp_path / "speed.json").read_text())["kernels"]
-    assert list(spent) == ["degradation", "head"]
+    assert list(spent) == ["degradation", "head", "input"]
+    assert spent.pop("input") == {}  # threads of the host alone
+    assert "input: JAX's profiler saw no kernel" in result.stdout
     for name, kernels in spent.items():
         assert sum(kernels.values()) > 0
         assert f"| {name}: {len(kernels)} kernels | ms | share |" in result.stdout
