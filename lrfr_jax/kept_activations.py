@@ -32,7 +32,7 @@ def _of_jaxpr(jaxpr: core.Jaxpr) -> tuple[int, int]:
     arrays, inside, again = [], 0, 0
     for equation in jaxpr.eqns:
         found = [_of_jaxpr(body) for body in operations.bodies(equation)]
-        if equation.primitive.name in operations.PRODUCTS:
+        if equation.primitive.name in operations.PRODUCTS or _is_product_by_hand(equation):
             arrays += [*equation.invars, *equation.outvars]
         elif "policy" in equation.params:  # of jax.checkpoint
             arrays += equation.invars
@@ -45,6 +45,12 @@ def _of_jaxpr(jaxpr: core.Jaxpr) -> tuple[int, int]:
             again = max(again, *(most for _, most in found))
     # Equal variables are one array; literals are numbers in the program.
     return inside + sum(map(_bytes, {x for x in arrays if not isinstance(x, core.Literal)})), again
+
+
+def _is_product_by_hand(equation: core.JaxprEqn) -> bool:
+    """Whether it is a product or convolution whose gradient is written by hand, which keeps what it reads."""
+    by_hand = equation.primitive.name.startswith("custom_vjp_call")
+    return by_hand and any(operations.has_products(body) for body in operations.bodies(equation))
 
 
 def _saved(jaxpr: core.Jaxpr, policy: Callable | None) -> int:

@@ -50,6 +50,11 @@ def _of_equation(equation: core.JaxprEqn) -> int:
     return sum(inner) * equation.params.get("length", 1)  # of a scan
 
 
+def has_products(jaxpr: core.Jaxpr) -> bool:
+    """Whether a matrix product or a convolution is in a program, at any depth."""
+    return _of_jaxpr(jaxpr) > 0
+
+
 def bodies(equation: core.JaxprEqn) -> list[core.Jaxpr]:
     """Returns the programs inside an equation: of a loop, a conditional, a call."""
     return [jaxpr for value in equation.params.values() for jaxpr in _jaxprs(value)]

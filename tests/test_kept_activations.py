@@ -15,6 +15,12 @@ def layer(x, w):
     return jnp.tanh(x @ w)
 
 
+product_by_hand = jax.custom_vjp(lambda x, w: x @ w)
+product_by_hand.defvjp(lambda x, w: (x @ w, (x, w)), lambda saved, g: (g @ saved[1].T, saved[0].T @ g))
+doubled_by_hand = jax.custom_vjp(lambda x: 2 * x)
+doubled_by_hand.defvjp(lambda x: (2 * x, None), lambda _, g: (2 * g,))
+
+
 @pytest.mark.parametrize(
     ("function", "expected"),
     [
@@ -23,12 +29,14 @@ def layer(x, w):
         (lambda x, w: layer(layer(x, w), w), 4 * ARRAY + MATRIX),
         # One array that two products read is one array.
         (lambda x, w: x @ w + jnp.flip(x @ w, 0) * (x @ w.T), 4 * ARRAY + 2 * MATRIX),
+        (lambda x, w: product_by_hand(x, w) + product_by_hand(x, w.T), 3 * ARRAY + 2 * MATRIX),
         (lambda x, w: jnp.exp(x) * 2, 0),
+        (lambda x, w: doubled_by_hand(x), 0),
         (lambda x, w: jax.jit(layer)(x, w), 2 * ARRAY + MATRIX),
         (lambda x, w: jax.lax.scan(lambda x, _: (layer(x, w), None), x, length=5)[0], 5 * (2 * ARRAY + MATRIX)),
         (lambda x, w: jax.lax.cond(x[0, 0] > 0, layer, lambda x, w: layer(layer(x, w), w), x, w), 4 * ARRAY + MATRIX),
     ],
-    ids=["layer", "two", "shared", "elementwise", "call", "scan", "conditional"],
+    ids=["layer", "two", "shared", "by hand", "elementwise", "elementwise by hand", "call", "scan", "conditional"],
 )
 def test_products_read_and_give(function, expected):
     assert kept_activations.count(function, X, W) == expected

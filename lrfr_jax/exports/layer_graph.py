@@ -16,6 +16,7 @@ from jax.extend import core
 from lrfr_jax.errors import UserError
 from lrfr_jax.image_ops import IMAGE_SIZE
 from lrfr_jax.models import layers
+from lrfr_jax.models.convolution import Conv
 from lrfr_jax.models.depthwise import DepthwiseConv
 from lrfr_jax.models.mobilefacenet import WeightedSum
 
@@ -61,7 +62,7 @@ def _convolution(kernel: np.ndarray, *, stride: int, padding: int, groups: int) 
     return [("convolve", arrays, {"stride": stride, "padding": padding, "groups": groups})]
 
 
-def _conv(arrays: Mapping, module: nn.Conv, sides: tuple[int, ...]) -> _Parts:
+def _flax_conv(arrays: Mapping, module: nn.Conv, sides: tuple[int, ...]) -> _Parts:
     strides = (module.strides,) if isinstance(module.strides, int) else tuple(module.strides)
     plain = module.feature_group_count == 1 and not module.use_bias and len(set(strides)) == 1
     if not plain or not isinstance(module.padding, int):
@@ -69,8 +70,8 @@ def _conv(arrays: Mapping, module: nn.Conv, sides: tuple[int, ...]) -> _Parts:
     return _convolution(arrays["kernel"], stride=strides[0], padding=module.padding, groups=1)
 
 
-def _pointwise(arrays: Mapping, module: layers.PointwiseConv, sides: tuple[int, ...]) -> _Parts:
-    return _convolution(arrays["kernel"], stride=1, padding=0, groups=1)
+def _conv(arrays: Mapping, module: Conv, sides: tuple[int, ...]) -> _Parts:
+    return _convolution(arrays["kernel"], stride=module.stride, padding=module.kernel // 2, groups=1)
 
 
 def _depthwise(arrays: Mapping, module: DepthwiseConv, sides: tuple[int, ...]) -> _Parts:
@@ -100,12 +101,12 @@ def _max_pool(arrays: Mapping, module: layers.MaxPoolOfRelu, sides: tuple[int, .
 
 
 LAYERS: dict[type[nn.Module], Callable[[Mapping, Any, tuple[int, ...]], _Parts]] = {
-    nn.Conv: _conv,
+    Conv: _conv,
+    nn.Conv: _flax_conv,
     layers.BatchNorm: _batch_norm,
     nn.Dense: _dense,
     nn.Dropout: lambda *_: [],
     layers.PReLU: lambda arrays, *_: [("prelu", {"slope": arrays["slope"]}, {})],
-    layers.PointwiseConv: _pointwise,
     layers.MaxPoolOfRelu: _max_pool,
     DepthwiseConv: _depthwise,
     WeightedSum: _weighted_sum,

@@ -154,7 +154,9 @@ def cross_entropy(
 def _compare(state, features, centers, ids, *, labels, num_identities, scale, precision):
     """Adds the identities of one chunk of every shard to what is known of the features."""
     highest, total, target = state
-    products = jnp.einsum("svbd,scd->svbc", features, _unit(centers), precision=precision)
+    # Without the barrier XLA's compiler for CPUs writes the unit centers transposed, longer than the product takes.
+    unit_centers = jax.lax.optimization_barrier(_unit(centers))
+    products = jnp.einsum("svbd,scd->svbc", features, unit_centers, precision=precision)
     cosines = _spread(products, "model", None, "data", None)
     is_own = labels[None, :, None] == ids[:, None, :]
     is_other = (~is_own & (ids < num_identities)[:, None, :])[:, None]

@@ -10,9 +10,10 @@ import flax.linen as nn
 from jaxtyping import Array, Float
 
 from lrfr_jax.models import layers
+from lrfr_jax.models.convolution import Conv
 
 CONV_INITIAL_STDDEV = 0.1  # as arcface_torch draws every convolution
-conv = functools.partial(layers.conv, kernel_init=nn.initializers.normal(CONV_INITIAL_STDDEV))
+conv = functools.partial(Conv, kernel_init=nn.initializers.normal(CONV_INITIAL_STDDEV))
 
 
 class IBasicBlock(nn.Module):

@@ -1,4 +1,4 @@
-"""What the backbones share: input convention, convolutions, BatchNorm, PReLU, max-pool, a stage of blocks, the neck."""
+"""What the backbones share: input convention, BatchNorm, PReLU, max-pool, a stage of blocks, the neck."""
 
 import dataclasses
 import functools
@@ -75,23 +75,6 @@ def at_least_float32(x: Float[Array, "..."]) -> Float[Array, "..."]:
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
-def conv(channels: int, kernel: int, stride: int, *, kernel_init: Callable, dtype: str, name: str) -> nn.Conv:
-    """A square convolution without bias, padded by kernel // 2 on every side.
-
-    The padding is explicit because 'SAME' pads only the bottom and the right at stride 2, unlike PyTorch.
-    """
-    return nn.Conv(
-        channels,
-        (kernel, kernel),
-        strides=stride,
-        padding=kernel // 2,
-        use_bias=False,
-        kernel_init=kernel_init,
-        dtype=dtype,
-        name=name,
-    )
-
-
 class BatchNorm(nn.BatchNorm):
     r"""flax's BatchNorm; with running statistics it is one product and one sum, x * factor + shift.
 
@@ -152,20 +135,6 @@ class MaxPoolOfRelu(nn.Module):
         x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
         x = functools.reduce(jnp.maximum, [x[:, shift : shift + rows : stride] for shift in shifts])
         return functools.reduce(jnp.maximum, [x[:, :, shift : shift + columns : stride] for shift in shifts])
-
-
-class PointwiseConv(nn.Module):
-    """A 1x1 convolution without bias as one matrix product: on a CPU its gradient takes half the time of XLA's own."""
-
-    channels: int
-    dtype: str
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch height width out"]:
-        shape = (1, 1, x.shape[-1], self.channels)
-        kernel = self.param("kernel", nn.initializers.variance_scaling(2, "fan_out", "normal"), shape)
-        product = x.astype(self.dtype).reshape(-1, x.shape[-1]) @ kernel.astype(self.dtype)[0, 0]
-        return product.reshape(*x.shape[:-1], self.channels)
 
 
 @jax.custom_vjp

@@ -10,12 +10,13 @@ import flax.linen as nn
 from jaxtyping import Array, Float
 
 from lrfr_jax.models import layers
+from lrfr_jax.models.convolution import Conv
 from lrfr_jax.models.depthwise import DepthwiseConv
 
 STEM_CHANNELS, LAST_CHANNELS = 64, 512
 # Hidden channels, output channels, blocks and stride of each stage.
 STAGES = ((128, 64, 5, 2), (256, 128, 1, 2), (256, 128, 6, 1), (512, 128, 1, 2), (256, 128, 2, 1))
-kaiming_fan_out = nn.initializers.variance_scaling(2, "fan_out", "normal")
+conv = functools.partial(Conv, kernel_init=nn.initializers.variance_scaling(2, "fan_out", "normal"))
 
 
 class InvertedBottleneck(nn.Module):
@@ -29,11 +30,11 @@ class InvertedBottleneck(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "batch height width channels"], train: bool) -> Float[Array, "batch h w c"]:
         norm = functools.partial(layers.batch_norm, train, dtype=self.dtype)
-        y = layers.PointwiseConv(self.hidden_channels, self.dtype, name="expand")(x)
+        y = conv(self.hidden_channels, 1, 1, dtype=self.dtype, name="expand")(x)
         y = layers.PReLU(self.dtype, name="expand_prelu")(norm(name="expand_bn")(y))
         y = DepthwiseConv(3, self.stride, self.dtype, name="depthwise")(y)
         y = layers.PReLU(self.dtype, name="depthwise_prelu")(norm(name="depthwise_bn")(y))
-        y = layers.PointwiseConv(self.channels, self.dtype, name="project")(y)
+        y = conv(self.channels, 1, 1, dtype=self.dtype, name="project")(y)
         y = norm(name="project_bn")(y)
         return y + x if x.shape == y.shape else y
 
@@ -65,8 +66,7 @@ class MobileFaceNet(nn.Module):
         scaled = functools.partial(layers.scaled_channels, width=self.width)
         norm = functools.partial(layers.batch_norm, train, dtype=self.dtype)
         x = layers.to_convention(images, self.input)
-        stem = functools.partial(layers.conv, kernel_init=kaiming_fan_out, dtype=self.dtype, name="stem_conv")
-        x = stem(scaled(STEM_CHANNELS), 3, 2)(x)
+        x = conv(scaled(STEM_CHANNELS), 3, 2, dtype=self.dtype, name="stem_conv")(x)
         x = layers.PReLU(self.dtype, name="stem_prelu")(norm(name="stem_bn")(x))
         x = DepthwiseConv(3, 1, self.dtype, name="stem_depthwise")(x)
         x = layers.PReLU(self.dtype, name="stem_depthwise_prelu")(norm(name="stem_depthwise_bn")(x))
@@ -74,7 +74,7 @@ class MobileFaceNet(nn.Module):
             block = functools.partial(InvertedBottleneck, scaled(hidden))
             settings = {"dtype": self.dtype, "remat": self.remat, "name": f"stage{number + 1}"}
             x = layers.Stage(block, size, scaled(channels), stride, **settings)(x, train)
-        x = layers.PointwiseConv(scaled(LAST_CHANNELS), self.dtype, name="last_conv")(x)
+        x = conv(scaled(LAST_CHANNELS), 1, 1, dtype=self.dtype, name="last_conv")(x)
         x = layers.PReLU(self.dtype, name="last_prelu")(norm(name="last_bn")(x))
         neck = GlobalDepthwiseNeck(self.embedding_size, self.dropout, name="neck")
         return neck(x, train)

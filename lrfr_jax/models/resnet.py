@@ -10,11 +10,12 @@ import flax.linen as nn
 from jaxtyping import Array, Float
 
 from lrfr_jax.models import layers
+from lrfr_jax.models.convolution import Conv
 
 BOTTLENECK_EXPANSION = 4
 # He et al. 2015, as released: normal with variance 2 / (kernel^2 * output channels).
 kaiming_fan_out = nn.initializers.variance_scaling(2, "fan_out", "normal")
-conv = functools.partial(layers.conv, kernel_init=kaiming_fan_out)
+conv = functools.partial(Conv, kernel_init=kaiming_fan_out)
 
 
 def shortcut(

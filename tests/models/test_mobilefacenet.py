@@ -37,15 +37,6 @@ def test_parameters_are_those_of_the_published_network(size, columns, last_map):
     assert [len(shapes[f"stage{n}"]) for n in range(1, 6)] == [5, 1, 6, 1, 2]
 
 
-def test_a_pointwise_convolution_is_a_convolution():
-    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 5, 4, 6)), jnp.float32)
-    net = layers.PointwiseConv(3, "float32")
-    variables = net.init(jax.random.key(0), x)
-    kernel = variables["params"]["kernel"]
-    expected = jax.lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-    np.testing.assert_allclose(net.apply(variables, x), expected, atol=1e-5)
-
-
 def test_bottlenecks_add_their_input_where_shapes_allow_it():
     x = jnp.ones((1, 4, 4, 8))
     for channels, stride, adds in ((8, 1, True), (8, 2, False), (16, 1, False)):
