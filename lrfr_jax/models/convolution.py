@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 # With fewer input channels the rows of shifted copies are so short that making them costs what the product saves.
-MIN_CHANNELS = 32
+PRODUCT_FROM_CHANNELS = 32
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -44,7 +44,7 @@ def _backward(stride, saved, gradient):
         return jax.vjp(lambda kernel: _convolve(x, kernel, stride), kernel)[1](gradient)[0]
 
     product = functools.partial(_kernel_gradient, size=len(kernel), stride=stride)
-    on_cpu = own if stride == 1 and len(kernel) > 1 and x.shape[-1] < MIN_CHANNELS else product
+    on_cpu = own if stride == 1 and len(kernel) > 1 and x.shape[-1] < PRODUCT_FROM_CHANNELS else product
     return x_gradient, jax.lax.platform_dependent(x, gradient, cpu=on_cpu, default=own)
 
 

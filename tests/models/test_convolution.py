@@ -9,7 +9,7 @@ import pytest
 
 from lrfr_jax.models import convolution
 
-WIDE = convolution.MIN_CHANNELS
+WIDE = convolution.PRODUCT_FROM_CHANNELS
 
 
 def arrays(height, width, size, channels):
