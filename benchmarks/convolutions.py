@@ -20,7 +20,15 @@ import numpy as np
 from lrfr_jax.models import convolution, depthwise
 
 # Side of the map, channels, kernel and stride; a stride doubles the channels of those that are not depthwise.
-DEPTHWISE = ((56, 64, 3, 1), (56, 128, 3, 2), (28, 128, 3, 1), (28, 256, 3, 2), (14, 256, 3, 1), (14, 512, 3, 2))
+DEPTHWISE = (
+    (56, 64, 3, 1),
+    (56, 128, 3, 2),
+    (28, 128, 3, 1),
+    (28, 256, 3, 2),
+    (14, 256, 3, 1),
+    (14, 512, 3, 2),
+    (7, 256, 3, 1),
+)
 DENSE = (
     (56, 64, 3, 1),
     (28, 128, 3, 1),
