@@ -2,9 +2,9 @@
 
 python benchmarks/convolutions.py --batch_size 32
 
-Depthwise ones, as MobileFaceNet has them, are sums of shifted images; the kernel's gradient of the others, as a ResNet
-has them, is a matrix product. Both forms are measured in turns, so that a change of the machine's load meets both; the
-medians and their ratios are printed.
+Depthwise ones, as MobileFaceNet has them, are sums of shifted images; the others, as a ResNet has them, are
+Winograd's products where they are wide, and with a stride their kernels' gradients are matrix products. Both forms
+are measured in turns, so that a change of the machine's load meets both; the medians and their ratios are printed.
 """
 
 import argparse
@@ -41,7 +41,7 @@ DENSE = (
 
 
 def main() -> None:
-    """Prints milliseconds of both forms, of depthwise ones forward and backward, of the others backward."""
+    """Prints milliseconds of both forms, forward and backward."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch_size", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=5)
@@ -51,15 +51,18 @@ def main() -> None:
     def normal(*shape: int) -> jax.Array:
         return jnp.asarray(rng.normal(size=shape), jnp.float32)
 
-    for side, channels, size, stride in DEPTHWISE:
-        arrays = normal(options.batch_size, side, side, channels), normal(size, size, 1, channels)
-        forms = depthwise.depthwise_conv, depthwise._grouped_conv
+    def compare(kind: str, forms: tuple[Callable, Callable], side: int, kernel: jax.Array, stride: int, inputs: int):
+        arrays = normal(options.batch_size, side, side, inputs), kernel
         cells = [_forward(forms, arrays, stride, options.repeats), _backward(forms, arrays, stride, options.repeats)]
-        print(f"depthwise {size}x{size} of {side}x{side}x{channels}, stride {stride}: {', '.join(cells)}", flush=True)
+        shape = f"{len(kernel)}x{len(kernel)} of {side}x{side}x{inputs}, stride {stride}"
+        print(f"{kind}{shape}: {', '.join(cells)}", flush=True)
+
+    for side, channels, size, stride in DEPTHWISE:
+        forms = depthwise.depthwise_conv, depthwise._grouped_conv
+        compare("depthwise ", forms, side, normal(size, size, 1, channels), stride, channels)
     for side, channels, size, stride in DENSE:
-        arrays = normal(options.batch_size, side, side, channels), normal(size, size, channels, channels * stride)
-        cell = _backward((convolution.conv, convolution._convolve), arrays, stride, options.repeats)
-        print(f"{size}x{size} of {side}x{side}x{channels}, stride {stride}: {cell}", flush=True)
+        forms = convolution.conv, convolution._convolve
+        compare("", forms, side, normal(size, size, channels, channels * stride), stride, channels)
 
 
 def _forward(forms: tuple[Callable, Callable], arrays: tuple[jax.Array, ...], stride: int, repeats: int) -> str:

@@ -55,9 +55,9 @@ def test_a_sample_takes_its_share():
     assert as_planned < reserved(sample) < as_planned + 128 * whole.rows / 8
 
 
-def test_a_whole_step():
+def test_a_whole_step(shallow):
     config = quickstart.get_config("policy=maug,batch_size=64")
-    config.model.update({"backbone": "iresnet18", "width": 0.25})
+    config.model.update({"backbone": shallow, "width": 0.25})
     memory = memory_plan.of_config(config, num_identities=100, num_images=1000, devices=8)
     run, mesh = experiment.build_run(config, 100, 10.0), sharding.make_mesh(class_shards=1)
     state = jax.eval_shape(run.init, jax.eval_shape(jax.random.key, 0))
@@ -70,7 +70,7 @@ def test_a_whole_step():
     network = 2 * (memory.backbone + memory.class_centers) / 3
     assert found.argument_size_in_bytes == pytest.approx(network, rel=0.1, abs=8 * 112 * 112 * 3 * 2)
     planned = memory.total - network
-    assert planned < found.temp_size_in_bytes < 2 * planned  # a CPU's program; a GPU's below
+    assert planned < found.temp_size_in_bytes < 2.5 * planned  # a CPU's program; a GPU's below
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Convolutions whose kernel gradient, on a CPU, is one matrix product: XLA's own takes up to three times as long."""
+"""Convolutions that, on a CPU, are matrix products wherever those are faster than XLA's own convolutions."""
 
 import functools
 from collections.abc import Callable
@@ -6,10 +6,17 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
-# With fewer input channels the rows of shifted copies are so short that making them costs what the product saves.
-PRODUCT_FROM_CHANNELS = 32
+from lrfr_jax.models import winograd
+
+# Of the results of convolutions, for policies of what a gradient has kept.
+RESULT_NAME = "convolution"
+
+# With fewer channels, of input or result, transforming costs what Winograd's products save.
+RESULT_FROM_CHANNELS = 64
+KERNEL_GRADIENT_FROM_CHANNELS = 32
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -20,10 +27,20 @@ def conv(
 
     .. math:: y_{vud} = \textstyle\sum_{ijc} k_{ijcd}\, x_{sv + i - h,\; su + j - h,\; c}, \quad h = \lfloor K/2 \rfloor
 
-    The padding is explicit because 'SAME' pads only the bottom and the right at stride 2, unlike PyTorch. The kernel's
-    gradient is a matrix product on a CPU, XLA's own elsewhere.
+    The padding is explicit because 'SAME' pads only the bottom and the right at stride 2, unlike PyTorch. On a CPU wide
+    3x3 kernels of stride 1 go by `winograd`, and the gradient of a 1x1 or strided kernel is one matrix product.
     """
-    return _convolve(x, kernel, stride)
+    return _forward(x, kernel, stride)[0]
+
+
+def _forward(x, kernel, stride):
+    direct = functools.partial(_convolve, stride=stride)
+    on_cpu = winograd.conv if _is_for_winograd(kernel, stride, RESULT_FROM_CHANNELS) else direct
+    return _by_platform(x, kernel, cpu=on_cpu, default=direct), (x, kernel)
+
+
+def _by_platform(*arguments, cpu, default):
+    return default(*arguments) if cpu is default else jax.lax.platform_dependent(*arguments, cpu=cpu, default=default)
 
 
 def _convolve(x, kernel, stride):
@@ -32,60 +49,55 @@ def _convolve(x, kernel, stride):
     return jax.lax.conv_general_dilated(x, kernel, (stride, stride), (border, border), dimension_numbers=dimensions)
 
 
-def _forward(x, kernel, stride):
-    return _convolve(x, kernel, stride), (x, kernel)
+def _is_for_winograd(kernel, stride, from_channels):
+    # In half precision its sums and differences would cost digits.
+    is_3x3 = stride == 1 and len(kernel) == 3 and jnp.finfo(kernel.dtype).bits >= 32
+    return is_3x3 and min(kernel.shape[2:]) >= from_channels
 
 
 def _backward(stride, saved, gradient):
     x, kernel = saved
-    (x_gradient,) = jax.vjp(lambda x: _convolve(x, kernel, stride), x)[1](gradient)
 
-    def own(x, gradient):
+    def of_input(kernel, gradient):
+        return jax.vjp(lambda x: _convolve(x, kernel, stride), x)[1](gradient)[0]
+
+    def of_kernel(x, gradient):
         return jax.vjp(lambda kernel: _convolve(x, kernel, stride), kernel)[1](gradient)[0]
 
-    product = functools.partial(_kernel_gradient, size=len(kernel), stride=stride)
-    on_cpu = own if stride == 1 and len(kernel) > 1 and x.shape[-1] < PRODUCT_FROM_CHANNELS else product
-    return x_gradient, jax.lax.platform_dependent(x, gradient, cpu=on_cpu, default=own)
+    def of_input_by_winograd(kernel, gradient):
+        return winograd.conv(gradient, kernel[::-1, ::-1].swapaxes(2, 3))
+
+    is_wide = _is_for_winograd(kernel, stride, RESULT_FROM_CHANNELS)
+    x_gradient = of_input_by_winograd if is_wide else of_input
+    if _is_for_winograd(kernel, stride, KERNEL_GRADIENT_FROM_CHANNELS):
+        kernel_gradient = winograd.kernel_gradient
+    elif stride > 1 or len(kernel) == 1:
+        kernel_gradient = functools.partial(_kernel_gradient, size=len(kernel), stride=stride)
+    else:
+        kernel_gradient = of_kernel
+    return (
+        _by_platform(kernel, gradient, cpu=x_gradient, default=of_input),
+        _by_platform(x, gradient, cpu=kernel_gradient, default=of_kernel),
+    )
 
 
 conv.defvjp(_forward, _backward)
 
 
 def _kernel_gradient(x, gradient, *, size, stride):
-    """One product over all positions: of shifted columns with shifted rows, with a stride of patches with positions."""
-    channels, out = x.shape[-1], gradient.shape[-1]
-    if stride == 1:
-        # Each side is copied as often as the kernel is long, where patches would be its square.
-        product = _over_positions(_rows_behind_each_other(gradient, size), _columns_side_by_side(x, size))
-        return product.reshape(size, out, size, channels).transpose(0, 2, 3, 1)
-    product = _over_positions(gradient, _patches(x, size, stride))
-    return product.reshape(out, size, size, channels).transpose(1, 2, 3, 0)
-
-
-def _over_positions(a, b):
-    return a.reshape(-1, a.shape[-1]).T @ b.reshape(-1, b.shape[-1])
-
-
-def _columns_side_by_side(x, size):
-    """[..., column, (j, channel)]: of the column j - size // 2 further right, zeros outside."""
-    half, columns = size // 2, x.shape[2]
-    x = jnp.pad(x, ((0, 0), (0, 0), (half, half), (0, 0)))
-    return jnp.concatenate([x[:, :, j : j + columns] for j in range(size)], axis=-1)
-
-
-def _rows_behind_each_other(gradient, size):
-    """[..., row, column, (i, channel)]: of the row i - size // 2 further up, zeros outside."""
-    half, rows = size // 2, gradient.shape[1]
-    gradient = jnp.pad(gradient, ((0, 0), (half, half), (0, 0), (0, 0)))
-    return jnp.concatenate([gradient[:, size - 1 - i :][:, :rows] for i in range(size)], axis=-1)
+    """One product over all positions, of patches with the gradient."""
+    patches = _patches(x, size, stride)
+    product = gradient.reshape(-1, gradient.shape[-1]).T @ patches.reshape(-1, patches.shape[-1])
+    return product.T.reshape(size, size, x.shape[-1], gradient.shape[-1])
 
 
 def _patches(x, size, stride):
     """[..., row, column, (i, j, channel)]: what the kernel sees at each position of the result."""
-    half, (rows, columns) = size // 2, x.shape[1:3]
+    half, (rows, columns) = size // 2, (-(-side // stride) for side in x.shape[1:3])
     x = jnp.pad(x, ((0, 0), (half, half), (half, half), (0, 0)))
     shifts = [(i, j) for i in range(size) for j in range(size)]
-    return jnp.concatenate([x[:, i : i + rows : stride, j : j + columns : stride] for i, j in shifts], axis=-1)
+    shifted = [x[:, i::stride, j::stride][:, :rows, :columns] for i, j in shifts]
+    return jnp.concatenate(shifted, axis=-1)
 
 
 class Conv(nn.Module):
@@ -101,4 +113,4 @@ class Conv(nn.Module):
     def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch h w out"]:
         shape = (self.kernel, self.kernel, x.shape[-1], self.channels)
         kernel = self.param("kernel", self.kernel_init, shape)
-        return conv(x.astype(self.dtype), kernel.astype(self.dtype), self.stride)
+        return checkpoint_name(conv(x.astype(self.dtype), kernel.astype(self.dtype), self.stride), RESULT_NAME)

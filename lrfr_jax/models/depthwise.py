@@ -5,7 +5,10 @@ import functools
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
+
+from lrfr_jax.models.convolution import RESULT_NAME
 
 kaiming_fan_in = nn.initializers.variance_scaling(2, "fan_in", "normal")
 
@@ -110,4 +113,5 @@ class DepthwiseConv(nn.Module):
     def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch h w channels"]:
         shape = (self.kernel, self.kernel, 1, x.shape[-1])
         kernel = self.param("kernel", kaiming_fan_in, shape)
-        return depthwise_conv(x.astype(self.dtype), kernel.astype(self.dtype), self.stride)
+        y = depthwise_conv(x.astype(self.dtype), kernel.astype(self.dtype), self.stride)
+        return checkpoint_name(y, RESULT_NAME)

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -11,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from lrfr_jax.image_ops import HALF_RANGE
+from lrfr_jax.models.convolution import RESULT_NAME
 
 # Channels of the four stages at width 1, and the fewest that a narrowed stage keeps.
 STAGE_CHANNELS = (64, 128, 256, 512)
@@ -178,13 +178,13 @@ class PReLU(nn.Module):
         return prelu(x, slope.astype(self.dtype))
 
 
-def _is_product(primitive: Any, *_: Any, **__: Any) -> bool:
-    return primitive in (jax.lax.conv_general_dilated_p, jax.lax.dot_general_p)
-
-
-# What the gradient of a block computes again instead of having it kept: nothing, all but convolutions and matrix
-# products, or the whole block from its input. A value says which results inside a block are kept.
-REMATS = {"none": None, "elementwise": _is_product, "blocks": jax.checkpoint_policies.nothing_saveable}
+# What the gradient of a block computes again instead of having it kept: nothing, all but convolutions, or the whole
+# block from its input. A value says which results inside a block are kept.
+REMATS = {
+    "none": None,
+    "elementwise": jax.checkpoint_policies.save_only_these_names(RESULT_NAME),
+    "blocks": jax.checkpoint_policies.nothing_saveable,
+}
 
 
 class Stage(nn.Module):

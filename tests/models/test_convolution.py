@@ -1,4 +1,4 @@
-"""The kernel's gradient as one matrix product and XLA's own are one function."""
+"""The forms that a CPU's program gives a convolution and XLA's own are one function."""
 
 import functools
 
@@ -9,66 +9,62 @@ import pytest
 
 from lrfr_jax.models import convolution
 
-WIDE = convolution.PRODUCT_FROM_CHANNELS
+WIDE, MIDDLE = convolution.RESULT_FROM_CHANNELS, convolution.KERNEL_GRADIENT_FROM_CHANNELS
+# Size, stride, input channels, channels of the result; convolutions among the three products of a CPU's program.
+FORMS = [
+    (3, 1, WIDE, WIDE, 0),
+    (3, 1, WIDE, WIDE - 1, 2),
+    (3, 1, WIDE - 1, WIDE, 2),
+    (3, 1, MIDDLE, MIDDLE, 2),
+    (3, 1, MIDDLE - 1, MIDDLE, 3),
+    (5, 1, WIDE, WIDE, 3),
+    (3, 2, 4, 5, 2),
+    (5, 2, WIDE, WIDE, 2),
+    (1, 1, 4, 5, 2),
+    (1, 2, 4, 5, 2),
+]
 
 
-def arrays(height, width, size, channels):
+def arrays(size, channels, out):
+    """Images of an odd and an even side, and a kernel."""
     rng = np.random.default_rng(0)
-    x = jnp.asarray(rng.normal(size=(3, height, width, channels)), jnp.float32)
-    return x, jnp.asarray(rng.normal(size=(size, size, channels, 5)), jnp.float32)
+    x = jnp.asarray(rng.normal(size=(3, 7, 6, channels)), jnp.float32)
+    return x, jnp.asarray(rng.normal(size=(size, size, channels, out)), jnp.float32)
 
 
-@pytest.mark.parametrize(
-    ("height", "width", "size", "stride", "channels"),
-    [
-        (7, 6, 3, 1, WIDE),
-        (6, 7, 5, 1, WIDE),
-        (7, 6, 3, 1, WIDE - 1),  # left to XLA
-        (8, 8, 3, 2, 4),
-        (7, 9, 3, 2, 4),
-        (9, 8, 5, 2, WIDE),
-        (5, 4, 1, 1, 4),
-        (5, 4, 1, 2, 4),
-    ],
-)
-def test_the_gradients_are_those_of_xlas_convolution(height, width, size, stride, channels):
-    x, kernel = arrays(height, width, size, channels)
-    # The tests run on a CPU, where the kernel's gradient is a product.
-    value, pull_back = jax.vjp(functools.partial(convolution.conv, stride=stride), x, kernel)
-    expected, expected_pull_back = jax.vjp(functools.partial(convolution._convolve, stride=stride), x, kernel)
-    np.testing.assert_array_equal(value, expected)
+def all_three(x, kernel, gradient, *, stride, form=convolution.conv):
+    value, pull_back = jax.vjp(functools.partial(form, stride=stride), x, kernel)
+    return value, *pull_back(gradient)
+
+
+@pytest.mark.parametrize(("size", "stride", "channels", "out"), [form[:4] for form in FORMS])
+def test_values_and_gradients_are_those_of_xlas_convolution(size, stride, channels, out):
+    x, kernel = arrays(size, channels, out)
+    value = convolution._convolve(x, kernel, stride)
     gradient = jnp.asarray(np.random.default_rng(1).normal(size=value.shape), jnp.float32)
-    for found, wanted in zip(pull_back(gradient), expected_pull_back(gradient), strict=True):
-        np.testing.assert_allclose(found, wanted, atol=1e-4)
+    given = x, kernel, gradient  # on a CPU, as all tests
+    forms = convolution.conv, convolution._convolve
+    found, expected = (jax.jit(functools.partial(all_three, stride=stride, form=form))(*given) for form in forms)
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=3e-4)
 
 
-@pytest.mark.parametrize(
-    ("size", "stride", "channels", "convolutions"),
-    # The input's gradient is a convolution in any case.
-    [(3, 1, WIDE, 1), (3, 1, WIDE - 1, 2), (3, 2, 4, 1), (1, 1, 4, 1)],
-)
-def test_a_cpus_program_has_a_product_where_it_pays(size, stride, channels, convolutions):
-    x, kernel = arrays(7, 7, size, channels)
-
-    def gradients(x, kernel, gradient):
-        return jax.vjp(functools.partial(convolution.conv, stride=stride), x, kernel)[1](gradient)
-
-    gradient = convolution.conv(x, kernel, stride)
-    program = jax.jit(gradients).lower(x, kernel, gradient).as_text()
-    assert program.count("stablehlo.convolution") == convolutions
-    assert program.count("stablehlo.dot_general") == 2 - convolutions
+@pytest.mark.parametrize(("size", "stride", "channels", "out", "convolutions"), FORMS)
+def test_a_cpus_program_has_products_where_they_pay(size, stride, channels, out, convolutions):
+    x, kernel = arrays(size, channels, out)
+    gradient = convolution._convolve(x, kernel, stride)
+    program = jax.jit(functools.partial(all_three, stride=stride))
+    on_cpu = program.lower(x, kernel, gradient).as_text()
+    assert on_cpu.count("stablehlo.convolution") == convolutions
+    assert on_cpu.count("stablehlo.dot_general") == 3 - convolutions
+    elsewhere = jax.export.export(program, platforms=["cuda"])(x, kernel, gradient).mlir_module()
+    assert elsewhere.count("stablehlo.convolution") == 3
+    assert "dot_general" not in elsewhere
 
 
-def test_other_devices_keep_xlas_gradient():
-    x, kernel = arrays(7, 7, 3, WIDE)
-    gradient = convolution.conv(x, kernel, 1)
-    gradients = jax.jit(lambda *given: jax.vjp(functools.partial(convolution.conv, stride=1), *given[:2])[1](given[2]))
-    program = jax.export.export(gradients, platforms=["cuda"])(x, kernel, gradient).mlir_module()
-    assert program.count("stablehlo.convolution") == 2
-    assert "dot_general" not in program
-
-
-def test_half_precision_stays():
-    x, kernel = (array.astype(jnp.bfloat16) for array in arrays(7, 6, 3, WIDE))
+def test_half_precision_stays_and_is_not_for_winograd():
+    x, kernel = (array.astype(jnp.bfloat16) for array in arrays(3, WIDE, WIDE))
     value, pull_back = jax.vjp(functools.partial(convolution.conv, stride=1), x, kernel)
     assert [value.dtype, *(array.dtype for array in pull_back(value))] == [jnp.bfloat16] * 3
+    program = jax.jit(functools.partial(convolution.conv, stride=1)).lower(x, kernel)
+    assert "dot_general" not in program.as_text()
