@@ -1,5 +1,6 @@
 """Where weights come from: an entry for each thing that was done to them, with the code that did it."""
 
+import contextlib
 import importlib.metadata
 import pathlib
 import subprocess
@@ -21,8 +22,10 @@ def entry(kind: str, **facts: Any) -> dict[str, Any]:
 
 def code_version() -> dict[str, str]:
     """The versions of this code and of what computes, and the commit if this is a checkout of it."""
-    installed = {item.name for item in importlib.metadata.distributions()}
-    versions = {name: importlib.metadata.version(name) for name in PACKAGES if name in installed}
+    versions = {}
+    for name in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
     commit = _commit()
     return versions | ({"commit": commit} if commit else {})
 

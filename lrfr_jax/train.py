@@ -57,7 +57,8 @@ def train(config: ConfigDict, *, workdir: paths.AnyPath, data_dir: pathlib.Path)
 
     # ---- Model, state, restore.
     warm_start.check(config.init_from, config.class_centers)
-    run = experiment.build_run(config, training_set.num_identities, steps_per_epoch)
+    with jax.set_mesh(mesh):  # as in the loop, which need not trace the network again then
+        run = experiment.build_run(config, training_set.num_identities, steps_per_epoch)
     evaluate = _build_evaluation(config, run.backbone, mesh, workdir, data_dir)
     workdirs.claim(workdir, json.loads(config.to_json()), is_main_process=jax.process_index() == 0)
     # XLA's own generator here: the default one takes five times as long to compile for all the draws of a network.

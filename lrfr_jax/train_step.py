@@ -1,5 +1,6 @@
 """One training step: the paper's Eq. 7 in code. Everything here is pure."""
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -42,8 +43,7 @@ def init_state(
 ) -> TrainState:
     """Draws fresh parameters for images of `image_shape` (height, width, channels)."""
     backbone_rng, classifier_rng = jax.random.split(rng)
-    variables = backbone.init(backbone_rng, jnp.zeros((1, *image_shape)), train=False)
-    features = jax.eval_shape(lambda: backbone.apply(variables, jnp.zeros((1, *image_shape)), train=False))
+    features, variables = backbone.init_with_output(backbone_rng, jnp.zeros((1, *image_shape)), train=False)
     centers = classifiers.init_class_centers(classifier_rng, classifier, features.shape[-1])
     params = {"backbone": variables["params"], "classifier": {"class_centers": centers}}
     return TrainState(jnp.zeros((), jnp.int32), params, variables["batch_stats"], optimizer.init(params))
@@ -71,25 +71,29 @@ def embed_views(
       parts: with `frozen`, where images do not meet, that many equal parts of the batch go through one after the other,
         and the gradient computes each part's forward pass again: the memory is that of one part. 1 otherwise.
     """
-
-    def forward(stats, images, rng):
-        variables = {"params": params, "batch_stats": stats}
-        if batch_norm == "frozen":
-            return _in_parts(lambda part: backbone.apply(variables, part, train=False), images, parts), stats
-        rngs, mutable = {"dropout": rng}, ["batch_stats"]
-        features, updated = backbone.apply(variables, images, train=True, rngs=rngs, mutable=mutable)
-        return features, updated["batch_stats"]
-
+    settings = {"backbone": backbone, "batch_norm": batch_norm, "parts": parts}
     if batch_norm == "joint":
         # An image's views side by side: one view after the other would send the images of a split batch around.
         images = jnp.stack(views, axis=1).reshape(-1, *views[0].shape[1:])
-        features, batch_stats = forward(batch_stats, images, rng)
+        features, batch_stats = _forward(params, batch_stats, images, rng, **settings)
         return tuple(features[number :: len(views)] for number in range(len(views))), batch_stats
     features = []
     for number, view in enumerate(views):
-        feature, batch_stats = forward(batch_stats, view, jax.random.fold_in(rng, number))
+        view_rng = jax.random.fold_in(rng, number)
+        feature, batch_stats = _forward(params, batch_stats, view, view_rng, **settings)
         features.append(feature)
     return tuple(features), batch_stats
+
+
+# Under jit of its own it is traced and differentiated once for both views, and for the check of a config and the step.
+@functools.partial(jax.jit, static_argnames=("backbone", "batch_norm", "parts"))
+def _forward(params, batch_stats, images, rng, *, backbone, batch_norm, parts):
+    variables = {"params": params, "batch_stats": batch_stats}
+    if batch_norm == "frozen":
+        return _in_parts(lambda part: backbone.apply(variables, part, train=False), images, parts), batch_stats
+    rngs, mutable = {"dropout": rng}, ["batch_stats"]
+    features, updated = backbone.apply(variables, images, train=True, rngs=rngs, mutable=mutable)
+    return features, jax.lax.stop_gradient(updated["batch_stats"])
 
 
 def _in_parts(

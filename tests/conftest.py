@@ -4,7 +4,11 @@ import functools
 import os
 import pathlib
 
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+# In the environment rather than by jax.config, so that the commands which tests start have the same.
 os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".jax_cache"))
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
 # Most of the suite's time goes into compiling, of which LLVM at level 0 takes two thirds.
 os.environ["XLA_FLAGS"] = " ".join(
     [
@@ -24,11 +28,7 @@ import pytest
 
 from tests.object_stores import bucket  # noqa: F401  # a fixture for every test
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
 jax.config.update("jax_numpy_rank_promotion", "raise")
-if jax.config.jax_compilation_cache_dir is None:
-    jax.config.update("jax_compilation_cache_dir", str(ROOT / ".jax_cache"))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 
 @pytest.fixture
@@ -50,17 +50,25 @@ def reference():
     return open_reference
 
 
-@pytest.fixture(scope="module")
-def shallow():
-    """The name, for one file of tests, of a backbone with one block per stage: what is around it compiles sooner."""
+def _resnet(name, stage_sizes):
     from lrfr_jax import models
     from lrfr_jax.models.resnet import BasicBlock, ResNet
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(
-            models.BACKBONES, "resnet10", functools.partial(ResNet, block=BasicBlock, stage_sizes=(1, 1, 1, 1))
-        )
-        yield "resnet10"
+        patch.setitem(models.BACKBONES, name, functools.partial(ResNet, block=BasicBlock, stage_sizes=stage_sizes))
+        yield name
+
+
+@pytest.fixture(scope="module")
+def resnet10():
+    """The name, for one file of tests, of a backbone with one block per stage, as weights files have stages."""
+    yield from _resnet("resnet10", (1, 1, 1, 1))
+
+
+@pytest.fixture(scope="module")
+def resnet6():
+    """The same with two stages, one of them strided: what is around a network compiles sooner."""
+    yield from _resnet("resnet6", (1, 1))
 
 
 @pytest.fixture(scope="module")

@@ -56,14 +56,14 @@ def test_least_of_a_step():
     assert split["embeddings"] == 2 * 1 / 2 * 4 * 64 * 8 / 4
 
 
-def test_step_sends_gradients_and_embeddings_once(shallow, monkeypatch):
+def test_step_sends_gradients_and_embeddings_once(resnet6, monkeypatch):
     """BatchNorm's sums and three numbers per image and shard come on top; images stay where they are.
 
     Kernels' gradients as accelerators compute them: the 16 sums of Winograd's products, on a CPU, are more than nine.
     """
     monkeypatch.setattr(convolution, "KERNEL_GRADIENT_FROM_CHANNELS", math.inf)
     config = quickstart.get_config("policy=maug,batch_size=64")
-    config.model.update({"backbone": shallow, "width": 0.0625, "embedding_size": 32, "batch_norm": "joint"})
+    config.model.update({"backbone": resnet6, "width": 0.0625, "embedding_size": 32, "batch_norm": "joint"})
     config.classifier.shards = 8
     run, mesh = experiment.build_run(config, 4096, 10.0), sharding.make_mesh(class_shards=8)
     state = jax.eval_shape(run.init, jax.eval_shape(jax.random.key, 0))

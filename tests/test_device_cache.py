@@ -67,10 +67,10 @@ def test_each_device_reads_its_own_memory_alone(training_set, mesh):
     assert {shard.data.shape[0] for shard in shards} == {16 // mesh.size}
 
 
-def test_steps_are_equal_bit_for_bit_and_compiled_once(training_set, shallow):
+def test_steps_are_equal_bit_for_bit_and_compiled_once(training_set, resnet6):
     """On one device; tests/test_train.py compares runs on eight."""
     mesh, config = make_mesh(1), quickstart.get_config("policy=none,batch_size=16")
-    config.model.update({"backbone": shallow, "width": 0.0625, "embedding_size": 16})
+    config.model.update({"backbone": resnet6, "width": 0.0625, "embedding_size": 16})
     run = experiment.build_run(config, training_set.num_identities, steps_per_epoch=3.0)
     results = {}
     for cache in device_cache.CACHES:

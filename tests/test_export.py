@@ -15,8 +15,8 @@ from tests.exports import networks
 
 
 @pytest.fixture(scope="module")
-def folder(shallow, tmp_path_factory):
-    model = networks.arguments(shallow, scale=128.0)
+def folder(resnet10, tmp_path_factory):
+    model = networks.arguments(resnet10, scale=128.0)
     metadata = {"step": 30, "model": model, "degradation_rounding": "uint8"}
     path = tmp_path_factory.mktemp("exported") / "net"
     checkpoint.save_backbone(path, networks.variables_of(model), metadata)

@@ -1,19 +1,13 @@
 """The command line: what a user gets for wrong flags, configs and fields."""
 
-import pathlib
-import subprocess
-import sys
+import functools
 
 import pytest
 
 from lrfr_jax import folder_lock
+from tests import commands
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-
-
-def run(*arguments):
-    command = [sys.executable, "-m", "lrfr_jax.main", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+run = functools.partial(commands.run, "main")
 
 
 @pytest.mark.parametrize(

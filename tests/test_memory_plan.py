@@ -55,15 +55,16 @@ def test_a_sample_takes_its_share():
     assert as_planned < reserved(sample) < as_planned + 128 * whole.rows / 8
 
 
-def test_a_whole_step(shallow):
+def test_a_whole_step(resnet6):
     config = quickstart.get_config("policy=maug,batch_size=64")
-    config.model.update({"backbone": shallow, "width": 0.25})
+    config.model.update({"backbone": resnet6, "width": 0.25})
     memory = memory_plan.of_config(config, num_identities=100, num_images=1000, devices=8)
-    run, mesh = experiment.build_run(config, 100, 10.0), sharding.make_mesh(class_shards=1)
-    state = jax.eval_shape(run.init, jax.eval_shape(jax.random.key, 0))
+    mesh = sharding.make_mesh(class_shards=1)
     images = jax.ShapeDtypeStruct((64, 112, 112, 3), np.uint8, sharding=sharding.over_batch(mesh))
     labels = jax.ShapeDtypeStruct((64,), np.int32, sharding=sharding.over_batch(mesh))
     with jax.set_mesh(mesh):
+        run = experiment.build_run(config, 100, 10.0)
+        state = jax.eval_shape(run.init, jax.eval_shape(jax.random.key, 0))
         program = jax.jit(run.step, out_shardings=sharding.replicated(mesh)).lower(state, images, labels).compile()
     found = program.memory_analysis()
     # Parameters and momentum are arguments, two thirds of the three.

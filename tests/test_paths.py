@@ -10,9 +10,7 @@ from etils import epath
 
 from lrfr_jax import paths
 from lrfr_jax.errors import UserError
-from tests import object_stores
-
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+from tests import commands, object_stores
 
 
 @pytest.fixture
@@ -61,14 +59,11 @@ def test_commands_that_work_on_this_machine_refuse_others():
         ("prepare", ["folder", "--source", "a", "--name", "n", "--data_dir", "gs://b/data"]),
         ("pretrained", ["--source", "a.pth", "--backbone", "iresnet50", "--out", "gs://b/out"]),
         ("analysis.tables", ["--sweep", "configs/sweeps/table4.py", "--workdir", "gs://b/runs"]),
-        ("main", [f"--config={ROOT}/configs/quickstart.py", "--workdir=W", "--data_dir=gs://b/data"]),
+        ("main", [f"--config={commands.ROOT}/configs/quickstart.py", "--workdir=W", "--data_dir=gs://b/data"]),
     ],
 )
 def test_doors_of_this_machine(module, arguments, tmp_path):
-    command = [sys.executable, "-m", f"lrfr_jax.{module}", *arguments]
-    result = subprocess.run(
-        command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
-    )
+    result = commands.run(module, *arguments, folder=tmp_path)
     assert result.returncode == 1, result.stderr
     assert "must be on this machine" in result.stderr.splitlines()[-1]
     assert not list(tmp_path.iterdir())
@@ -110,7 +105,7 @@ def test_other_writers_are_seen(bucket):
     paths.write_text(there / "1", "")
     assert [path.name for path in there.iterdir()] == ["1"]
     script = f"from lrfr_jax import paths; paths.write_text(paths.of('{there}/2'), '')"
-    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
+    subprocess.run([sys.executable, "-c", script], cwd=commands.ROOT, check=True)
     assert sorted(path.name for path in there.iterdir()) == ["1", "2"]
     assert (there / "2").exists()
 
@@ -139,6 +134,8 @@ def test_a_silent_server_is_told():
     script = "from lrfr_jax import errors, paths\nwith errors.one_sentence(): paths.of('s3://faces/run')"
     environment = os.environ | {"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_MAX_ATTEMPTS": "1"}
     environment |= {"AWS_ACCESS_KEY_ID": "tests", "AWS_SECRET_ACCESS_KEY": "tests"}
-    result = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True)
+    result = subprocess.run(
+        [sys.executable, "-c", script], cwd=commands.ROOT, env=environment, capture_output=True, text=True
+    )
     assert result.returncode == 1
     assert result.stderr.startswith("error: s3://faces cannot be reached (Could not connect")

@@ -1,21 +1,17 @@
 """The command `plan`: what fits, what would, what is wrong."""
 
-import pathlib
+import functools
 import re
 import shlex
-import subprocess
-import sys
 
 import pytest
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+from tests import commands
+
 SMALL = ["--config=configs/quickstart.py:batch_size=1024", "--devices=8"]
-MS1M = ["--config=configs/ms1m_r50.py:batch_size=1024", "--identities=85742", "--images=5822653", "--devices=8"]
-
-
-def run(*arguments):
-    command = [sys.executable, "-m", "lrfr_jax.plan", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+OF_MS1M = ["--identities=85742", "--images=5822653", "--devices=8"]
+MS1M = ["--config=configs/ms1m_r50.py:batch_size=1024", "--config.model.backbone=resnet18", *OF_MS1M]
+run = functools.partial(commands.run, "plan")
 
 
 def test_fits():

@@ -22,9 +22,9 @@ logging.getLogger("lrfr_jax").setLevel(logging.INFO)
 
 
 @pytest.fixture
-def config(generated_data, shallow):
+def config(generated_data, resnet6):
     config = quickstart.get_config("policy=maug,batch_size=8,num_epochs=1")  # 48 images: 6 steps
-    config.model.update({"backbone": shallow, "width": 0.0625, "embedding_size": 16, "dropout": 0.2})
+    config.model.update({"backbone": resnet6, "width": 0.0625, "embedding_size": 16, "dropout": 0.2})
     config.update({"log_every_steps": 1, "checkpoint_every_steps": 2, "eval_every_steps": 4, "eval_batch_size": 16})
     config.evals.generated_test.resolutions = (14,)
     if not face_sets.folder_of(generated_data, "searches").exists():

@@ -14,9 +14,9 @@ from lrfr_jax.errors import UserError
 
 
 @pytest.fixture
-def config(shallow):
+def config(resnet6):
     config = quickstart.get_config("policy=maug,batch_size=8,num_epochs=0.5")
-    config.model.update({"backbone": shallow, "width": 0.0625, "embedding_size": 16})
+    config.model.update({"backbone": resnet6, "width": 0.0625, "embedding_size": 16})
     config.update({"eval_batch_size": 16, "class_centers": "mean_embedding"})
     config.evals.generated_test.resolutions = (14,)
     config.optimizer.warmup_epochs = 0.0
@@ -27,10 +27,10 @@ HISTORY = {"kind": "import", "file": "net.pth", "sha256": "0", "layout": "ours",
 
 
 @pytest.fixture(scope="module")
-def pretrained(tmp_path_factory, shallow):
+def pretrained(tmp_path_factory, resnet6):
     """A checkpoint of a backbone alone: (its folder, variables, module)."""
     config = quickstart.get_config("policy=none")
-    config.model.update({"backbone": shallow, "width": 0.0625, "embedding_size": 16})
+    config.model.update({"backbone": resnet6, "width": 0.0625, "embedding_size": 16})
     run = experiment.build_run(config, num_identities=2, steps_per_epoch=10.0)
     state = jax.jit(run.init)(jax.random.key(3, impl="rbg"))
     variables = {"params": state.params["backbone"], "batch_stats": state.batch_stats}

@@ -69,7 +69,8 @@ def make_setting(config: ConfigDict, *, num_identities: int, data_dir: str) -> S
     """
     mesh = sharding.make_mesh(config.classifier.shards)
     sharding.check_batch_size("--config.batch_size", config.batch_size, mesh, parts=config.batch_parts)
-    run = experiment.build_run(config, num_identities, STEPS_PER_EPOCH)
+    with jax.set_mesh(mesh):  # as in the parts, which need not trace the network again then
+        run = experiment.build_run(config, num_identities, STEPS_PER_EPOCH)
     random = np.random.default_rng(config.seed)
     shape = (config.batch_size, image_ops.IMAGE_SIZE, image_ops.IMAGE_SIZE, 3)
     images = random.integers(0, image_ops.BYTE_MAX + 1, shape, np.uint8)

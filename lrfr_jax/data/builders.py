@@ -45,6 +45,13 @@ class _Uncompressed(tfds.core.ExampleWriter):
         writer.close()
 
 
+class _OwnInfo(tfds.core.DatasetInfo):
+    """What TFDS knows of a set that nobody but us has."""
+
+    def initialize_from_bucket(self) -> None:
+        """TFDS would look the set up among its own, and leave an empty folder among the temporary files."""
+
+
 class _FaceSet(tfds.core.ShardBasedBuilder, skip_registration=True):
     """Writes given examples in order; `files` are put beside the shards before the folder gets its final name.
 
@@ -64,7 +71,7 @@ class _FaceSet(tfds.core.ShardBasedBuilder, skip_registration=True):
 
     def _info(self) -> tfds.core.DatasetInfo:
         features = tfds.features.FeaturesDict(self._features)
-        return tfds.core.DatasetInfo(builder=self, features=features, disable_shuffling=True)
+        return _OwnInfo(builder=self, features=features, disable_shuffling=True)
 
     def _example_writer(self) -> tfds.core.ExampleWriter:
         return _Uncompressed(self.info.file_format)

@@ -1,5 +1,6 @@
 """From records to batches: the k-th batch is a function of dataset, seed, batch size and k, and of nothing else."""
 
+import itertools
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -10,6 +11,7 @@ from jaxtyping import UInt8
 from lrfr_jax.data import face_sets, records
 from lrfr_jax.errors import UserError
 
+LabeledImage = tuple[np.ndarray, int]
 # Images that a thread reads and decodes at a time, or as many as divide the batch.
 TURN = 16
 # Batches of record numbers that wait: enough that no one waits for them.
@@ -59,7 +61,7 @@ def training_batches(
     size = _turn(share)
     turns = share // size
 
-    def read(number: int) -> dict[str, np.ndarray]:
+    def read(number: int) -> list[LabeledImage]:
         batch, turn = divmod(int(number), turns)
         first = batch * batch_size + process_index * share + turn * size
         return _read(training_set, (int(order[position]) for position in range(first, first + size)))
@@ -103,7 +105,7 @@ def stored_batches(
     """
     size = _turn(batch_size)
 
-    def read(turn: int) -> dict[str, np.ndarray]:
+    def read(turn: int) -> list[LabeledImage]:
         first = int(turn) * size
         return _read(training_set, range(first, min(first + size, training_set.num_images)))
 
@@ -128,11 +130,10 @@ def _turn(count: int) -> int:
     return max(size for size in range(1, TURN + 1) if count % size == 0)
 
 
-def _read(training_set: face_sets.TrainingSet, numbers: Iterable[int]) -> dict[str, np.ndarray]:
-    chosen = [training_set.source[number] for number in numbers]
-    labels = np.asarray([record["label"] for record in chosen], np.int32)
-    return {"image": np.stack([_decode(record) for record in chosen]), "label": labels}
+def _read(training_set: face_sets.TrainingSet, numbers: Iterable[int]) -> list[LabeledImage]:
+    return [(_decode(record), record["label"]) for record in map(training_set.source.__getitem__, numbers)]
 
 
-def _joined(parts: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+def _joined(turns: Sequence[list[LabeledImage]]) -> dict[str, np.ndarray]:
+    images, labels = zip(*itertools.chain(*turns), strict=True)
+    return {"image": np.stack(images), "label": np.asarray(labels, np.int32)}

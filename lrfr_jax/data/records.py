@@ -16,6 +16,7 @@ _JPEG_END = b"\xff\xd9"
 _JPEG_START_OF_SCAN = 0xDA
 # Markers C0-CF open a frame and give its size, save three: Huffman tables, an extension, arithmetic conditioning.
 _JPEG_FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_JPEG_SEGMENT, _JPEG_SIDES = struct.Struct(">BBH"), struct.Struct(">HH")
 _BYTE_MAX = 255
 # Netpbm's binary color image: width, height and the largest value in digits, one white space, the pixels as they are.
 _PPM_START = b"P6"
@@ -94,21 +95,20 @@ def _jpeg_size(encoded: bytes) -> tuple[tuple[int, int] | None, bool]:
     """Walks the segments up to the first scan; behind it FF D9 is the end marker, as scans escape every FF."""
     size, position = None, 2
     while True:
-        if encoded[position] != 0xFF:
+        start, marker, length = _JPEG_SEGMENT.unpack_from(encoded, position)
+        if start != 0xFF:
             raise ValueError("is a damaged JPEG: a segment does not start with a marker")
-        marker = encoded[position + 1]
         if marker == 0xFF:  # fill byte before a marker
             position += 1
             continue
-        length = struct.unpack_from(">H", encoded, position + 2)[0]
         if marker in _JPEG_FRAMES:
-            height, width = struct.unpack_from(">HH", encoded, position + 5)
+            height, width = _JPEG_SIDES.unpack_from(encoded, position + 5)
             size = (width, height)
         position += 2 + length
         if marker == _JPEG_START_OF_SCAN:
             if size is None:
                 raise ValueError("is a damaged JPEG: a scan comes before the size")
-            return size, encoded.find(_JPEG_END, position) >= 0
+            return size, encoded.rfind(_JPEG_END, position) >= 0
 
 
 def _webp_size(encoded: bytes) -> tuple[int, int]:

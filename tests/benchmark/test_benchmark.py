@@ -1,14 +1,11 @@
 """The command: every part of a tiny config, its table and its file; what a wrong flag gets."""
 
 import json
-import os
-import pathlib
-import subprocess
-import sys
 
 import pytest
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+from tests import commands
+
 TINY = [
     "--config=configs/quickstart.py:batch_size=8",
     "--config.model.width=0.0625",
@@ -23,10 +20,7 @@ INPUTS = ("input", "input_raw", "input_cached")
 
 
 def run(*arguments):
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
-    environment |= {"JAX_COMPILATION_CACHE_DIR": str(ROOT / ".jax_cache")}
-    command = [sys.executable, "-m", "lrfr_jax.benchmark", *arguments]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    return commands.run("benchmark", *arguments, environment={"XLA_FLAGS": "--xla_force_host_platform_device_count=2"})
 
 
 def test_all_parts_on_two_devices(tmp_path):

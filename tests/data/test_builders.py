@@ -45,6 +45,13 @@ def _write_verification(data_dir, *, pairs):
     )
 
 
+def test_nothing_is_left_among_the_temporary_files(tmp_path, monkeypatch):
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    _write_training(tmp_path)
+    assert not list((tmp_path / "temporary").iterdir())
+
+
 @pytest.mark.parametrize("num_shards", [1, 3, _NUM_IMAGES])
 def test_record_i_is_image_i_unchanged_over_any_number_of_shards(tmp_path, num_shards):
     folder = _write_training(tmp_path, num_shards=num_shards)

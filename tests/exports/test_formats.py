@@ -18,8 +18,8 @@ NAMED = [("iresnet18", "insightface_torch_iresnet"), ("mobilefacenet", "insightf
 
 
 @pytest.fixture(scope="module")
-def model(shallow):
-    return networks.arguments(shallow, order="bgr", scale=128.0)
+def model(resnet10):
+    return networks.arguments(resnet10, order="bgr", scale=128.0)
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ OPERATORS = {
 
 
 @pytest.fixture(scope="module", autouse=True)
-def bottleneck(shallow):
+def bottleneck(resnet10):
     with pytest.MonkeyPatch.context() as patch:
         made = lambda **settings: ResNet(block=Bottleneck, stage_sizes=(1, 1, 1, 1), **settings)  # noqa: E731
         patch.setitem(models.BACKBONES, "resnet14", made)
