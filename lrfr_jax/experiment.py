@@ -9,9 +9,10 @@ import flax.linen as nn
 import jax
 import numpy as np
 import optax
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from lrfr_jax import augment, image_ops, losses, models, optimizer, train_step
+from lrfr_jax import augment, image_ops, losses, models, optimizer, sharding, train_step
 from lrfr_jax.errors import UserError
 from lrfr_jax.models import layers
 from lrfr_jax.models.classifier import Classifier
@@ -29,6 +30,13 @@ class Run:
     init: Callable
     step: Callable
     schedule: optax.Schedule
+
+    def fresh_state(self, seed: int, mesh: Mesh) -> train_step.TrainState:
+        """Draws the state of step 0 and lays it out over the mesh, as `sharding.of_state` says."""
+        # XLA's own generator here: the default one takes five times as long to compile for all the draws of a network.
+        rng = jax.random.key(seed, impl="rbg")
+        placement = sharding.of_state(mesh, jax.eval_shape(self.init, rng))
+        return jax.jit(self.init, out_shardings=placement)(rng)
 
 
 def build_run(config: ConfigDict, num_identities: int, steps_per_epoch: float) -> Run:

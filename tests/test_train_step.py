@@ -59,8 +59,8 @@ def total_loss(features, centers, labels, **changes):
             return loss
         return loss + weighing["distance_weight"] * distance(*map(losses.unit_length, features))
 
-    judged = features, centers, labels, rng
-    return train_step.total_loss_gradient(*judged, pair_distance=distance, **parts, **weighing), value
+    gradient = jax.jit(functools.partial(train_step.total_loss_gradient, pair_distance=distance, **parts, **weighing))
+    return gradient(features, centers, labels, rng), value
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def test_total_loss_is_the_sum_of_its_parts_and_the_gradient_is_its_own(judged, 
     features, centers, labels = judged
     features = features[:views]
     (gradient, parts), value = total_loss(features, centers, labels)
-    expected, expected_gradient = jax.value_and_grad(value, argnums=(0, 1))(features, centers)
+    expected, expected_gradient = jax.jit(jax.value_and_grad(value, argnums=(0, 1)))(features, centers)
     np.testing.assert_allclose(parts["loss"], expected, rtol=1e-6)
     chex.assert_trees_all_close(gradient, expected_gradient, rtol=1e-5, atol=1e-7)
     if views == 1:
@@ -173,6 +173,9 @@ def test_the_network_is_traced_once_for_both_views_and_not_again_after_the_confi
             calls.clear()
             jax.jit(lambda *arguments: run.step(*arguments)).trace(state, *batch)
     assert not calls
+    # Nor is it differentiated for each view: the program says the same convolutions once.
+    one, two = (jitted_step(policy).lower(fresh_state(policy), *batch).as_text() for policy in ("none", "maug"))
+    assert one.count("stablehlo.convolution") == two.count("stablehlo.convolution") > 0
 
 
 def test_per_view_runs_two_forwards_and_joint_one():

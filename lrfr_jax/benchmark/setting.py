@@ -56,9 +56,7 @@ class Setting:
 
     def fresh_state(self) -> Any:
         """Draws the state of step 0 and lays it out over the mesh."""
-        rng = jax.random.key(self.config.seed, impl="rbg")
-        placement = sharding.of_state(self.mesh, jax.eval_shape(self.run.init, rng))
-        return jax.jit(self.run.init, out_shardings=placement)(rng)
+        return self.run.fresh_state(self.config.seed, self.mesh)
 
 
 def make_setting(config: ConfigDict, *, num_identities: int, data_dir: str) -> Setting:

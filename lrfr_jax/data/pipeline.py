@@ -47,14 +47,14 @@ def training_batches(
       training_set: what `face_sets.open_training_set` returned.
       batch_size: images over all processes; divisible by `process_count`.
       start_batch: number of the first batch returned; 0 for a fresh run.
-      num_threads: threads that read and decode in this process.
+      num_threads: threads that read and decode in this process; with 0 the caller does, when it asks for a batch.
       prefetch_images: decoded images that may wait in memory.
 
     Yields:
       {'image': uint8 [batch_size / process_count, 112, 112, 3], 'label': int32 [batch_size / process_count]}.
 
     Raises:
-      UserError: a record cannot be decoded, or the batch is not divisible by the processes.
+      UserError: a record cannot be decoded, the batch is not divisible by the processes, or a number is below 0.
     """
     share = _share(batch_size, process_count)
     order = _order(training_set, seed)
@@ -67,7 +67,7 @@ def training_batches(
         return _read(training_set, (int(order[position]) for position in range(first, first + size)))
 
     reads = grain.MapDataset.range(start_batch * turns, sys.maxsize).map(read)
-    options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=-(-prefetch_images // size))
+    options = _options(num_threads, turns_waiting=-(-prefetch_images // size))
     return iter(reads.to_iter_dataset(options).batch(turns, drop_remainder=True, batch_fn=_joined))
 
 
@@ -93,7 +93,7 @@ def training_numbers(
         return {"record": np.asarray([order[position] for position in range(first, first + share)], np.int32)}
 
     draws = grain.MapDataset.range(start_batch, sys.maxsize).map(draw)
-    return iter(draws.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=NUMBERS_AHEAD)))
+    return iter(draws.to_iter_dataset(_options(1, turns_waiting=NUMBERS_AHEAD)))
 
 
 def stored_batches(
@@ -110,8 +110,15 @@ def stored_batches(
         return _read(training_set, range(first, min(first + size, training_set.num_images)))
 
     reads = grain.MapDataset.range(-(-training_set.num_images // size)).map(read)
-    options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=-(-prefetch_images // size))
+    options = _options(num_threads, turns_waiting=-(-prefetch_images // size))
     return iter(reads.to_iter_dataset(options).batch(batch_size // size, drop_remainder=False, batch_fn=_joined))
+
+
+def _options(num_threads: int, *, turns_waiting: int) -> grain.ReadOptions:
+    if num_threads < 0 or turns_waiting < 0:
+        raise UserError("input.num_threads and input.prefetch_images must be at least 0, where the loop itself reads")
+    # A thread without room for its turn would only wait; grain warns of such.
+    return grain.ReadOptions(num_threads=min(num_threads, turns_waiting), prefetch_buffer_size=turns_waiting)
 
 
 def _share(batch_size: int, process_count: int) -> int:

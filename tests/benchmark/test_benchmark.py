@@ -20,7 +20,8 @@ INPUTS = ("input", "input_raw", "input_cached")
 
 
 def run(*arguments):
-    return commands.run("benchmark", *arguments, environment={"XLA_FLAGS": "--xla_force_host_platform_device_count=2"})
+    flags = "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0"
+    return commands.run("benchmark", *arguments, environment={"XLA_FLAGS": flags})
 
 
 def test_all_parts_on_two_devices(tmp_path):

@@ -38,6 +38,21 @@ def test_batches_have_the_declared_form(training_set):
     assert (batch["label"].shape, batch["label"].dtype) == ((10,), np.int32)
 
 
+@pytest.mark.parametrize("reading", [(0, 8), (4, 0), (4, 8), (1, 100)])
+def test_threads_and_waiting_images_change_no_batch_and_bring_no_warning(training_set, monkeypatch, caplog, reading):
+    wanted = images_of(take(training_set, 3))
+    monkeypatch.setattr(f"{__name__}.READING", dict(zip(READING, reading, strict=True)))
+    assert images_of(take(training_set, 3)) == wanted
+    assert "prefetch_buffer_size" not in caplog.text
+
+
+@pytest.mark.parametrize("reading", [(-1, 8), (2, -50)])
+def test_less_than_no_thread_is_told(training_set, monkeypatch, reading):
+    monkeypatch.setattr(f"{__name__}.READING", dict(zip(READING, reading, strict=True)))
+    with pytest.raises(UserError, match=r"input\.num_threads and input\.prefetch_images must be at least 0"):
+        take(training_set, 1)
+
+
 def test_an_epoch_holds_every_image_once_and_the_next_is_shuffled_anew(training_set):
     images = images_of(take(training_set, 48, batch_size=2))
     first, second = images[:48], images[48:96]

@@ -1,3 +1,5 @@
+import struct
+
 import cv2
 import numpy as np
 import pytest
@@ -91,6 +93,14 @@ def test_every_truncation_of_raw_pixels_is_an_error():
     for length in [*range(2, 40), *range(40, len(raw), 997), len(raw) - 1]:
         with pytest.raises(ValueError, match="is truncated"):
             records.decode_image(raw[:length])
+
+
+def test_the_end_of_a_preview_in_the_header_is_not_the_images():
+    encoded = _encode(".jpg", _picture())
+    with_preview = encoded[:2] + b"\xff\xe1" + struct.pack(">H", 6) + b"ab\xff\xd9" + encoded[2:]
+    assert records.image_size(with_preview) == (112, 112)
+    with pytest.raises(ValueError, match="is truncated"):
+        records.image_size(with_preview[:-2])
 
 
 def test_trailing_bytes_are_no_truncation():

@@ -46,9 +46,13 @@ def mean_loss(features, centers, labels, *, classifier, margin="cosface", rng=RN
     return jnp.mean(per_image), (per_image, is_nearest)
 
 
-value_and_gradients = jax.value_and_grad(mean_loss, argnums=(0, 1), has_aux=True)
+# Under jit, as one program compiles sooner than its operations one by one.
+value_and_gradients = jax.jit(
+    jax.value_and_grad(mean_loss, argnums=(0, 1), has_aux=True), static_argnames=("classifier", "margin")
+)
 
 
+@functools.partial(jax.jit, static_argnames="margin")
 def dense(features, centers, labels, *, margin):
     """The definition, with all logits as one matrix."""
     settings = MARGINS[margin]
@@ -88,7 +92,7 @@ def test_all_layouts_equal_the_definition(given, margin, data, model, chunks):
         over_rows = NamedSharding(mesh, PartitionSpec("model"))
         placed = jax.device_put((features, padded, labels), (over_batch, over_rows, sharding.over_batch(mesh)))
         with jax.set_mesh(mesh):
-            (value, (_, nearest)), gradients = jax.jit(step)(*placed)
+            (value, (_, nearest)), gradients = step(*placed)
     np.testing.assert_allclose(value, expected, rtol=1e-5)
     np.testing.assert_array_equal(nearest, expected_nearest)
     np.testing.assert_allclose(gradients[0], by_features, atol=1e-6)
@@ -242,7 +246,8 @@ def test_large_scales_keep_their_digits(given):
     x = jnp.ones((1, 1, DIM))
     centers = jnp.stack([-jnp.ones(DIM), -jnp.ones(DIM).at[0].set(0.9)])
     settings = {"classifier": Classifier(2, 1, 1, 1), "scale": 64.0, "target_logit": lambda cosine: 64.0 * cosine}
-    loss, _ = classifiers.cross_entropy(x, centers, jnp.zeros(1, jnp.int32), RNG, **settings)
+    run = jax.jit(functools.partial(classifiers.cross_entropy, **settings))
+    loss, _ = run(x, centers, jnp.zeros(1, jnp.int32), RNG)
     with jax.enable_x64(True):
         wide = losses.unit_length(jnp.asarray(centers, jnp.float64)) @ jnp.full(DIM, DIM**-0.5)
         expected = losses.cross_entropy(64 * wide[None], jnp.zeros(1, jnp.int32))
