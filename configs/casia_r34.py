@@ -30,7 +30,7 @@ def get_config(arg=None):
     config.class_centers = "random"
     config.classifier = common.classifier()
 
-    config.input = common.reading("casia", num_threads=16, prefetch_images=2048)
+    config.input = common.reading("casia", num_threads=16, prefetch_images=4096)
     config.augment = common.augment(args.policy)
     config.model = ConfigDict(
         {

@@ -4,6 +4,7 @@ import atexit
 import functools
 import itertools
 import shutil
+import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -12,6 +13,7 @@ import jax
 import numpy as np
 
 from lrfr_jax import device_cache, image_ops, sharding
+from lrfr_jax.benchmark import timing
 from lrfr_jax.benchmark.setting import Part, Setting
 from lrfr_jax.data import builders, face_sets, records, synthetic
 from lrfr_jax.evals import embed
@@ -19,8 +21,10 @@ from lrfr_jax.evals import embed
 # Generated faces of the set that is read where none is given: so many different ones, each so often.
 FACES, COPIES = 64, 32
 JPEG_QUALITY = 95
-# Batches of a call, so that the time to fill the pipeline does not count for much.
-BATCHES = 8
+# Batches of a call, so that its beginning and end do not count for much. Of reading alone at least so many images, and
+# so many times what may wait.
+BATCHES, IMAGES_READ, TIMES_WAITING = 8, 1024, 4
+ROUNDS = 5  # of what a core does in a second; the median counts
 
 
 def _training_set(setting: Setting) -> face_sets.TrainingSet:
@@ -70,27 +74,55 @@ def _feed(setting: Setting, training_set: face_sets.TrainingSet, *, cache: str) 
 
 def decoding(setting: Setting) -> Part:
     """Batches from records by the threads that the config names; the device does nothing."""
-    return _reading(setting, _training_set(setting))
+    return _reading(setting, _training_set(setting), decodes=True)
 
 
 def raw_decoding(setting: Setting) -> Part:
     """The same from raw records."""
-    return _reading(setting, _raw(_training_set(setting)))
+    return _reading(setting, _raw(_training_set(setting)), decodes=False)
 
 
-def _reading(setting: Setting, training_set: face_sets.TrainingSet) -> Part:
+def _reading(setting: Setting, training_set: face_sets.TrainingSet, *, decodes: bool) -> Part:
     batches, _ = _feed(setting, training_set, cache="none")
-    encoded = [training_set.source[number]["image"] for number in range(min(len(training_set.source), FACES))]
+    waiting, size = setting.config.input.prefetch_images, setting.config.batch_size
+    images = max(BATCHES * size, IMAGES_READ, TIMES_WAITING * waiting) // size * size
+    taken = (images + waiting) // size  # those that waited when the call began took it no time
 
     def run() -> None:
-        for _ in itertools.islice(batches, BATCHES):
+        for _ in itertools.islice(batches, taken):
             pass
 
     def facts() -> dict[str, float]:
-        per_core = _rate_of_core(setting, run)
-        return {"images per second of one core": per_core, "share of bare decoding": per_core / _decode_rate(encoded)}
+        decode, count = _bare_decoding(training_set)
+        seconds = [
+            (_processor_seconds(run) / (taken * size), _processor_seconds(decode) / count) for _ in range(ROUNDS)
+        ]
+        known = {"images per second of one core": 1 / statistics.median(reading for reading, _ in seconds)}
+        if decodes:
+            known["share of bare decoding"] = statistics.median(decoding / reading for reading, decoding in seconds)
+        return known
 
-    return Part(run, BATCHES * setting.config.batch_size, facts=facts)
+    return Part(run, images, facts=facts)
+
+
+def _bare_decoding(training_set: face_sets.TrainingSet) -> tuple[Callable[[], None], int]:
+    """Decodes the first images of a set and does nothing else; how many these are."""
+    encoded = [training_set.source[number]["image"] for number in range(min(training_set.num_images, IMAGES_READ))]
+
+    def decode() -> None:
+        for image in encoded:
+            records.decode_image(image)
+
+    return decode, len(encoded)
+
+
+def _processor_seconds(run: Callable[[], object]) -> float:
+    """From rest to rest: as many images wait after it as before, whoever read them."""
+    timing.await_rest()
+    since = time.process_time()
+    run()
+    timing.await_rest()
+    return time.process_time() - since
 
 
 def cached(setting: Setting) -> Part:
@@ -102,31 +134,20 @@ def cached(setting: Setting) -> Part:
         for batch in itertools.islice(numbers, BATCHES):
             jax.block_until_ready(look_up(held, sharding.to_devices(batch, setting.mesh)["record"]))
 
+    images = BATCHES * setting.config.batch_size
+
     def facts() -> dict[str, float]:
-        return {"images per second of one core": _rate_of_core(setting, run)}
+        seconds = statistics.median(_processor_seconds(run) for _ in range(ROUNDS))
+        return {"images per second of one core": images / seconds}
 
-    return Part(run, BATCHES * setting.config.batch_size, facts=facts)
-
-
-def _rate_of_core(setting: Setting, run: Callable[[], None]) -> float:
-    since = time.process_time()
-    run()
-    return BATCHES * setting.config.batch_size / (time.process_time() - since)
-
-
-def _decode_rate(encoded: list[bytes]) -> float:
-    """Images that one core decodes in a second with nothing else to do; the median of some rounds."""
-    rates = []
-    for _ in range(9):
-        since = time.process_time()
-        for image in encoded:
-            records.decode_image(image)
-        rates.append(len(encoded) / (time.process_time() - since))
-    return float(np.median(rates))
+    return Part(run, images, facts=facts)
 
 
 def training(setting: Setting) -> Part:
-    """The loop of training from records or the cache on, as the config says: one step after the other."""
+    """The loop of training from records or the cache on, as the config says: one step after the other.
+
+    It begins with as many images waiting as may wait, so that of readers too slow for the device `input` tells first.
+    """
     held, waited, spent = [setting.fresh_state()], [], []
     placement = sharding.of_state(setting.mesh, held[0])
     outputs = (placement, sharding.replicated(setting.mesh))

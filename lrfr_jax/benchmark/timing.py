@@ -1,10 +1,14 @@
 """Times of functions that take turns, so that a change of the machine's load meets all of them."""
 
 import dataclasses
+import math
 import resource
 import statistics
 import time
 from collections.abc import Callable, Mapping
+
+# A process is at rest that computes less than a tenth of so many seconds, long beside a turn of a reader thread.
+QUIET = 0.01
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +50,15 @@ def take_turns(functions: Mapping[str, Callable[[], object]], *, turns: int, sec
     return {name: Timing(*zip(*pairs, strict=True)) for name, pairs in spent.items()}
 
 
+def await_rest() -> None:
+    """Waits until no thread of this process computes: readers go on after a call, until all that may wait is full."""
+    computed = math.inf
+    while computed > QUIET / 10:
+        before = _cpu_seconds()
+        time.sleep(QUIET)
+        computed = _cpu_seconds() - before
+
+
 def _warm(functions: Mapping[str, Callable[[], object]]) -> Mapping[str, Callable[[], object]]:
     for function in functions.values():
         function()
@@ -53,6 +66,7 @@ def _warm(functions: Mapping[str, Callable[[], object]]) -> Mapping[str, Callabl
 
 
 def _spent(function: Callable[[], object], *, calls: int) -> tuple[float, float]:
+    await_rest()  # what threads of the function before still do is not this one's
     since, cpu_since = time.perf_counter(), _cpu_seconds()
     for _ in range(calls):
         function()

@@ -56,7 +56,7 @@ def training_batches(
     """
     share = _share(batch_size, process_count)
     order = _order(training_set, seed)
-    size = _turn(share)
+    size = _turn(share, num_threads, prefetch_images)
     turns = share // size
 
     def read(number: int) -> dict[str, np.ndarray]:
@@ -101,7 +101,7 @@ def stored_batches(
 
     The last batch holds what is left.
     """
-    size = _turn(batch_size)
+    size = _turn(batch_size, num_threads, prefetch_images)
 
     def read(turn: int) -> dict[str, np.ndarray]:
         first = int(turn) * size
@@ -130,17 +130,28 @@ def _order(training_set: face_sets.TrainingSet, seed: int) -> grain.MapDataset:
     return grain.MapDataset.range(training_set.num_images).seed(seed).shuffle().repeat(reseed_each_epoch=True)
 
 
-def _turn(count: int) -> int:
-    """A thread's turn is some images, not one: handing each of them over would take longer than decoding it."""
+def _turn(count: int, num_threads: int, prefetch_images: int) -> int:
+    """How many images a thread reads and decodes at a time.
+
+    Some, not one: handing each of them over would take longer than decoding it. A whole batch, which need not be
+    joined from parts, where every thread can have one waiting.
+    """
+    if count * num_threads <= prefetch_images:
+        return count
     return max(size for size in range(1, TURN + 1) if count % size == 0)
 
 
 def _read(training_set: face_sets.TrainingSet, numbers: Iterable[int]) -> dict[str, np.ndarray]:
-    chosen = [training_set.source[number] for number in numbers]
-    labels = np.asarray([record["label"] for record in chosen], np.int32)
-    # One array here, while the images are in the processor's cache: left to `_joined`, a copy takes longer than two.
-    return {"image": np.stack([_decode(record) for record in chosen]), "label": labels}
+    numbers = list(numbers)
+    images, labels = np.empty((len(numbers), records.IMAGE_SIZE, records.IMAGE_SIZE, 3), np.uint8), []
+    for place, number in enumerate(numbers):
+        record = training_set.source[number]
+        images[place] = _decode(record)  # at once, while it is in the processor's cache
+        labels.append(record["label"])
+    return {"image": images, "label": np.asarray(labels, np.int32)}
 
 
 def _joined(parts: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    if len(parts) == 1:
+        return parts[0]
     return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}

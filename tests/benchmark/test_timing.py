@@ -32,3 +32,17 @@ def test_median_and_spread():
     measured = timing.Timing((1.0, 4.0, 2.0), (3.0, 1.0, 2.0))
     assert (measured.median, measured.median_cpu) == (2.0, 2.0)
     assert measured.spread == pytest.approx(1.5)
+
+
+def test_a_process_is_at_rest_when_it_computes_hardly_anymore(monkeypatch):
+    computed = iter([0.0, 0.01, 0.01, 0.02, 0.02, 0.0205])
+    monkeypatch.setattr(timing, "_cpu_seconds", lambda: next(computed))
+    timing.await_rest()
+    assert not list(computed)
+
+
+def test_a_turn_begins_at_rest(monkeypatch):
+    called = []
+    monkeypatch.setattr(timing, "await_rest", lambda: called.append("rest"))
+    timing.take_turns({"a": lambda: called.append("a"), "b": lambda: called.append("b")}, turns=1, seconds=0.0)
+    assert called[2:] == ["rest", "a", "rest", "b"] * 2

@@ -40,10 +40,27 @@ def test_batches_have_the_declared_form(training_set):
 
 @pytest.mark.parametrize("reading", [(0, 8), (4, 0), (4, 8), (1, 100)])
 def test_threads_and_waiting_images_change_no_batch_and_bring_no_warning(training_set, monkeypatch, caplog, reading):
-    wanted = images_of(take(training_set, 3))
+    wanted = images_of(take(training_set, 3, batch_size=30))  # in turns of 15
     monkeypatch.setattr(f"{__name__}.READING", dict(zip(READING, reading, strict=True)))
-    assert images_of(take(training_set, 3)) == wanted
+    assert images_of(take(training_set, 3, batch_size=30)) == wanted
     assert "prefetch_buffer_size" not in caplog.text
+
+
+@pytest.mark.parametrize(("prefetch_images", "turn"), [(59, 15), (60, 30)])
+def test_a_thread_reads_a_whole_batch_if_every_thread_can_have_one_waiting(
+    training_set, monkeypatch, prefetch_images, turn
+):
+    sizes, read = set(), pipeline._read
+
+    def noting(source, numbers):
+        numbers = list(numbers)
+        sizes.add(len(numbers))
+        return read(source, numbers)
+
+    monkeypatch.setattr(pipeline, "_read", noting)
+    monkeypatch.setattr(f"{__name__}.READING", {"num_threads": 2, "prefetch_images": prefetch_images})
+    take(training_set, 1, batch_size=30)
+    assert sizes == {turn}
 
 
 @pytest.mark.parametrize("reading", [(-1, 8), (2, -50)])
