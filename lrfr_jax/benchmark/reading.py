@@ -23,7 +23,7 @@ FACES, COPIES = 64, 32
 JPEG_QUALITY = 95
 # Batches of a call, so that its beginning and end do not count for much. Of reading alone at least so many images, and
 # so many times what may wait.
-BATCHES, IMAGES_READ, TIMES_WAITING = 8, 1024, 4
+BATCHES, IMAGES_READ, TIMES_WAITING = 8, 512, 4
 ROUNDS = 5  # of what a core does in a second; the median counts
 
 

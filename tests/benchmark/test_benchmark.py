@@ -55,7 +55,7 @@ def test_all_parts_on_two_devices(tmp_path):
     assert step["temporary_bytes"] > 8 * 112 * 112 * 3
     assert all(parts[name]["facts"]["images per second of one core"] > 0 for name in INPUTS)
     assert 0 < parts["input"]["facts"]["share of bare decoding"] < 1.5
-    assert parts["input"]["images"] == 1024  # as many of all turns, whatever a batch has
+    assert parts["input"]["images"] == 512  # as many of all turns, whatever a batch has
     assert 0 <= parts["training"]["facts"]["share of the time spent waiting for input"] < 1
     assert report["setting"]["devices"].startswith("2 x cpu")
     assert report["kernels"] == {}
