@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 
 # A process is at rest that computes less than a tenth of so many seconds, long beside a turn of a reader thread.
 QUIET = 0.01
+PATIENCE = 10.0  # seconds, for a process in which some thread never rests
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,9 +52,12 @@ def take_turns(functions: Mapping[str, Callable[[], object]], *, turns: int, sec
 
 
 def await_rest() -> None:
-    """Waits until no thread of this process computes: readers go on after a call, until all that may wait is full."""
-    computed = math.inf
-    while computed > QUIET / 10:
+    """Waits until no thread of this process computes, at most `PATIENCE` seconds.
+
+    Readers go on after a call, until all that may wait is full.
+    """
+    computed, end = math.inf, time.monotonic() + PATIENCE
+    while computed > QUIET / 10 and time.monotonic() < end:
         before = _cpu_seconds()
         time.sleep(QUIET)
         computed = _cpu_seconds() - before

@@ -1,5 +1,6 @@
 """Functions take turns; their times are per call."""
 
+import itertools
 import time
 
 import pytest
@@ -39,6 +40,12 @@ def test_a_process_is_at_rest_when_it_computes_hardly_anymore(monkeypatch):
     monkeypatch.setattr(timing, "_cpu_seconds", lambda: next(computed))
     timing.await_rest()
     assert not list(computed)
+
+
+def test_a_process_that_never_rests_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(timing, "_cpu_seconds", itertools.count().__next__)
+    monkeypatch.setattr(timing, "PATIENCE", 0.05)
+    timing.await_rest()
 
 
 def test_a_turn_begins_at_rest(monkeypatch):
