@@ -85,7 +85,7 @@ def embed_views(
     return tuple(features), batch_stats
 
 
-# Under jit of its own it is traced and differentiated once for both views, and for the check of a config and the step.
+# Under jit of its own, so that both views, and the check of a config and the step, share its traces and gradients.
 @functools.partial(jax.jit, static_argnames=("backbone", "batch_norm", "parts"))
 def _forward(params, batch_stats, images, rng, *, backbone, batch_norm, parts):
     variables = {"params": params, "batch_stats": batch_stats}
