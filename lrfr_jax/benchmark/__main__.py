@@ -91,6 +91,8 @@ def _measure(setting: Setting, made: dict[str, Part]) -> dict:
     if {"training", "evaluation"} <= made.keys() and config.eval_every_steps > 0:
         seconds = {name: timings[name].median / made[name].images for name in ("training", "evaluation")}
         notes |= _evaluation_shares(config, **seconds)
+    if _KERNELS.value and jax.default_backend() == "cpu":
+        notes["kernels"] = kernels.ON_CPU
     return {
         "setting": {
             "backbone": config.model.backbone,

@@ -15,7 +15,7 @@ CALLS = 2
 KINDS = (
     ("convolutions, gradient of weights", r"wgrad"),
     ("convolutions, gradient of inputs", r"dgrad"),
-    ("convolutions, and those gradients that are such", r"fprop|convol|conv2d"),
+    ("convolutions, and those gradients that are such", r"fprop|convol|conv_|conv2d"),
     ("convolutions and products by YNNPACK", r"ynn"),
     ("float32 products", r"f32f32_f32f32|sgemm"),
     ("matrix products", r"gemm|nvjet|dot"),
@@ -23,6 +23,8 @@ KINDS = (
     ("elementwise", r"fusion|^wrapped_"),
     ("copies and the rest", r""),
 )
+# What is to be said of a CPU's kernels; convolutions by Eigen are such.
+ON_CPU = "without the work that they hand to other threads; on one core (taskset -c 0) there is none"
 # Instructions that last as long as those inside them.
 _AROUND_OTHERS = re.compile(r"^(while|call|conditional)\b")
 
@@ -31,7 +33,8 @@ def of_calls(run: Callable[[], object]) -> dict[str, float]:
     """Runs a warm function under the profiler; returns the seconds that a call spends in each kernel, by name.
 
     Kernels run side by side on several GPUs and on a CPU's threads, so that their sum may exceed the time of the call.
-    Only GPUs and CPUs are known; without a kernel the result is empty.
+    What a CPU's kernel hands to other threads is not recorded: `ON_CPU`. Only GPUs and CPUs are known; without a kernel
+    the result is empty.
     """
     with tempfile.TemporaryDirectory() as folder:
         with jax.profiler.trace(folder):

@@ -70,6 +70,7 @@ def test_kernels_of_two_parts(tmp_path):
     for name, kernels in spent.items():
         assert sum(kernels.values()) > 0
         assert f"| {name}: {len(kernels)} kernels | ms | share |" in result.stdout
+    assert "- kernels: without the work that they hand to other threads" in result.stdout
 
 
 @pytest.mark.parametrize(
