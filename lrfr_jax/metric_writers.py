@@ -80,6 +80,12 @@ def read_metrics(workdir: str | os.PathLike) -> list[dict[str, float | int]]:
     return [json.loads(line) for line in _whole_lines(paths.of(workdir) / METRICS_FILE)]
 
 
+def is_evaluated(workdir: str | os.PathLike, step: int) -> bool:
+    """Whether a run's `metrics.jsonl` has a line of this step beside that of its training."""
+    lines = [line for line in read_metrics(workdir) if line["step"] == step]
+    return any(not any(key.startswith("train/") for key in line) for line in lines)
+
+
 class TensorBoardWriter(metric_writers.MetricWriter):
     """clu's writer interface on tensorboardX, which needs no TensorFlow; events after `start_step` are purged."""
 

@@ -2,11 +2,13 @@
 
 import contextlib
 import os
+import signal
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import jax
+from jax.experimental import multihost_utils
 
 from lrfr_jax.errors import UserError, reason_of
 
@@ -105,3 +107,18 @@ def ended_together() -> Iterator[None]:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(1)
+
+
+@contextlib.contextmanager
+def sigterm_noted() -> Iterator[Callable[[int], bool]]:
+    """Gives a function that says, the same on every process, whether the run shall stop after this step."""
+    if jax.process_count() > 1:
+        # jax.distributed catches SIGTERM itself and agrees on a step with the other processes.
+        yield multihost_utils.reached_preemption_sync_point
+        return
+    received = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
+    try:
+        yield lambda step: bool(received)
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,6 +1,7 @@
 """A run in time: data, model, state, restore, and the loop {step, log, evaluate, save}."""
 
 import contextlib
+import functools
 import json
 import logging
 import math
@@ -15,7 +16,6 @@ import jax
 import numpy as np
 from clu import parameter_overview
 from flax.traverse_util import flatten_dict
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -27,6 +27,7 @@ from lrfr_jax import (
     metric_writers,
     model_card,
     paths,
+    processes,
     progress,
     sharding,
     train_step,
@@ -62,14 +63,15 @@ def train(config: ConfigDict, *, workdir: paths.AnyPath, data_dir: pathlib.Path)
     evaluate = _build_evaluation(config, run.backbone, mesh, workdir, data_dir)
     workdirs.claim(workdir, json.loads(config.to_json()), is_main_process=jax.process_index() == 0)
     state = run.fresh_state(config.seed, mesh)
-    placement = sharding.of_state(mesh, state)
     metadata = _metadata(config, training_set)
     manager = checkpoint.create_manager(workdir, keep=config.keep_checkpoints)
     start, state = _restore(manager, state, metadata)
     if start == 0 and config.init_from:
         state = _warm_start(config, run, state, training_set, mesh)
         metadata["history"][:0] = checkpoint.load_history(config.init_from)
-    if start >= num_steps:
+    is_due = functools.partial(progress.is_due, num_steps=num_steps)
+    is_unevaluated = is_due(config.eval_every_steps, start) and not metric_writers.is_evaluated(workdir, start)
+    if start >= num_steps and not is_unevaluated:
         logger.info("%s is finished (step %d of %d): see its folder eval", workdir, start, num_steps)
         return
     is_main_process = jax.process_index() == 0
@@ -77,11 +79,15 @@ def train(config: ConfigDict, *, workdir: paths.AnyPath, data_dir: pathlib.Path)
     _announce(config, state, training_set, mesh, start, num_steps, side_writer)
 
     # ---- The loop.
-    step_fn = device_cache.on_batch(run.step, mesh)
-    step_fn = jax.jit(step_fn, donate_argnums=0, out_shardings=(placement, sharding.replicated(mesh)))
+    outputs = (sharding.of_state(mesh, state), sharding.replicated(mesh))
+    step_fn = jax.jit(device_cache.on_batch(run.step, mesh), donate_argnums=0, out_shardings=outputs)
     batches, cached = _feed(config, training_set, mesh, start)
     timing, current, undescribed = progress.Progress(start), None, None
-    with _sigterm_noted() as stop_wanted, jax.set_mesh(mesh), contextlib.closing(writer):
+    stopping, step = False, start
+    with processes.sigterm_noted() as stop_wanted, jax.set_mesh(mesh), contextlib.closing(writer):
+        if is_unevaluated:
+            logger.info("step %d was saved and then not evaluated: it is now", start)
+            writer.write_scalars(start, evaluate(state, start))
         for step in range(start + 1, num_steps + 1):
             since = time.perf_counter()
             batch = sharding.to_devices(next(batches), mesh)
@@ -90,13 +96,11 @@ def train(config: ConfigDict, *, workdir: paths.AnyPath, data_dir: pathlib.Path)
             # The step before is checked while this one runs: the device never waits for the host.
             previous, current = current, (step, metrics)
             _check_finite(previous, workdir)
-
             stopping = stop_wanted(step)
-            log_due, evaluation_due, save_due = (
-                step == num_steps or (every > 0 and step % every == 0)
-                for every in (config.log_every_steps, config.eval_every_steps, config.checkpoint_every_steps)
-            )
-            if log_due or evaluation_due or save_due or stopping:
+            log_due = is_due(config.log_every_steps, step)
+            evaluation_due = is_due(config.eval_every_steps, step)
+            save_due = is_due(config.checkpoint_every_steps, step) or stopping
+            if log_due or evaluation_due or save_due:
                 _check_finite(current, workdir)
             if log_due:
                 scalars = {f"train/{key}": float(value) for key, value in metrics.items()}
@@ -105,20 +109,18 @@ def train(config: ConfigDict, *, workdir: paths.AnyPath, data_dir: pathlib.Path)
                 line, speeds = timing.line(step, num_steps, scalars, config.batch_size)
                 side_writer.write_scalars(step, speeds)
                 logger.info(line)
-            if evaluation_due:
-                since = time.perf_counter()
-                writer.write_scalars(step, evaluate(state, step))
-                timing.paused(time.perf_counter() - since)
-            # Saved after its numbers are written: no checkpoint is newer than the last line of metrics.jsonl.
-            if save_due or stopping:
+            # Saved after its line is written: no checkpoint is newer than the last line of metrics.jsonl. And on the
+            # disk before it is evaluated, which may fail: what is missing is made up for when the run continues.
+            if save_due:
                 writer.flush()
-                if undescribed is not None:
-                    manager.wait_until_finished()
-                    model_card.describe(workdir, undescribed, is_main_process=is_main_process)
-                _save(manager, state, step, metadata)
-                undescribed = step  # until it is whole, as saving goes on in the background
+                undescribed = _save(manager, state, step, metadata, workdir=workdir, undescribed=undescribed)
             if stopping and step < num_steps:
                 break
+            if evaluation_due:
+                since = time.perf_counter()
+                manager.wait_until_finished()
+                writer.write_scalars(step, evaluate(state, step))
+                timing.paused(time.perf_counter() - since)
     manager.close()
     model_card.describe_run(workdir, is_main_process=is_main_process)
     if stopping and step < num_steps:
@@ -179,9 +181,26 @@ def _split(state: train_step.TrainState) -> tuple[dict, dict]:
     return backbone, {"classifier": state.params["classifier"], "opt_state": state.opt_state, "step": state.step}
 
 
-def _save(manager: Any, state: train_step.TrainState, step: int, metadata: dict) -> None:
+def _save(
+    manager: Any,
+    state: train_step.TrainState,
+    step: int,
+    metadata: dict,
+    *,
+    workdir: paths.AnyPath,
+    undescribed: int | None,
+) -> int:
+    """Starts saving, which goes on in the background; the step saved before is whole by then and gets its card.
+
+    Returns:
+      The step that has no card yet.
+    """
+    if undescribed is not None:
+        manager.wait_until_finished()
+        model_card.describe(workdir, undescribed, is_main_process=jax.process_index() == 0)
     backbone, training = _split(state)
     checkpoint.save(manager, step, backbone=backbone, training=training, metadata=metadata | {"step": step})
+    return step
 
 
 def _restore(manager: Any, state: train_step.TrainState, metadata: dict) -> tuple[int, train_step.TrainState]:
@@ -205,6 +224,8 @@ def _restore(manager: Any, state: train_step.TrainState, metadata: dict) -> tupl
 
 
 def _announce(config, state, training_set, mesh: Mesh, start: int, num_steps: int, side_writer: Any) -> None:
+    if start == num_steps:
+        return
     overview = parameter_overview.get_parameter_overview(state.params, include_stats=False)
     logger.info("parameters:\n%s", overview)
     logger.info(
@@ -277,18 +298,3 @@ def _check_finite(step_and_metrics: tuple[int, dict] | None, workdir: paths.AnyP
         f"step {step}: the loss is not finite ({parts}); {last_good} in {workdir / checkpoint.FOLDER}; "
         "a lower optimizer.learning_rate, a longer warm-up or optimizer.clip_norm in a new --workdir may help"
     )
-
-
-@contextlib.contextmanager
-def _sigterm_noted() -> Iterator[Callable[[int], bool]]:
-    """Gives a function that says, the same on every process, whether the run shall stop after this step."""
-    if jax.process_count() > 1:
-        # jax.distributed catches SIGTERM itself and agrees on a step with the other processes.
-        yield multihost_utils.reached_preemption_sync_point
-        return
-    received = []
-    before = signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
-    try:
-        yield lambda step: bool(received)
-    finally:
-        signal.signal(signal.SIGTERM, before)

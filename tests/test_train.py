@@ -16,6 +16,7 @@ from configs import quickstart
 from lrfr_jax import checkpoint, metric_writers, train
 from lrfr_jax.data import face_sets, pipeline
 from lrfr_jax.errors import UserError
+from lrfr_jax.evals import evaluation
 from tests.evals import made_up_sets
 
 logging.getLogger("lrfr_jax").setLevel(logging.INFO)
@@ -85,8 +86,6 @@ def test_run_and_every_kind_of_interruption(start, tmp_path, monkeypatch, caplog
     assert json.loads((whole / "config.json").read_text())["loss"]["scale"] == 24.0
     assert list(whole.glob("events.*"))
     for step in (4, 6):
-        card = json.loads((whole / f"checkpoints/{step}/card.json").read_text())
-        assert list(card["results"]) == ["generated_test", "searches"]
         assert "licence: none needed" in (whole / f"checkpoints/{step}/card.md").read_text()
     [history] = checkpoint.load_history(whole / "checkpoints/6")
     assert (history["dataset"], history["num_images"], history["recipe"]["loss.margin"]) == ("generated_train", 48, 0.2)
@@ -117,8 +116,20 @@ def test_run_and_every_kind_of_interruption(start, tmp_path, monkeypatch, caplog
     assert checkpoint.newest(stopped).name == "5"
     assert (stopped / "checkpoints/5/card.md").exists()
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+    # An evaluation that fails costs nothing but itself.
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluation, "run", lambda *args, **kwargs: (_ for _ in ()).throw(OSError("no space left")))
+        with pytest.raises(OSError, match="no space left"):
+            start(stopped)
+    assert checkpoint.newest(stopped).name == "6"
+    assert [line["step"] for line in metric_writers.read_metrics(stopped)] == [1, 2, 3, 4, 4, 5, 6]
     start(stopped)
+    assert "step 6 was saved and then not evaluated: it is now" in caplog.text
     assert_same_run(whole, stopped)
+    for run, step in ((whole, 4), (whole, 6), (stopped, 6)):
+        card = json.loads((run / f"checkpoints/{step}/card.json").read_text())
+        assert list(card["results"]) == ["generated_test", "searches"]
 
     caplog.clear()
     before = {path: path.stat().st_mtime_ns for path in whole.rglob("*")}

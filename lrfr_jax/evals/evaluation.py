@@ -128,7 +128,7 @@ def _check(evaluation: Evaluation) -> None:
     """Finds what cannot be scored, as far as that can be known without features."""
     stored, rules = evaluation.test_set.protocol, evaluation.rules
     if isinstance(stored, face_sets.VerificationProtocol):
-        verification.wanted_records(stored, rules, resolutions=evaluation.resolutions)
+        verification.check(stored, rules, resolutions=evaluation.resolutions)
     elif isinstance(stored, face_sets.IdentificationProtocol):
         identification.check(stored, split=rules.split, ranks=rules.ranks, fpirs=rules.fpirs)
     else:

@@ -70,6 +70,23 @@ def wanted_records(
     return {r: np.unique(np.concatenate(parts)) for r, parts in by_resolution.items()}
 
 
+def check(protocol: VerificationProtocol, rules: VerificationRules, *, resolutions: tuple[int, ...]) -> None:
+    """Finds what `evaluate_verification` cannot score.
+
+    Raises:
+      UserError: fewer than two folds, only one kind of pairs, or no size list of a name in the rules.
+    """
+    folds = len(np.unique(protocol.fold))
+    if folds < 2:
+        raise UserError(
+            f"its pairs lie in {folds} fold, where a fold's threshold is chosen on the others: prepare two or more"
+        )
+    if len(np.unique(protocol.is_same)) < 2:
+        kind = "the same person" if protocol.is_same.all() else "different persons"
+        raise UserError(f"all of its pairs show {kind}: prepare it with pairs of both kinds")
+    wanted_records(protocol, rules, resolutions=resolutions)
+
+
 def evaluate_verification(
     features_by_resolution: Mapping[int, Float[np.ndarray, "images views dim"]],
     protocol: VerificationProtocol,
