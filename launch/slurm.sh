@@ -22,6 +22,8 @@ fi
 source launch/environment.sh
 make_environment "${EXTRA:-[cuda12]}" # EXTRA='[cuda13]' sbatch ... for drivers from 580 on
 status=0
+# srun does not take over what the job asked for: without this a process has one core for all its readers.
+export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1}
 # jax finds addresses and numbers in srun's variables; each process takes the GPU of its number on its node.
 srun --kill-on-bad-exit=1 "$PYTHON" -m lrfr_jax.main "$@" || status=$?
 if [ "$status" -eq 143 ]; then # saved after SIGTERM

@@ -50,7 +50,11 @@ def folder_of(manager: ocp.CheckpointManager) -> paths.AnyPath:
 
 
 def save(manager: ocp.CheckpointManager, step: int, *, backbone: Any, training: Any, metadata: dict) -> None:
-    """Starts saving; the arrays may be donated as soon as this returns. A step saved before is left as it is."""
+    """Starts saving; the arrays may be donated as soon as this returns. A step saved before is left as it is.
+
+    Raises:
+      UserError: it, or the step before, cannot be written.
+    """
     if step in manager.all_steps():
         return
     items = ocp.args.Composite(
@@ -58,7 +62,31 @@ def save(manager: ocp.CheckpointManager, step: int, *, backbone: Any, training: 
         training=ocp.args.StandardSave(training),
         metadata=ocp.args.JsonSave(metadata),
     )
-    manager.save(step, args=items)
+    with _writing(manager):
+        manager.save(step, args=items)
+
+
+def wait(manager: ocp.CheckpointManager) -> None:
+    """Returns when the step that is being saved is whole; `UserError` if it cannot be written."""
+    with _writing(manager):
+        manager.wait_until_finished()
+
+
+def close(manager: ocp.CheckpointManager) -> None:
+    """Waits as `wait` does, and ends the manager."""
+    with _writing(manager):
+        manager.close()
+
+
+@contextlib.contextmanager
+def _writing(manager: ocp.CheckpointManager) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError) as error:  # of the system, of orbax's threads, of tensorstore
+        raise UserError(
+            f"a checkpoint cannot be written into {folder_of(manager)} ({reason_of(error)}): make room there or mend "
+            "what it says; the same command continues from the newest whole one"
+        ) from error
 
 
 def restore_newest(
@@ -66,7 +94,8 @@ def restore_newest(
 ) -> tuple[int, Any, Any] | None:
     """Restores the newest checkpoint that can be read; None if the folder has none at all.
 
-    One that cannot be read (cut off by a full disk) is moved to `unreadable_checkpoints` and the one before is used.
+    One that cannot be read (cut off by a full disk) is moved to `unreadable_checkpoints` and the one before is used. If
+    none can be read they stay where they are, as the disk may be at fault, and so the run cannot begin anew over them.
 
     Args:
       manager: from `create_manager`.
@@ -78,13 +107,14 @@ def restore_newest(
       (step, backbone, training).
 
     Raises:
-      UserError: there are checkpoints, but none is readable, or `check` raised it.
+      UserError: there are checkpoints, but none is readable, or `check` raised it; of several processes, which have to
+        take the same one, the newest cannot be read by one.
     """
     backbone, training = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), (backbone, training)
     )
-    steps = sorted(manager.all_steps(), reverse=True)
-    for step in steps:
+    unreadable: dict[int, Exception] = {}
+    for step in sorted(manager.all_steps(), reverse=True):
         try:
             check(manager.restore(step, args=ocp.args.Composite(metadata=ocp.args.JsonRestore())).metadata)
             # Not strict: the class centers end in rows of zeros, as many as the number of shards asks for.
@@ -93,15 +123,24 @@ def restore_newest(
                 training=ocp.args.StandardRestore(training, strict=False),
             )
             restored = manager.restore(step, args=items)
-            return step, restored.backbone, restored.training
         except UserError:
             raise
         except Exception as error:
-            _set_aside(manager, step, error)
-    if steps:
+            if jax.process_count() > 1:
+                raise UserError(
+                    f"checkpoint {step} of {folder_of(manager)} cannot be read by process {jax.process_index()} "
+                    f"({reason_of(error)}): mend that, or move it away to continue from the one before"
+                ) from error
+            unreadable[step] = error
+            continue
+        for other, error in unreadable.items():
+            _set_aside(manager, other, error)
+        return step, restored.backbone, restored.training
+    if unreadable:
+        newest_error = next(iter(unreadable.values()))
         raise UserError(
-            f"none of the checkpoints {steps} of {folder_of(manager)} can be read: they were moved to "
-            f"{UNREADABLE_FOLDER}; start again with a new --workdir"
+            f"none of the checkpoints {list(unreadable)} of {folder_of(manager)} can be read "
+            f"({reason_of(newest_error)}): copy them again, or start with a new --workdir"
         )
     return None
 
@@ -111,14 +150,13 @@ def _set_aside(manager: ocp.CheckpointManager, step: int, error: Exception) -> N
     logger.warning("checkpoint %d cannot be read (%s): it is set aside and the one before is used", step, reason)
     if jax.process_index() == 0:
         folder = folder_of(manager)
-        target = folder.parent / UNREADABLE_FOLDER / str(step)
+        targets = (folder.parent / UNREADABLE_FOLDER / f"{step}{end}" for end in ("", *map("_{}".format, range(2, 99))))
+        target = next(target for target in targets if not target.exists())
         if paths.is_remote(folder):
-            target.rmtree(missing_ok=True)
             paths.move(folder / str(step), target)
             if not paths.is_remote(manager.directory):  # it is staged
                 shutil.rmtree(manager.directory / str(step))
         else:
-            shutil.rmtree(target, ignore_errors=True)
             target.parent.mkdir(exist_ok=True)
             shutil.move(folder / str(step), target)
     manager.reload()
@@ -183,15 +221,27 @@ def load_backbone(path: str | os.PathLike) -> tuple[Any, dict]:
     Raises:
       UserError: the folder is no checkpoint, is cut off, or does not say what model it holds.
     """
+    path, metadata = paths.absolute(path), load_metadata(path)
+    try:
+        with paths.at_hand(path, "backbone", "metadata") as folder:
+            return _read_backbone(folder), metadata
+    except Exception as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: paths.AnyPath, error: Exception) -> UserError:
+    return UserError(f"checkpoint {path} cannot be read ({reason_of(error)}): use an older step or copy it again")
+
+
+def load_metadata(path: str | os.PathLike) -> dict:
+    """Reads what one checkpoint folder says of itself, without its arrays; returns and errors as of `load_backbone`."""
     path = paths.absolute(path)
     if not (path / "backbone").is_dir() or not (path / "metadata" / "metadata").is_file():
         raise UserError(f"{path} is no checkpoint: name W/checkpoints/<step>, or what `pretrained` made")
     try:
-        with paths.at_hand(path, "backbone", "metadata") as folder:
-            variables, metadata = _read_backbone(folder)
-    except Exception as error:
-        reason = reason_of(error)
-        raise UserError(f"checkpoint {path} cannot be read ({reason}): use an older step or copy it again") from error
+        metadata = json.loads((path / "metadata" / "metadata").read_text())
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from error
     missing = sorted(METADATA - metadata.keys())
     if missing:
         raise UserError(
@@ -202,21 +252,15 @@ def load_backbone(path: str | os.PathLike) -> tuple[Any, dict]:
             f"checkpoint {path} does not say how its network wants images (model.input), as an older version saved it: "
             "train or import it again"
         )
-    return variables, metadata
+    return metadata
 
 
-def load_history(path: str | os.PathLike) -> list[dict[str, Any]]:
-    """Reads what the weights of one checkpoint folder went through, see `lineage`; nothing if it does not say."""
-    return json.loads((paths.absolute(path) / "metadata" / "metadata").read_text()).get("history", [])
-
-
-def _read_backbone(folder: pathlib.Path) -> tuple[Any, dict]:
+def _read_backbone(folder: pathlib.Path) -> Any:
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    metadata = json.loads((folder / "metadata" / "metadata").read_text())
     with _quiet_orbax(), ocp.StandardCheckpointer() as checkpointer:
         stored = checkpointer.metadata(folder / "backbone").item_metadata.tree
         target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), stored)
-        return checkpointer.restore(folder / "backbone", target), metadata
+        return checkpointer.restore(folder / "backbone", target)
 
 
 def model_digest(variables: Any, description: Mapping[str, Any]) -> str:

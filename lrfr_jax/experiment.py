@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,21 @@ from lrfr_jax.models.classifier import Classifier
 
 # Arguments of `optimizer.make_optimizer`; the rest of the group are those of `make_schedule`.
 UPDATE = ("momentum", "weight_decay", "weight_decay_on", "clip_norm", "classifier_rate_factor", "frozen")
+
+
+# What numbers of a config must be that nothing below would refuse, and how it is said.
+RANGES = {
+    "seed": (lambda value: 0 <= value < 2**32, "from 0 to 2^32 - 1"),
+    "batch_size": (lambda value: value >= 1, "at least 1"),
+    "batch_parts": (lambda value: value >= 1, "at least 1"),
+    "num_epochs": (lambda value: 0 < value < math.inf, "above 0 and finite"),
+    "keep_checkpoints": (lambda value: value >= 1, "at least 1"),
+    "classifier.shards": (lambda value: value >= 1, "at least 1"),
+    "loss.scale": (lambda value: 0 < value < math.inf, "above 0 and finite"),
+    "loss.margin": (math.isfinite, "finite"),
+    "loss.p": (lambda value: 1 <= value < math.inf, "at least 1 and finite"),
+    "loss.distance_weight": (lambda value: 0 <= value < math.inf, "at least 0 and finite"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,8 +55,21 @@ class Run:
         return jax.jit(self.init, out_shardings=placement)(rng)
 
 
+def check_ranges(config: ConfigDict) -> None:
+    """Raises `UserError` for a number that is out of its range, see `RANGES`."""
+    for name, (is_in_range, wanted) in RANGES.items():
+        value = functools.reduce(getattr, name.split("."), config)
+        if not isinstance(value, int | float) or not is_in_range(value):
+            raise UserError(f"config.{name}={value} must be {wanted}")
+
+
 def build_run(config: ConfigDict, num_identities: int, steps_per_epoch: float) -> Run:
-    """Unpacks the config into the arguments of the floors below, which know no config."""
+    """Unpacks the config into the arguments of the floors below, which know no config.
+
+    Raises:
+      UserError: a value that is out of range, or does not fit the others.
+    """
+    check_ranges(config)
     try:
         model = config.model.to_dict()
         batch_norm = model.pop("batch_norm")
@@ -79,7 +108,7 @@ def build_run(config: ConfigDict, num_identities: int, steps_per_epoch: float) -
         rng = jax.eval_shape(jax.random.key, config.seed)
         # Traced once without computing: a wrong value is found before anything is written.
         jax.eval_shape(step, jax.eval_shape(init, rng), *_abstract_batch(config.batch_size, shape))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError, AttributeError) as error:
         raise UserError(f"the config does not fit together: {error}") from error
     return Run(backbone, classifier, init, step, schedule)
 

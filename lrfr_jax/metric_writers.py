@@ -23,6 +23,7 @@ sys.modules.setdefault(
 from clu import metric_writers  # noqa: E402
 
 from lrfr_jax import paths  # noqa: E402
+from lrfr_jax.errors import UserError  # noqa: E402
 
 METRICS_FILE = "metrics.jsonl"
 # Between two copies of the files to an object store while nothing asks for one: what a reader lags behind.
@@ -50,7 +51,7 @@ class JsonLinesWriter(_ScalarsOnly):
 
     def __init__(self, path: pathlib.Path, *, start_step: int):
         self._path = path
-        lines = [line for line in _whole_lines(path) if json.loads(line)["step"] <= start_step]
+        lines = [json.dumps(line) for line in _read_lines(path) if line["step"] <= start_step]
         paths.write_text(path, "".join(f"{line}\n" for line in lines))
         self._file = path.open("a")
 
@@ -67,17 +68,24 @@ class JsonLinesWriter(_ScalarsOnly):
         self._file.close()
 
 
-def _whole_lines(path: paths.AnyPath) -> list[str]:
+def _read_lines(path: paths.AnyPath) -> list[dict[str, float | int]]:
     """Lines of the file without a last one that was cut off while being written."""
     if not path.exists():
         return []
     text = path.read_text()
-    return text[: text.rfind("\n") + 1].splitlines()
+    lines = []
+    for number, line in enumerate(text[: text.rfind("\n") + 1].splitlines(), 1):
+        try:
+            lines.append(json.loads(line))
+            lines[-1]["step"]
+        except (ValueError, LookupError, TypeError) as error:
+            raise UserError(f"line {number} of {path} is damaged ({error!r}): remove it, or copy the file") from error
+    return lines
 
 
 def read_metrics(workdir: str | os.PathLike) -> list[dict[str, float | int]]:
     """Returns the lines of a run's `metrics.jsonl`, each a dict with `step` and its scalars, in order of writing."""
-    return [json.loads(line) for line in _whole_lines(paths.of(workdir) / METRICS_FILE)]
+    return _read_lines(paths.of(workdir) / METRICS_FILE)
 
 
 def is_evaluated(workdir: str | os.PathLike, step: int) -> bool:

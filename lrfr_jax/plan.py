@@ -44,6 +44,9 @@ def main(argv: list[str]) -> None:
 
 
 def _check(config: ConfigDict, devices: int) -> None:
+    experiment.check_ranges(config)
+    if not _TERAFLOPS.value > 0:
+        raise UserError(f"--teraflops {_TERAFLOPS.value:g} must be above 0")
     device_cache.check_choice(config.input.cache)
     unit = devices * config.batch_parts
     if config.batch_size % unit:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping
 
 
-def is_due(every: int, step: int, *, num_steps: int) -> bool:
+def is_due(every: int, step: int, num_steps: int) -> bool:
     """Whether what is done every so many steps (0: never), and at the end, is due after this one."""
     return step > 0 and (step == num_steps or (every > 0 and step % every == 0))
 

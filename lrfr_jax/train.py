@@ -1,7 +1,6 @@
 """A run in time: data, model, state, restore, and the loop {step, log, evaluate, save}."""
 
 import contextlib
-import functools
 import json
 import logging
 import math
@@ -54,12 +53,13 @@ def train(config: ConfigDict, *, workdir: paths.AnyPath, data_dir: pathlib.Path)
     training_set = face_sets.open_training_set(str(data_dir), config.input.dataset)
     device_cache.check(config.input.cache, training_set, mesh)
     steps_per_epoch = training_set.num_images / config.batch_size
-    num_steps = math.ceil(config.num_epochs * steps_per_epoch)
 
     # ---- Model, state, restore.
-    warm_start.check(config.init_from, config.class_centers)
+    begins = not checkpoint.steps_of(workdir)
+    warm_start.check(config.init_from, config.class_centers, model=_model_arguments(config), begins=begins)
     with jax.set_mesh(mesh):  # as in the loop, which need not trace the network again then
         run = experiment.build_run(config, training_set.num_identities, steps_per_epoch)
+    num_steps = math.ceil(config.num_epochs * steps_per_epoch)
     evaluate = _build_evaluation(config, run.backbone, mesh, workdir, data_dir)
     workdirs.claim(workdir, json.loads(config.to_json()), is_main_process=jax.process_index() == 0)
     state = run.fresh_state(config.seed, mesh)
@@ -68,9 +68,9 @@ def train(config: ConfigDict, *, workdir: paths.AnyPath, data_dir: pathlib.Path)
     start, state = _restore(manager, state, metadata)
     if start == 0 and config.init_from:
         state = _warm_start(config, run, state, training_set, mesh)
-        metadata["history"][:0] = checkpoint.load_history(config.init_from)
-    is_due = functools.partial(progress.is_due, num_steps=num_steps)
-    is_unevaluated = is_due(config.eval_every_steps, start) and not metric_writers.is_evaluated(workdir, start)
+        metadata["history"][:0] = checkpoint.load_metadata(config.init_from).get("history", [])
+    evaluation_due = progress.is_due(config.eval_every_steps, start, num_steps)
+    is_unevaluated = evaluation_due and not metric_writers.is_evaluated(workdir, start)
     if start >= num_steps and not is_unevaluated:
         logger.info("%s is finished (step %d of %d): see its folder eval", workdir, start, num_steps)
         return
@@ -82,8 +82,7 @@ def train(config: ConfigDict, *, workdir: paths.AnyPath, data_dir: pathlib.Path)
     outputs = (sharding.of_state(mesh, state), sharding.replicated(mesh))
     step_fn = jax.jit(device_cache.on_batch(run.step, mesh), donate_argnums=0, out_shardings=outputs)
     batches, cached = _feed(config, training_set, mesh, start)
-    timing, current, undescribed = progress.Progress(start), None, None
-    stopping, step = False, start
+    timing, current, undescribed, stopping, step = progress.Progress(start), None, None, False, start
     with processes.sigterm_noted() as stop_wanted, jax.set_mesh(mesh), contextlib.closing(writer):
         if is_unevaluated:
             logger.info("step %d was saved and then not evaluated: it is now", start)
@@ -97,9 +96,9 @@ def train(config: ConfigDict, *, workdir: paths.AnyPath, data_dir: pathlib.Path)
             previous, current = current, (step, metrics)
             _check_finite(previous, workdir)
             stopping = stop_wanted(step)
-            log_due = is_due(config.log_every_steps, step)
-            evaluation_due = is_due(config.eval_every_steps, step)
-            save_due = is_due(config.checkpoint_every_steps, step) or stopping
+            log_due = progress.is_due(config.log_every_steps, step, num_steps)
+            evaluation_due = progress.is_due(config.eval_every_steps, step, num_steps)
+            save_due = progress.is_due(config.checkpoint_every_steps, step, num_steps) or stopping
             if log_due or evaluation_due or save_due:
                 _check_finite(current, workdir)
             if log_due:
@@ -113,16 +112,16 @@ def train(config: ConfigDict, *, workdir: paths.AnyPath, data_dir: pathlib.Path)
             # disk before it is evaluated, which may fail: what is missing is made up for when the run continues.
             if save_due:
                 writer.flush()
-                undescribed = _save(manager, state, step, metadata, workdir=workdir, undescribed=undescribed)
+                undescribed = _save(manager, state, step, metadata, workdir, undescribed)
             if stopping and step < num_steps:
                 break
             if evaluation_due:
                 since = time.perf_counter()
-                manager.wait_until_finished()
+                checkpoint.wait(manager)
                 writer.write_scalars(step, evaluate(state, step))
                 timing.paused(time.perf_counter() - since)
-    manager.close()
-    model_card.describe_run(workdir, is_main_process=is_main_process)
+        checkpoint.close(manager)
+        model_card.describe_run(workdir, is_main_process=is_main_process)
     if stopping and step < num_steps:
         logger.info("stopped by SIGTERM: step %d is saved, the same command continues", step)
         raise SystemExit(128 + signal.SIGTERM)
@@ -157,7 +156,7 @@ def _model_arguments(config: ConfigDict) -> dict[str, Any]:
 def _warm_start(
     config: ConfigDict, run: experiment.Run, state: train_step.TrainState, training_set: Any, mesh: Mesh
 ) -> train_step.TrainState:
-    state = warm_start.with_backbone_of(state, config.init_from, model=_model_arguments(config), mesh=mesh)
+    state = warm_start.with_backbone_of(state, config.init_from, mesh=mesh)
     logger.info("the backbone starts from %s", config.init_from)
     if config.class_centers == "random":
         return state
@@ -186,7 +185,6 @@ def _save(
     state: train_step.TrainState,
     step: int,
     metadata: dict,
-    *,
     workdir: paths.AnyPath,
     undescribed: int | None,
 ) -> int:
@@ -196,7 +194,7 @@ def _save(
       The step that has no card yet.
     """
     if undescribed is not None:
-        manager.wait_until_finished()
+        checkpoint.wait(manager)
         model_card.describe(workdir, undescribed, is_main_process=jax.process_index() == 0)
     backbone, training = _split(state)
     checkpoint.save(manager, step, backbone=backbone, training=training, metadata=metadata | {"step": step})

@@ -23,31 +23,40 @@ FREE = ("dropout", "dtype")
 CHUNK = 8192
 
 
-def check(init_from: str, class_centers: str) -> None:
-    """Raises `UserError` unless the two settings of a config fit together."""
+def check(init_from: str, class_centers: str, *, model: dict[str, Any], begins: bool) -> None:
+    """Raises `UserError` unless the settings of a config fit together and, where a run begins, to the checkpoint named.
+
+    Args:
+      init_from: as in the config: W/checkpoints/<step>, what `lrfr_jax.pretrained` wrote, or ''.
+      class_centers: one of `CLASS_CENTERS`.
+      model: the config's arguments of `models.create_backbone`.
+      begins: whether the weights will be read; when a run continues they need not be there any more.
+    """
     if class_centers not in CLASS_CENTERS:
         raise UserError(f"config.class_centers={class_centers!r} is unknown: choose one of {', '.join(CLASS_CENTERS)}")
     if class_centers == "mean_embedding" and not init_from:
         raise UserError("config.class_centers='mean_embedding' needs a trained backbone: set config.init_from")
+    if not begins or not init_from:
+        return
+    there = checkpoint.load_metadata(init_from)["model"]
+    found, wanted = ({key: value for key, value in of.items() if key not in FREE} for of in (there, model))
+    changes = workdir.differences("model", found, wanted)
+    if changes:
+        raise UserError(f"config.init_from={init_from} holds another model ({'; '.join(changes)}): change config.model")
 
 
-def with_backbone_of(state: TrainState, path: str | os.PathLike, *, model: dict[str, Any], mesh: Mesh) -> TrainState:
+def with_backbone_of(state: TrainState, path: str | os.PathLike, *, mesh: Mesh) -> TrainState:
     """Puts the backbone of a checkpoint into a fresh state.
 
     Args:
       state: as `train_step.init_state` made it.
-      path: W/checkpoints/<step>, or what `lrfr_jax.pretrained` wrote.
-      model: the config's arguments of `models.create_backbone`.
+      path: W/checkpoints/<step>, or what `lrfr_jax.pretrained` wrote, of the same model: see `check`.
       mesh: over which the state is replicated.
 
     Raises:
-      UserError: no checkpoint, or one of another model; the sentence names every argument that differs.
+      UserError: no checkpoint, or one that cannot be read.
     """
-    variables, metadata = checkpoint.load_backbone(path)
-    found, wanted = ({key: value for key, value in of.items() if key not in FREE} for of in (metadata["model"], model))
-    changes = workdir.differences("model", found, wanted)
-    if changes:
-        raise UserError(f"config.init_from={path} holds another model ({'; '.join(changes)}): change config.model")
+    variables, _ = checkpoint.load_backbone(path)
     variables = jax.device_put(variables, sharding.replicated(mesh))
     params = state.params | {"backbone": variables["params"]}
     return state.replace(params=params, batch_stats=variables["batch_stats"])

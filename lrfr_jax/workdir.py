@@ -35,7 +35,11 @@ def claim(workdir: paths.AnyPath, config: dict, *, is_main_process: bool) -> Non
     """
     path = workdir / CONFIG_FILE
     if path.exists():
-        changes = differences("config", *map(_without_free, (json.loads(path.read_text()), config)))
+        try:
+            found = json.loads(path.read_text())
+        except ValueError as error:
+            raise UserError(f"{path} is damaged ({error}): copy it again, or use a new --workdir") from error
+        changes = differences("config", *map(_without_free, (found, config)))
         if changes:
             raise UserError(f"{workdir} holds a run with another config ({'; '.join(changes)}): use a new --workdir")
     elif is_main_process:

@@ -1,5 +1,7 @@
 """Checkpoints: what was saved comes back; a broken one is set aside; nothing foreign is read."""
 
+import types
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -92,13 +94,48 @@ def test_cut_off_checkpoint_is_set_aside_and_the_one_before_used(tmp_path, caplo
     assert (tmp_path / checkpoint.UNREADABLE_FOLDER / "20").is_dir()
     save(tmp_path, 20)  # the step can be saved again
     assert restore(tmp_path)[0] == 20
+    cut_off(tmp_path / "checkpoints" / "20" / "training")
+    assert restore(tmp_path)[0] == 10
+    assert (tmp_path / checkpoint.UNREADABLE_FOLDER / "20_2").is_dir()
+
+
+def test_several_processes_take_the_same_checkpoint_or_none(tmp_path, monkeypatch):
+    save(tmp_path, 10, 20)
+    cut_off(tmp_path / "checkpoints" / "20" / "training")
+    facade = types.SimpleNamespace(**vars(jax) | {"process_count": lambda: 2})  # orbax is not to know
+    monkeypatch.setattr(checkpoint, "jax", facade)
+    with pytest.raises(UserError, match=r"checkpoint 20 of .* cannot be read by process 0 .*: mend that, or move it"):
+        restore(tmp_path)
+    assert checkpoint.newest(tmp_path).name == "20"
+
+
+def test_a_step_that_cannot_be_written_is_a_sentence(tmp_path, monkeypatch):
+    manager = checkpoint.create_manager(tmp_path, keep=2)
+    backbone, training = items(1.0)
+
+    def full(*args, **kwargs):
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patch:
+        for name in ("save", "wait_until_finished", "close"):
+            patch.setattr(manager, name, full)
+        sentence = "checkpoint cannot be written into .*/checkpoints \\(No space left on device\\): make room"
+        with pytest.raises(UserError, match=sentence):
+            checkpoint.save(manager, 1, backbone=backbone, training=training, metadata=METADATA)
+        with pytest.raises(UserError, match=sentence):
+            checkpoint.wait(manager)
+        with pytest.raises(UserError, match=sentence):
+            checkpoint.close(manager)
+    manager.close()
 
 
 def test_all_cut_off(tmp_path):
     save(tmp_path, 10)
     cut_off(tmp_path / "checkpoints" / "10")
-    with pytest.raises(UserError, match="none of the checkpoints"):
-        restore(tmp_path)
+    for _ in range(2):  # and not from the beginning when it is tried again
+        with pytest.raises(UserError, match=r"none of the checkpoints \[10\] .* can be read \(.+\): copy them again"):
+            restore(tmp_path)
+    assert checkpoint.newest(tmp_path).name == "10"
 
 
 def test_foreign_checkpoint_is_refused_and_left_alone(tmp_path):

@@ -221,7 +221,7 @@ def test_evaluate_and_compare_and_start_from_runs_in_an_object_store(bucket, tmp
 
     state = warm_start.TrainState(0, {"backbone": {}}, {}, {})
     mesh = sharding.make_mesh(class_shards=1)
-    state = warm_start.with_backbone_of(state, f"{runs[0]}/checkpoints/5", model=METADATA["model"], mesh=mesh)
+    state = warm_start.with_backbone_of(state, f"{runs[0]}/checkpoints/5", mesh=mesh)
     wanted = made_up_sets.variables()["params"]["Dense_0"]["kernel"]
     np.testing.assert_array_equal(state.params["backbone"]["Dense_0"]["kernel"], wanted)
 

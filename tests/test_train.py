@@ -87,7 +87,7 @@ def test_run_and_every_kind_of_interruption(start, tmp_path, monkeypatch, caplog
     assert list(whole.glob("events.*"))
     for step in (4, 6):
         assert "licence: none needed" in (whole / f"checkpoints/{step}/card.md").read_text()
-    [history] = checkpoint.load_history(whole / "checkpoints/6")
+    [history] = checkpoint.load_metadata(whole / "checkpoints/6")["history"]
     assert (history["dataset"], history["num_images"], history["recipe"]["loss.margin"]) == ("generated_train", 48, 0.2)
 
     # Killed like by kill -9: nothing is cleaned up, steps after the last checkpoint are lost. The save in the
@@ -160,12 +160,45 @@ def test_diverged_run_stops_with_step_parts_and_last_good_checkpoint(start, tmp_
         ({"evals.generated_test.resolutions": (140,)}, "140"),
         ({"model.backbone": "resnet19"}, "resnet19"),
         ({"loss.distance_weight": 1.0, "augment.sizes": (), "augment.ratios": ()}, "no second view"),
+        ({"keep_checkpoints": 0}, r"config\.keep_checkpoints=0 must be at least 1"),
+        ({"seed": -1}, r"config\.seed=-1 must be from 0"),
+        ({"num_epochs": float("nan")}, "num_epochs=nan must be above 0"),
+        ({"loss.scale": -24.0}, r"loss\.scale=-24\.0 must be above 0"),
+        ({"loss.distance_weight": -1.0}, r"loss\.distance_weight=-1\.0 must be at least 0"),
+        ({"model.width": float("inf")}, "the config does not fit together"),
+        ({"init_from": "no/such"}, "no/such is no checkpoint"),
     ],
 )
 def test_bad_input_is_a_sentence_and_leaves_no_workdir(start, tmp_path, changes, sentence):
     with pytest.raises(UserError, match=sentence):
         start(tmp_path / "run", **changes)
     assert not (tmp_path / "run").exists()
+
+
+def test_sigterm_while_the_last_step_is_saved_does_not_harm_it(start, tmp_path, monkeypatch):
+    real = checkpoint.close
+
+    def close(manager):
+        os.kill(os.getpid(), signal.SIGTERM)
+        real(manager)
+
+    monkeypatch.setattr(checkpoint, "close", close)
+    start(tmp_path, checkpoint_every_steps=0, eval_every_steps=0, evals={})
+    assert checkpoint.newest(tmp_path).name == "6"
+    assert (tmp_path / "checkpoints/6/card.json").exists()
+
+
+def test_damaged_files_of_a_run_are_named(start, tmp_path):
+    start(tmp_path, eval_every_steps=0, evals={})
+    metrics, config = tmp_path / "metrics.jsonl", tmp_path / "config.json"
+    good = metrics.read_text()
+    for damaged in ('{"step": 1', "[]", "{}"):
+        metrics.write_text(f"{damaged}\n{good}")
+        with pytest.raises(UserError, match=r"line 1 of .*metrics\.jsonl is damaged"):
+            start(tmp_path, eval_every_steps=0, evals={})
+    config.write_text("")
+    with pytest.raises(UserError, match=r"config\.json is damaged"):
+        start(tmp_path, eval_every_steps=0, evals={})
 
 
 def test_other_data_under_the_same_name_is_refused(start, tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from configs import quickstart
-from lrfr_jax import checkpoint, experiment, image_ops, sharding, train, warm_start
+from lrfr_jax import checkpoint, experiment, image_ops, train, warm_start
 from lrfr_jax.data import face_sets, records
 from lrfr_jax.errors import UserError
 
@@ -62,7 +62,7 @@ def test_a_run_starts_from_the_weights_and_their_class_means(config, pretrained,
     expected = class_means(backbone, variables, face_sets.open_training_set(generated_data, "generated_train"))
     np.testing.assert_allclose(checkpoint.load_class_centers(last), expected, atol=1e-4)
 
-    history = checkpoint.load_history(last)
+    history = checkpoint.load_metadata(last)["history"]
     assert history[0] == HISTORY
     assert [entry["kind"] for entry in history] == ["import", "training"]
     assert history[1]["recipe"]["optimizer.frozen"] == ["backbone", "classifier"]
@@ -76,13 +76,12 @@ def test_a_run_starts_from_the_weights_and_their_class_means(config, pretrained,
 
 def test_another_model_is_refused_by_its_differences(config, pretrained):
     config.model.update({"width": 0.125, "batch_norm": "frozen"})
-    run = experiment.build_run(config, num_identities=2, steps_per_epoch=10.0)
     model = {key: value for key, value in config.model.to_dict().items() if key != "batch_norm"}
     model["input"]["scale"] = 128.0
-    state = jax.eval_shape(run.init, jax.eval_shape(jax.random.key, 0))
     sentence = r"model.input.scale is 127.5 there, 128.0 here; model.width is 0.0625 there, 0.125 here\): change config"
     with pytest.raises(UserError, match=sentence):
-        warm_start.with_backbone_of(state, pretrained[0], model=model, mesh=sharding.make_mesh(class_shards=1))
+        warm_start.check(str(pretrained[0]), "random", model=model, begins=True)
+    warm_start.check(str(pretrained[0]), "random", model=model, begins=False)
 
 
 @pytest.mark.parametrize(
@@ -91,4 +90,4 @@ def test_another_model_is_refused_by_its_differences(config, pretrained):
 )
 def test_settings_that_do_not_fit(init_from, centers, sentence):
     with pytest.raises(UserError, match=sentence):
-        warm_start.check(init_from, centers)
+        warm_start.check(init_from, centers, model={}, begins=True)
