@@ -112,7 +112,7 @@ class Embedder:
         self,
         images: np.ndarray | Sequence[Picture] | Picture,
         *,
-        resolution: int | Sequence[int] = IMAGE_SIZE,
+        resolution: int | Sequence[int] | np.ndarray = IMAGE_SIZE,
         resize: bool = False,
         align: bool = False,
     ) -> Embeddings:
@@ -129,19 +129,20 @@ class Embedder:
           `Embeddings`, a row for each image.
 
         Raises:
-          UserError: an image cannot be used, or the model's features are not finite; the sentence names it.
+          UserError: an image or a resolution cannot be used, or the model's features are not finite; the sentence
+            names it.
         """
         found = Faces(_listed(images), make_face=way_to_face(resize=resize, align=align))
         embeddings = self.embed_faces(found, resolution=resolution)
         found.require_all()
         return embeddings
 
-    def embed_faces(self, source: Faces, *, resolution: int | Sequence[int]) -> Embeddings:
+    def embed_faces(self, source: Faces, *, resolution: int | Sequence[int] | np.ndarray) -> Embeddings:
         """Embeds all faces of a source; see `embed`. The rows of unusable pictures (`source.problems`) mean nothing."""
         if not len(source):
             dim = self.metadata["model"]["embedding_size"]
             return Embeddings(np.zeros((0, dim), np.float32), np.zeros(0, np.float32))
-        sizes = np.broadcast_to(np.asarray(resolution), len(source))
+        sizes = _size_of_each(resolution, len(source))
         parts = self.features(source, {int(size): np.flatnonzero(sizes == size) for size in np.unique(sizes)})
         # In each part the rows of other sizes are zero.
         raw = functools.reduce(np.add, parts.values())
@@ -223,6 +224,15 @@ def way_to_face(*, resize: bool, align: bool) -> MakeFace:
     if align:
         return faces.aligned_by(Mtcnn())
     return faces.resized if resize else faces.as_it_is
+
+
+def _size_of_each(resolution: int | Sequence[int] | np.ndarray, images: int) -> np.ndarray:
+    sizes = np.asarray(resolution)
+    if sizes.shape not in ((), (images,)):
+        raise UserError(f"resolution names {sizes.size} sizes for {images} images: give one for all, or one for each")
+    if sizes.dtype.kind not in "iuf" or np.any(sizes % 1):
+        raise UserError(f"resolutions {np.unique(sizes).tolist()} must be whole pixels in 1..{IMAGE_SIZE}")
+    return np.broadcast_to(sizes, images)
 
 
 def _listed(images: Any) -> Sequence[Picture]:

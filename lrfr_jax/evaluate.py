@@ -18,7 +18,7 @@ import jax
 from lrfr_jax import checkpoint, model_card, paths, sharding
 from lrfr_jax.data import face_sets
 from lrfr_jax.embedder import Model, card_of, open_model
-from lrfr_jax.errors import UserError, one_sentence
+from lrfr_jax.errors import UserError, one_sentence, reason_of
 from lrfr_jax.evals import calibration, embed, evaluation, plots, protocols, report, tables, templates
 from lrfr_jax.evals.embedding_cache import EmbeddingCache
 from lrfr_jax.evals.fusion import FUSIONS
@@ -33,11 +33,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Evaluates one model as the command line says.
 
     Raises:
-      UserError: a bad option, model or set.
+      UserError: a bad option, model or set, or a place that cannot be written.
     """
     options = _parser().parse_args(argv)
     model = open_model(options.checkpoint or checkpoint.newest(options.workdir))
     path, metadata = model.path, model.metadata
+    output, figures = _places(options, metadata["step"])
     planned = evaluation.plan(options.data_dir, evals_of(metadata.get("evals", {}), options))
     mesh = sharding.make_mesh(class_shards=1)
     sharding.check_batch_size("--batch_size", options.batch_size, mesh)
@@ -60,19 +61,18 @@ def main(argv: Sequence[str] | None = None) -> None:
         cache=_cache(options, model),
     )
     made = report.report_of(results, step=metadata["step"], checkpoint=str(path))
+    # Before anything is written, so that no failure of that loses it.
     print(f"{path}\n{tables.table(made)}", flush=True)
-    output = _output(options, metadata["step"])
     if output:
-        report.write_report(output, made)
+        report.write_report(output, made if options.output else report.with_earlier_sets(made, output))
         print(f"json: {output}")
-    figures = options.plots or (output and output.with_suffix(""))
-    if figures:
-        draw(paths.of(figures), results, made)
-        print(f"plots: {figures}")
     if options.calibrate:
         card = card_of(model)
         known = {"results": card.results | made["sets"], "thresholds": calibration.thresholds_of(results)}
         print(f"card: {model_card.write(path, dataclasses.replace(card, **known))}")
+    if figures:
+        draw(figures, results, made)
+        print(f"plots: {figures}")
 
 
 def evals_of(configured: Mapping[str, Mapping[str, Any]], options: argparse.Namespace) -> dict[str, dict[str, Any]]:
@@ -98,7 +98,20 @@ def evals_of(configured: Mapping[str, Mapping[str, Any]], options: argparse.Name
 
 
 def draw(folder: paths.AnyPath, results: Mapping[str, evaluation.SetResult], made: Mapping[str, Any]) -> None:
-    """Writes accuracy by resolution of the verification sets, and for each its ROC curves and similarity histograms."""
+    """Writes accuracy by resolution of the verification sets, and for each its ROC curves and similarity histograms.
+
+    Raises:
+      UserError: the folder cannot be written.
+    """
+    try:
+        _draw(folder, results, made)
+    except OSError as error:
+        raise UserError(
+            f"the figures cannot be written to {folder} ({reason_of(error)}): choose another folder with --plots"
+        ) from error
+
+
+def _draw(folder: paths.AnyPath, results: Mapping[str, evaluation.SetResult], made: Mapping[str, Any]) -> None:
     drawn = {name: r.outcome for name, r in results.items() if isinstance(r.outcome, VerificationResult)}
     if not drawn:
         return
@@ -141,11 +154,26 @@ def _cache(options: argparse.Namespace, model: Model) -> EmbeddingCache | None:
     return EmbeddingCache(paths.local(folder, "--embeddings"), checkpoint.model_digest(model.variables, description))
 
 
-def _output(options: argparse.Namespace, step: int) -> paths.AnyPath | None:
-    """The json's place: as given; for --workdir W by default W/eval/<step>.json; for --checkpoint none by default."""
-    if options.output:
-        return paths.of(options.output)
-    return paths.of(options.workdir) / "eval" / f"{step}.json" if options.workdir else None
+def _places(options: argparse.Namespace, step: int) -> tuple[paths.AnyPath | None, paths.AnyPath | None]:
+    """The json and the folder of figures, if any, looked at before anything is embedded.
+
+    As given; for --workdir W by default W/eval/<step>.json; for --checkpoint none by default.
+    """
+    output = paths.of(options.workdir) / "eval" / f"{step}.json" if options.workdir else None
+    output = paths.of(options.output) if options.output else output
+    if output and output.suffix != ".json":
+        raise UserError(f"--output {output} must end in .json")
+    figures = paths.of(options.plots) if options.plots else output and output.with_suffix("")
+    if _is_here(output) and output.is_dir():
+        raise UserError(f"--output {output} is a folder: name a file")
+    if _is_here(figures) and not figures.is_dir():
+        raise UserError(f"--plots {figures} is a file: name a folder")
+    return output, figures
+
+
+def _is_here(path: paths.AnyPath | None) -> bool:
+    # An object store has no folders that could be in the way.
+    return path is not None and not paths.is_remote(path) and path.exists()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -159,7 +187,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data_dir", required=True, help="folder of the prepared sets")
     parser.add_argument("--sets", type=_list_of(str), metavar="A,B", help="test sets; default: the run's own")
     _add_settings(parser)
-    parser.add_argument("--output", metavar="FILE.json", help="default with --workdir W: W/eval/<step>.json")
+    parser.add_argument(
+        "--output",
+        metavar="FILE.json",
+        help="default with --workdir W: W/eval/<step>.json, which keeps the other sets that it holds of that step; a "
+        "file named here is replaced",
+    )
     parser.add_argument("--plots", metavar="DIR", help="folder of the figures; default: the json's name without .json")
     parser.add_argument(
         "--calibrate",

@@ -78,7 +78,17 @@ def _check(options: argparse.Namespace) -> None:
         raise UserError(f"{folders[0]} {files[folders[0]]} is to be embedded: give --checkpoint, or an npz of it")
     if options.sheet and len(folders) < len(files):
         raise UserError("--sheet shows pictures: give folders as --gallery and --probes, not embeddings")
+    _check_effects(options, embeds=bool(folders))
     model_options.check_new(options, "output", "sheet")
+
+
+def _check_effects(options: argparse.Namespace, *, embeds: bool) -> None:
+    """Raises `UserError` for an option that changes nothing, as what it is about was embedded before."""
+    idle = ["resolution"] if _is_file(options.probes) and options.resolution != IMAGE_SIZE else []
+    idle += [name for name in ("resize", "align", "fusion") if getattr(options, name) and not embeds]
+    if idle:
+        what = "--probes" if embeds else "--gallery and --probes"
+        raise UserError(f"--{idle[0]} does nothing with embeddings as {what}: give it to `lrfr_jax.embed` instead")
 
 
 def _is_file(value: str) -> bool:

@@ -101,6 +101,9 @@ def test_other_sizes_need_to_be_resized(embedder, tmp_path):
     [
         (lambda e: e.embed(IMAGES[:1], resolution=0), r"resolutions \[0\] must be whole pixels in 1..112"),
         (lambda e: e.embed(IMAGES[:2], resolution=[112, 113]), "113"),
+        (lambda e: e.embed(IMAGES[:2], resolution=np.array([14.2, 14.7])), r"\[14\.2, 14\.7\] must be whole pixels"),
+        (lambda e: e.embed(IMAGES[:2], resolution=[14, 7, 7]), "resolution names 3 sizes for 2 images: give one for"),
+        (lambda e: e.embed(IMAGES[:2], resolution=[14]), "resolution names 1 sizes for 2 images"),
         (lambda e: e.embed(IMAGES[:1], resize=True, align=True), "give resize or align, not both"),
         (lambda e: e.embed("nosuch.jpg"), "nosuch.jpg does not exist"),
         (lambda e: Embedder.load("nosuch"), "nosuch is no checkpoint"),

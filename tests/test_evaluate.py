@@ -137,6 +137,52 @@ def test_calibration_goes_beside_the_checkpoint(workdir, data_dir, tmp_path, cap
         evaluate.main(["--workdir", str(workdir), "--data_dir", data_dir, "--calibrate"])
 
 
+def test_sets_of_earlier_calls_are_kept_where_no_file_is_named(workdir, data_dir, tmp_path):
+    arguments = ["--workdir", str(workdir), "--data_dir", data_dir]
+    evaluate.main([*arguments, "--sets", "one,two"])
+    evaluate.main([*arguments, "--sets", "one", "--resolutions", "20"])
+    made = json.loads((workdir / "eval" / "10.json").read_text())
+    assert list(made["sets"]) == ["one", "two"]
+    assert {result["resolution"] for result in made["sets"]["one"]["results"]} == {112, 20}
+    named = tmp_path / "named.json"
+    for name in ("two", "one"):
+        evaluate.main([*arguments, "--sets", name, "--output", str(named)])
+    assert list(json.loads(named.read_text())["sets"]) == ["one"]
+
+
+def test_a_failure_to_write_loses_no_number(workdir, data_dir, tmp_path, capsys, monkeypatch):
+    write_many(tmp_path)
+    arguments = ["--workdir", str(workdir), "--data_dir", str(tmp_path), "--sets", "many", "--no_cache", "--calibrate"]
+    (workdir / "eval").touch()
+    with pytest.raises(UserError, match=r"eval/10\.json cannot be written"):
+        evaluate.main(arguments)
+    assert "many" in capsys.readouterr().out
+    (workdir / "eval").unlink()
+
+    def fail(*unused, **ignored):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(evaluate.plots, "save", fail)
+    with pytest.raises(UserError, match=r"figures cannot be written to .*eval/10 \(.*No space left"):
+        evaluate.main(arguments)
+    assert f"card: {workdir / 'checkpoints/10/card.json'}" in capsys.readouterr().out
+
+
+def test_bad_places_are_told_before_anything_is_embedded(workdir, data_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluate.evaluation, "run", None)
+    (tmp_path / "folder.json").mkdir()
+    (tmp_path / "file").touch()
+    for option, name, sentence in (
+        ("--output", "x.txt", r"--output .*x\.txt must end in \.json"),
+        ("--output", ".json", r"\.json must end in \.json"),
+        ("--output", "folder.json", r"--output .*folder\.json is a folder"),
+        ("--output", "file.json", "--plots .*file is a file: name a folder"),
+        ("--plots", "file", "--plots .*file is a file: name a folder"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            evaluate.main(["--workdir", str(workdir), "--data_dir", data_dir, option, str(tmp_path / name)])
+
+
 def test_a_set_that_the_run_does_not_know_gets_the_settings_of_its_kind(workdir, data_dir):
     evaluate.main(
         ["--workdir", str(workdir), "--data_dir", data_dir, "--sets", "videos,two", "--no_cache", "--no-use_faceness"]

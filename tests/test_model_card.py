@@ -49,7 +49,7 @@ def test_the_text_for_people(tmp_path):
         "1. Imported from r18.pth (layout adaface_ir, SHA-256 0f; licence: not stated).",
         "2. Trained on faces: 11,897 images of 1,400 identities; licence: research only.",
         "   - loss.distance_weight: 500.0",
-        "Not evaluated yet",
+        "no results yet: `python -m lrfr_jax.evaluate --calibrate` writes them",
         "| HR-LR | 20 | 0.01 |",
         "biometric data",
         "consent",

@@ -1,5 +1,6 @@
 """Features on disk, so that ten protocols embed a set once: keyed by the model's weights and by the set's files."""
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -57,13 +58,21 @@ class EmbeddingCache:
         *,
         wanted: Mapping[int, Int[np.ndarray, " records"]],
     ) -> None:
-        """Writes the wanted records' features, each file whole or not at all; one with other records is replaced."""
+        """Writes the wanted records' features, each file whole or not at all; one with other records is replaced.
+
+        A file that cannot be written is told and passed over, as the features themselves are there.
+        """
         for resolution, table in features.items():
             path = self._path(test_set, resolution)
-            path.parent.mkdir(parents=True, exist_ok=True)
             partial = path.with_name(f"{path.stem}.{os.getpid()}.partial.npz")
-            np.savez(partial, records=wanted[resolution], features=table[wanted[resolution]])
-            os.replace(partial, path)
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                np.savez(partial, records=wanted[resolution], features=table[wanted[resolution]])
+                os.replace(partial, path)
+            except OSError as error:
+                logger.warning("%s cannot be written (%s): the next call embeds its images again", path, error)
+                with contextlib.suppress(OSError):
+                    partial.unlink()
 
     def _path(self, test_set: TestSet, resolution: int) -> pathlib.Path:
         """A set that was removed and prepared anew has other files, so another name here."""

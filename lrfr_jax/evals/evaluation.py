@@ -117,6 +117,8 @@ def run(
             if cache:
                 cache.store(evaluation.test_set, made, wanted=missing)
             features |= made
+        # Kept features, and those of a call for other sets as well, may have a view more than this set's fusion takes.
+        features = {r: table[:, :num_views] for r, table in features.items()}
         ssim = {}
         if getattr(evaluation.rules, "ssim", False):
             ssim = embed.mean_similarity(meter, source, wanted=wanted, **reading)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lrfr_jax import paths
-from lrfr_jax.errors import UserError
+from lrfr_jax.errors import UserError, reason_of
 from lrfr_jax.evals import protocols
 from lrfr_jax.evals.evaluation import SetResult
 from lrfr_jax.evals.measures import Measure, in_full
@@ -46,8 +46,30 @@ def report_of(results: Mapping[str, SetResult], *, step: int, checkpoint: str) -
 
 
 def write_report(path: str | os.PathLike, report: Mapping[str, Any]) -> None:
-    """Writes the json whole or not at all."""
-    paths.write_text(paths.of(path), json.dumps(report, indent=1) + "\n")
+    """Writes the json whole or not at all.
+
+    Raises:
+      UserError: the place cannot be written.
+    """
+    try:
+        paths.write_text(paths.of(path), json.dumps(report, indent=1) + "\n")
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be written ({reason_of(error)}): make room or get the right to write there"
+        ) from error
+
+
+def with_earlier_sets(report: Mapping[str, Any], path: str | os.PathLike) -> dict[str, Any]:
+    """Returns the report with those sets that it lacks and that the one of the same step at `path` has, if any."""
+    path = paths.of(path)
+    if not path.exists():
+        return dict(report)
+    try:
+        earlier = _read(path)
+    except UserError:
+        return dict(report)
+    kept = earlier["sets"] if earlier.get("step") == report["step"] else {}
+    return {**report, "sets": kept | report["sets"]}
 
 
 def read_newest(workdir: str | os.PathLike) -> dict[str, Any]:
@@ -62,14 +84,7 @@ def read_newest(workdir: str | os.PathLike) -> dict[str, Any]:
             f"{workdir} holds no evaluation (eval/<step>.json): make one with "
             f"`python -m lrfr_jax.evaluate --workdir {workdir} --data_dir DIR`"
         )
-    path = max(found, key=lambda path: int(path.stem))
-    try:
-        report = json.loads(path.read_text())
-        for set_report in report["sets"].values():
-            (accuracy_rows if set_report["kind"] == "verification" else measure_rows)(set_report)
-        return report
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} is no evaluation report ({error!r}): evaluate that checkpoint again") from error
+    return _read(max(found, key=lambda path: int(path.stem)))
 
 
 def accuracy_rows(set_report: Mapping[str, Any]) -> dict[str, dict[int, dict[str, Any]]]:
@@ -117,6 +132,16 @@ def measure_rows(set_report: Mapping[str, Any]) -> dict[tuple[str, int], dict[st
 def full_name(name: str, set_report: Mapping[str, Any]) -> str:
     """The set's name, with a mark if it has not the official counts."""
     return f"{name} (partial)" if set_report["is_partial"] else name
+
+
+def _read(path: paths.AnyPath) -> dict[str, Any]:
+    try:
+        report = json.loads(path.read_text())
+        for set_report in report["sets"].values():
+            (accuracy_rows if set_report["kind"] == "verification" else measure_rows)(set_report)
+        return report
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} is no evaluation report ({error!r}): evaluate that checkpoint again") from error
 
 
 def _verification_metrics(set_report: Mapping[str, Any]) -> dict[str, float]:

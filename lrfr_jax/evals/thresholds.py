@@ -50,7 +50,8 @@ def choose(thresholds: Sequence[Threshold], *, sizes: tuple[int, int], far: floa
     """Picks the threshold for two faces by their sizes in pixels.
 
     A face counts as the largest calibrated size that is not above its own. If both have the full size, they are a pair
-    of 'hr_hr', if one has, of 'hr_lr', else of 'lr_lr', at the smaller one's size. Without a rate the lowest counts.
+    of 'hr_hr', if one has, of 'hr_lr', else of 'lr_lr', at the smaller one's size. Without a rate the lowest
+    counts that has a threshold for faces as small.
 
     Args:
       thresholds: of one fusion.
@@ -67,19 +68,20 @@ def choose(thresholds: Sequence[Threshold], *, sizes: tuple[int, int], far: floa
     if not fitting:
         raise UserError(f"this model was not calibrated for {title}: evaluate it with --calibrate and --resolutions")
     rates = sorted({one.far for one in fitting}, reverse=True)
-    far = rates[-1] if far is None else far
-    if far not in rates:
+    if far is not None and far not in rates:
         raise UserError(
             f"--far {far:g} was not calibrated for {title}, only {', '.join(f'{rate:g}' for rate in rates)}"
         )
-    fitting = sorted((one for one in fitting if one.far == far), key=lambda one: one.resolution)
+    fitting = sorted((one for one in fitting if far in (None, one.far)), key=lambda one: one.resolution)
     below = [one for one in fitting if one.resolution <= smaller]
     if not below:
         raise UserError(
             f"a face of {smaller} px is smaller than anything that this model was calibrated on for {title} "
             f"({fitting[0].resolution} px)"
         )
-    chosen = [one for one in below if one.resolution == below[-1].resolution]
+    lowest = min(one.far for one in below)
+    of_rate = [one for one in below if one.far == lowest]
+    chosen = [one for one in of_rate if one.resolution == of_rate[-1].resolution]
     # Calibrated on several sets, the strictest keeps the rate on each.
     return max(chosen, key=lambda one: one.threshold)
 

@@ -84,7 +84,7 @@ def _code(entry: Mapping[str, Any]) -> str:
 
 def _results(results: Mapping[str, Mapping[str, Any]]) -> str:
     if not results:
-        return "Not evaluated yet: `python -m lrfr_jax.evaluate` does it."
+        return "This card holds no results yet: `python -m lrfr_jax.evaluate --calibrate` writes them."
     return f"```\n{tables.table({'sets': results})}\n```"
 
 

@@ -7,6 +7,7 @@ from jaxtyping import UInt8
 from lrfr_jax.data import records
 
 _MAX_PIXELS = 40_000_000  # more than most cameras have; a decoded photo then takes at most 120 MB
+_MAX_SIDE = 16_384  # a long row of few pixels would cost more than its area says
 
 
 def decode_photo(encoded: bytes) -> UInt8[np.ndarray, "height width 3"]:
@@ -19,6 +20,8 @@ def decode_photo(encoded: bytes) -> UInt8[np.ndarray, "height width 3"]:
     width, height = records.image_size(encoded)
     if not 0 < width * height <= _MAX_PIXELS:
         raise ValueError(f"is {width}x{height}, its pixels must number from 1 to {_MAX_PIXELS}")
+    if max(width, height) > _MAX_SIDE:
+        raise ValueError(f"is {width}x{height}, a side may have at most {_MAX_SIDE} pixels")
     try:
         photo = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR_RGB)
     except cv2.error:

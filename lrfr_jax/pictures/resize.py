@@ -13,6 +13,7 @@ from lrfr_jax.pictures import photos
 _A = -0.5  # the bicubic kernel of Pillow and of jax.image.resize; cv2.INTER_CUBIC has -0.75 and no antialias
 _REACH = 2  # the kernel is zero from this distance on
 _FIXED_POINT = 2**22  # Pillow's weights are whole multiples of 1 / 2**22
+_OPERATORS = 32  # matrices that are kept, as many as 15 MB each
 _PNG_COMPRESSION = 1  # of 0..9: 1 is a sixth larger than 6 and writes four times as fast
 
 
@@ -60,7 +61,7 @@ def to_face_size(image: UInt8[np.ndarray, "height width 3"]) -> UInt8[np.ndarray
     return np.moveaxis(_to_bytes(_operator(image.shape[0]) @ columns), 0, -1).astype(np.uint8)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=_OPERATORS)
 def _operator(size: int) -> Float64[np.ndarray, "112 size"]:
     """The matrix that resamples an axis of `size` pixels, times 2**22; whole numbers."""
     step = size / IMAGE_SIZE

@@ -1,3 +1,5 @@
+import resource
+
 import numpy as np
 import pytest
 
@@ -52,6 +54,21 @@ def test_a_damaged_file_is_told_passed_over_and_replaced(test_set, tmp_path, cap
         assert "112.npz cannot be read" in caplog.text
     cache.store(test_set, TABLES, wanted=WANTED)
     assert sorted(cache.load(test_set, wanted=WANTED, num_views=2)) == [14, 112]
+
+
+def test_what_cannot_be_written_is_told_and_leaves_nothing(test_set, tmp_path, caplog):
+    cache = EmbeddingCache(tmp_path / "cache", "a" * 64)
+    full, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300, hard))
+    try:
+        cache.store(test_set, TABLES, wanted=WANTED)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (full, hard))
+    assert "112.npz cannot be written" in caplog.text
+    assert not list(tmp_path.glob("cache/**/*.npz"))
+    (tmp_path / "file").touch()
+    EmbeddingCache(tmp_path / "file", "a" * 64).store(test_set, TABLES, wanted=WANTED)
+    assert "cannot be written" in caplog.text.splitlines()[-1]
 
 
 def test_another_model_or_another_set_of_the_name_finds_nothing(test_set, tmp_path):

@@ -111,6 +111,19 @@ def test_a_cache_gives_the_same_numbers_and_embeds_once(run, data_dir, tmp_path,
     assert second["faces/hr_lr_7/auc"] != first["faces/hr_lr_7/auc"]  # other rules, same features
 
 
+def test_a_set_is_scored_on_the_views_of_its_own_fusion(run, data_dir, tmp_path):
+    cache, alone = EmbeddingCache(tmp_path, "a" * 64), {"faces": {"resolutions": (14,), "fusion": "none"}}
+    planned = evaluation.plan(data_dir, alone)
+    assert not evaluation.needs_mirror(planned)
+    embedder = embed.make_embedder(TinyBackbone(), sizes=evaluation.sizes_of(planned), rounding="uint8", mirror=False)
+    upright = evaluation.run(planned, embedder, variables(), rounding="uint8", batch_size=16, num_threads=2, cache=None)
+    expected = upright["faces"].outcome.feature_norm
+    # With both views from the program, which it keeps, and from what was kept.
+    for _ in range(2):
+        found = run(alone, cache=cache)[0]["faces"].outcome.feature_norm
+        assert found == pytest.approx(expected, rel=1e-6)
+
+
 @pytest.mark.parametrize(
     ("evals", "sentence"),
     [

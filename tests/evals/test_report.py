@@ -98,6 +98,25 @@ def test_a_failed_write_leaves_the_old_report(tmp_path):
     assert json.loads(path.read_text()) == REPORT
 
 
+def test_a_place_that_cannot_be_written_is_told(tmp_path):
+    (tmp_path / "eval").touch()
+    with pytest.raises(UserError, match=r"eval/12\.json cannot be written \(.*\): make room"):
+        report.write_report(tmp_path / "eval" / "12.json", REPORT)
+
+
+def test_other_sets_of_the_same_step_are_kept(tmp_path):
+    path = tmp_path / "12.json"
+    parts = [{**REPORT, "sets": {name: REPORT["sets"][name] for name in names}} for names in (["faces"], ["cams"])]
+    assert report.with_earlier_sets(parts[0], path) == parts[0]
+    report.write_report(path, parts[0] | {"checkpoint": "moved"})
+    assert report.with_earlier_sets(parts[1], path) == {**REPORT, "sets": parts[0]["sets"] | parts[1]["sets"]}
+    changed = {**REPORT, "sets": {"faces": REPORT["sets"]["others"]}}
+    assert report.with_earlier_sets(changed, path) == changed
+    for content in (json.dumps(parts[0] | {"step": 11}), "", "[]"):
+        path.write_text(content)
+        assert report.with_earlier_sets(parts[1], path) == parts[1]
+
+
 @pytest.mark.parametrize(
     "content",
     [

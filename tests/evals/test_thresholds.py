@@ -39,6 +39,14 @@ def test_without_a_rate_the_lowest_and_of_several_sets_the_strictest():
     assert thresholds.choose(held, sizes=(112, 112), far=0.1).far == 0.1
 
 
+def test_without_a_rate_it_is_the_lowest_that_was_calibrated_for_such_sizes():
+    held = [*HELD, entry("hr_lr", 20, far=0.001)]
+    chosen = [thresholds.choose(held, sizes=(112, size), far=None) for size in (20, 14)]
+    assert [(one.far, one.resolution) for one in chosen] == [(0.001, 20), (0.01, 7)]
+    with pytest.raises(UserError, match=r"a face of 6 px is smaller than anything .* for HR-LR \(7 px\)"):
+        thresholds.choose(held, sizes=(112, 6), far=None)
+
+
 @pytest.mark.parametrize(
     ("held", "sizes", "far", "sentence"),
     [

@@ -51,6 +51,10 @@ def test_gray_alpha_and_16_bits_become_rgb_bytes():
             "is 8000x5001",
         ),
         (
+            encode(LEFT_RED, ".png")[:16] + struct.pack(">II", 16_385, 1) + encode(LEFT_RED, ".png")[24:],
+            "is 16385x1, a side may have at most 16384 pixels",
+        ),
+        (
             encode(LEFT_RED, ".png")[:16] + struct.pack(">II", 30, 21) + encode(LEFT_RED, ".png")[24:],
             "cannot be decoded",
         ),

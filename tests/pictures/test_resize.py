@@ -17,6 +17,12 @@ def test_it_equals_pillow_to_the_last_bit(size):
     np.testing.assert_array_equal(resize.to_face_size(pixels), np.asarray(wide.resize((112, 112), Image.BICUBIC)))
 
 
+def test_of_many_sizes_few_matrices_are_kept():
+    for size in range(1, 41):
+        resize.to_face_size(np.zeros((size, size, 3), np.uint8))
+    assert resize._operator.cache_info().currsize == 32
+
+
 def test_it_is_the_kernel_that_training_degrades_with():
     size = 20
     small = np.random.default_rng(0).integers(80, 170, (size, size, 3), np.uint8)  # overshoot stays within 0..255
