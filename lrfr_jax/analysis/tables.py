@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Shows and writes the tables of a sweep as the command line says.
 
     Raises:
-      UserError: a bad option, sweep file or evaluation.
+      UserError: a bad option, sweep file or evaluation, or an output that cannot be written.
     """
     options = _parser().parse_args(argv)
     paths.require_local(vars(options))
@@ -49,11 +49,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     print("", *notes, sep="\n")
     if options.output:
         stem = pathlib.Path(options.output) / pathlib.Path(options.sweep).stem
-        stem.parent.mkdir(parents=True, exist_ok=True)
         blocks = [f"# {sweep.title}", *(f"## {title}\n\n{markdown(lines)}" for title, lines in laid_out.items())]
-        stem.with_suffix(".md").write_text("\n\n".join([*blocks, *notes]) + "\n")
-        with open(stem.with_suffix(".csv"), "w", newline="") as file:
-            csv.writer(file).writerows([CSV_COLUMNS, *(line for table in made for line in _csv_lines(table))])
+        try:
+            _write(stem, "\n\n".join([*blocks, *notes]) + "\n", made)
+        except OSError as error:
+            raise UserError(f"--output {options.output} cannot be written: {error}") from error
         print(f"{stem}.md and {stem}.csv are written")
 
 
@@ -141,6 +141,13 @@ def _line(label: str, spreads: Sequence[Spread | None], form: str) -> list[str]:
         fewer = f" (n={one.count})" if one and one.count < most else ""
         cells.append(f"{form.format(one.mean)}{deviation}{fewer}" if one else "-")
     return [f"{label}, n={most}" if most else label, *cells]
+
+
+def _write(stem: pathlib.Path, text: str, made: Sequence[Table]) -> None:
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    stem.with_suffix(".md").write_text(text)
+    with open(stem.with_suffix(".csv"), "w", newline="") as file:
+        csv.writer(file).writerows([CSV_COLUMNS, *(line for table in made for line in _csv_lines(table))])
 
 
 def _csv_lines(table: Table) -> list[list]:

@@ -32,7 +32,7 @@ from lrfr_jax.data.face_sets import (
     to_arrays,
 )
 from lrfr_jax.data.records import IMAGE_SIZE
-from lrfr_jax.errors import UserError
+from lrfr_jax.errors import UserError, reason_of
 
 
 class _Uncompressed(tfds.core.ExampleWriter):
@@ -88,6 +88,28 @@ def _emptied_after_use(examples: Iterable[dict]) -> Iterator[dict]:
     for example in examples:
         yield example
         example.clear()
+
+
+@contextlib.contextmanager
+def _told_of_the_disk(data_dir: str, name: str, source_errors: Sequence[Exception]) -> Iterator[None]:
+    """Turns what the file system refuses into a `UserError`; what reading the images raised keeps its traceback."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        is_of_the_disk = isinstance(error, OSError) or "write() failed" in str(error)  # as array_record says it
+        if source_errors or not is_of_the_disk:
+            raise
+        with contextlib.suppress(OSError):
+            folder_of(data_dir, name).parent.rmdir()  # empty, as TFDS removed what it began
+        raise UserError(f"set {name} cannot be written to {data_dir}: {reason_of(error)}") from error
+
+
+def _noting_errors(examples: Iterable[dict], noted: list[Exception]) -> Iterator[dict]:
+    try:
+        yield from examples
+    except Exception as error:
+        noted.append(error)
+        raise
 
 
 def write_training_set(
@@ -195,6 +217,7 @@ def _write(data_dir, name, kind, features, examples, num_images, num_shards, arg
     except OSError as error:
         raise UserError(f"--data_dir {data_dir} cannot be written: {error}") from error
     prepared = json.dumps({"kind": kind, "arguments": arguments}, indent=1).encode()
+    source_errors: list[Exception] = []
     bounds = np.arange(num_shards + 1) * num_images // num_shards
     with folder_lock.alone_in(folder.parent):
         if folder.exists():
@@ -206,12 +229,16 @@ def _write(data_dir, name, kind, features, examples, num_images, num_shards, arg
             name=name,
             split=SPLITS[kind],
             features=features,
-            examples=zip(range(num_images), _emptied_after_use(examples), strict=True),
+            examples=_noting_errors(zip(range(num_images), _emptied_after_use(examples), strict=True), source_errors),
             sizes=np.diff(bounds).tolist(),
             files=files | {PREPARED: prepared},
         )
         config = tfds.download.DownloadConfig(try_download_gcs=False)
         # TFDS wants a folder for downloads and prints about them; there are none.
-        with tempfile.TemporaryDirectory() as downloads, contextlib.redirect_stdout(io.StringIO()):
+        with (
+            tempfile.TemporaryDirectory() as downloads,
+            contextlib.redirect_stdout(io.StringIO()),
+            _told_of_the_disk(data_dir, name, source_errors),
+        ):
             builder.download_and_prepare(download_dir=downloads, download_config=config)
     return folder

@@ -21,6 +21,7 @@ from lrfr_jax.errors import UserError
 FORMAT_VERSION = "1.0.0"
 # The name of a kind's one TFDS split.
 SPLITS = {"training": "train", "verification": "test", "identification": "test", "templates": "test"}
+DAMAGED = "damaged"  # in place of the kind of a set whose file does not tell it
 PREPARED, PROTOCOL = "prepared.json", "protocol.npz"
 # The makers' terms, by the kind of preparation; `--licence` says those of other sets.
 LICENCES = {
@@ -233,14 +234,32 @@ def folder_of(data_dir: str, name: str) -> pathlib.Path:
 
 
 def list_sets(data_dir: str) -> dict[str, str]:
-    """Returns {name: kind} of the complete sets in a folder, in order of names."""
+    """Returns {name: kind} of the complete sets in a folder, in order of names; `DAMAGED` where that cannot be read."""
     found = sorted(paths.local(data_dir, "--data_dir").glob(f"*/{FORMAT_VERSION}/{PREPARED}"))
-    return {path.parent.parent.name: read_prepared(path.parent)["kind"] for path in found}
+    return {path.parent.parent.name: _kind_of(path.parent) for path in found}
 
 
 def read_prepared(folder: pathlib.Path) -> dict:
-    """Returns {'kind', 'arguments'}: what the set is and what it was made from."""
-    return json.loads(_existing(folder / PREPARED).read_text())
+    """Returns {'kind', 'arguments'}: what the set is and what it was made from.
+
+    Raises:
+      UserError: the file that says so is missing, or damaged.
+    """
+    path = _existing(folder / PREPARED)
+    try:
+        match json.loads(path.read_bytes()):
+            case {"kind": str(kind), "arguments": dict()} as prepared if kind in SPLITS:
+                return prepared
+    except (OSError, ValueError, RecursionError):
+        pass
+    raise UserError(f"{path} is damaged: remove {folder} and prepare the set again")
+
+
+def _kind_of(folder: pathlib.Path) -> str:
+    try:
+        return read_prepared(folder)["kind"]
+    except UserError:  # whoever opens this set is told
+        return DAMAGED
 
 
 def _open(folder: pathlib.Path, kinds: Sequence[str]) -> tuple[RecordSource, tfds.core.DatasetBuilder]:

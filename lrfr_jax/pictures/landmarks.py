@@ -82,7 +82,7 @@ def _rows(path: str) -> Iterator[tuple[int, list[str]]]:
     """Yields the lines that are not empty, with their numbers."""
     opened = gzip.open if path.endswith(".gz") else open
     try:
-        with opened(path, "rt", encoding="utf-8", newline="") as file:
+        with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
             yield from ((number, row) for number, row in enumerate(csv.reader(file), 1) if row)
     except (OSError, EOFError, UnicodeDecodeError, csv.Error, zlib.error) as error:
         raise UserError(f"--landmarks {path} cannot be read as CSV: {error}") from error

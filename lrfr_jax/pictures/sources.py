@@ -8,6 +8,7 @@ import pathlib
 import re
 import stat
 import tarfile
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -18,6 +19,8 @@ from lrfr_jax.errors import UserError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 MAX_IMAGE_BYTES = 16 * 2**20  # an aligned face takes some kB: whatever exceeds this is no such image
+# Control characters, surrogates, line and paragraph separators: what cannot stand within one line of text.
+_NO_TEXT = ("Cc", "Cs", "Zl", "Zp")
 _CHUNK = 64  # images per task of the checking threads; keeps the overhead of a task small beside its work
 
 
@@ -94,7 +97,7 @@ def find_images(
 
 def refusal(image: SourceImage) -> str | None:
     """Says why a file with such a path and size may not be read, or None."""
-    if not image.path.isprintable():
+    if printable(image.path) != image.path:
         return "has characters in its path that are no text"
     if image.size > MAX_IMAGE_BYTES:
         return f"has {image.size} bytes, more than the {MAX_IMAGE_BYTES} that an image may have"
@@ -122,10 +125,7 @@ def unusable(
 
 def fingerprint(source: str, files: Iterable[str] = ()) -> str:
     """Digest of sizes and times, to notice a change: of the tar or every file in the folder, and of more `files`."""
-    if os.path.isdir(source):
-        paths = [os.path.join(folder, name) for folder, _, names in os.walk(source) for name in names]
-    else:
-        paths = [source]
+    paths = [path for path, _ in walk(source)] if os.path.isdir(source) else [source]
     digest = hashlib.sha256()
     for path in sorted([*paths, *files]):
         status = os.lstat(path)
@@ -134,17 +134,39 @@ def fingerprint(source: str, files: Iterable[str] = ()) -> str:
     return digest.hexdigest()
 
 
+def walk(source: str) -> Iterator[tuple[str, str | None]]:
+    """Yields the path of every file in a folder and in the folders that it links to.
+
+    A link to a folder that holds it is not followed, as it would have no end: it is yielded with this reason.
+    """
+    above = {source: (os.path.realpath(source),)}
+    for folder, subfolders, names in os.walk(source, followlinks=True):
+        passed = above.pop(folder)
+        for name in list(subfolders):
+            path = os.path.join(folder, name)
+            is_link = os.path.islink(path)
+            real = os.path.realpath(path) if is_link else os.path.join(passed[-1], name)
+            if is_link and any(os.path.commonpath([real, one]) == real for one in passed):
+                subfolders.remove(name)
+                yield path, "is a link to a folder that holds it"
+            else:
+                above[path] = (*passed, real)
+        yield from ((os.path.join(folder, name), None) for name in names)
+
+
 def read_text(path: str, *, flag: str) -> str:
     """Reads a text file that the user named with `flag`."""
     try:
-        return pathlib.Path(path).read_text(encoding="utf-8")
+        return pathlib.Path(path).read_text(encoding="utf-8-sig")  # some editors put a byte order mark first
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{flag} {path} cannot be read as text: {error}") from error
 
 
 def printable(path: str) -> str:
-    """A path as one line of text, whatever it holds."""
-    return path if path.isprintable() else path.encode("unicode_escape").decode()
+    """A path as one line of text, whatever it holds: what cannot stand in one is escaped."""
+    if path.isprintable():
+        return path
+    return "".join(ascii(one)[1:-1] if unicodedata.category(one) in _NO_TEXT else one for one in path)
 
 
 def file_size(path: str) -> tuple[int, str | None]:
@@ -176,19 +198,22 @@ def _problem(image: SourceImage, *, decode: Callable[[bytes], Any]) -> Problem |
 
 
 def _is_wanted(path: str, suffixes: tuple[str, ...]) -> bool:
-    parts = path.split("/")
-    hidden = any(part == "__MACOSX" or (part[:1] == "." and part not in (".", "..")) for part in parts)
-    return not hidden and path.lower().endswith(suffixes)
+    return not _is_hidden(path) and path.lower().endswith(suffixes)
+
+
+def _is_hidden(path: str) -> bool:
+    return any(part == "__MACOSX" or (part[:1] == "." and part not in (".", "..")) for part in path.split("/"))
 
 
 def _walk_folder(source: str, suffixes: tuple[str, ...], flag: str) -> Iterator[tuple[SourceImage, str | None]]:
     del flag  # a folder has no errors as a whole
-    for folder, _, names in os.walk(source):
-        for name in names:
-            path = os.path.relpath(os.path.join(folder, name), source).replace(os.sep, "/")
-            if _is_wanted(path, suffixes):
-                size, reason = file_size(os.path.join(folder, name))
-                yield SourceImage(source, path, None, size), reason
+    for file, endless in walk(source):
+        path = os.path.relpath(file, source).replace(os.sep, "/")
+        if endless and not _is_hidden(path):
+            yield SourceImage(source, path, None, 0), endless
+        elif _is_wanted(path, suffixes):
+            size, reason = file_size(file)
+            yield SourceImage(source, path, None, size), reason
 
 
 def _walk_tar(source: str, suffixes: tuple[str, ...], flag: str) -> Iterator[tuple[SourceImage, str | None]]:

@@ -20,6 +20,7 @@ from lrfr_jax.pictures import photos, sources, warp
 from lrfr_jax.pictures.face_detector import Mtcnn
 from lrfr_jax.pictures.landmarks import CHOICES, Face, check_inside, choose_face, read_landmarks
 from lrfr_jax.pictures.sources import SourceImage
+from lrfr_jax.prepare import report_folder
 from lrfr_jax.prepare.align_report import ALIGNED, CROPPED, NO_FACE, UNREADABLE, Outcome, in_words, write_report
 
 SUMMARY = "raw photos in folders, one per identity -> faces aligned to 112x112, in equal folders, and a report"
@@ -87,7 +88,7 @@ def run(arguments: argparse.Namespace) -> str:
     unfinished = output.with_name(f".{output.name}.incomplete")
     try:
         unfinished.mkdir(parents=True, exist_ok=True)
-        with folder_lock.alone_in(unfinished), _removed_at_the_end(unfinished):
+        with folder_lock.alone_in(unfinished), _removed_at_the_end(unfinished), _made_for_a_report(report):
             _empty(unfinished)  # what a killed run left
             outcomes = _all_outcomes(refused, images, find_faces, unfinished, arguments)
             write_report(report, outcomes, unfinished, arguments)
@@ -241,6 +242,19 @@ def _removed_at_the_end(folder: pathlib.Path) -> Iterator[None]:
         yield
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _made_for_a_report(folder: pathlib.Path) -> Iterator[None]:
+    """Makes a folder, and removes it where it was made for nothing."""
+    is_new = not folder.exists()
+    report_folder.make(folder, flag="--report")
+    try:
+        yield
+    finally:
+        if is_new:
+            with contextlib.suppress(OSError):  # it holds a report
+                folder.rmdir()
 
 
 def _empty(folder: pathlib.Path) -> None:

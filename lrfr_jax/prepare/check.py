@@ -12,7 +12,7 @@ import numpy as np
 from lrfr_jax.data import face_sets, records
 from lrfr_jax.errors import UserError
 from lrfr_jax.pictures import contact_sheet
-from lrfr_jax.prepare import overlaps
+from lrfr_jax.prepare import overlaps, report_folder
 from lrfr_jax.prepare.image_survey import Survey, draw_thresholds, survey
 
 SUMMARY = "look at a prepared set before a long run: counts, duplicates, overlap with test sets, colors, memory"
@@ -59,6 +59,8 @@ def run(arguments: argparse.Namespace) -> str:
     open_set = face_sets.open_training_set if is_training else face_sets.open_test_set
     opened = open_set(arguments.data_dir, arguments.dataset)
     others = _others(arguments, is_training)
+    output = pathlib.Path(arguments.output or f"{arguments.dataset}_check")
+    report_folder.make(output, flag="--output")
     thresholds = draw_thresholds(opened.source, seed=arguments.seed)
     found = survey(opened.source, thresholds, name=arguments.dataset)
     report: dict[str, Any] = {"dataset": arguments.dataset, "kind": kind, "images": len(found.images)}
@@ -82,7 +84,6 @@ def run(arguments: argparse.Namespace) -> str:
         report["against"][other] = shared | {"identities": overlaps.shared_names(names, other_names, named=_NAMED)}
     report["estimates"] = _estimates(arguments, found.images, getattr(opened, "num_identities", 0))
     report["wrong"], report["warnings"] = _wrong(report), _warnings(report)
-    output = pathlib.Path(arguments.output or f"{arguments.dataset}_check")
     _write(output, report, opened.source, found, seed=arguments.seed)
     seconds = time.perf_counter() - start
     summary = _in_words(report) + f"\n{seconds:.1f} s, {num_read / seconds:.0f} images/s, report in {output}"
@@ -205,7 +206,7 @@ def _warnings(report: dict[str, Any]) -> list[str]:
         if shared["identities"] and shared["identities"]["num_shared"]:
             warnings.append(
                 f"{shared['identities']['num_shared']} identities have a name that {other} has too: "
-                "leave them out with `prepare folder --exclude_identities`"
+                "leave them out with `prepare folder --exclude_identities`, which compares names in the same way"
             )
     return warnings
 

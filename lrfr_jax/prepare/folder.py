@@ -51,6 +51,9 @@ def prepare(arguments: argparse.Namespace) -> str:
     _check_limits(arguments)
     selection = training_options.read_selection(arguments)
     listed = labeled_sources.list_all(arguments.source)
+    identities = {image.identity for image in listed.images}
+    if identities and all(map(training_options.is_integer, identities)):
+        training_options.check_integers(arguments, selection, of="these sources")
     record = {
         "kind": "folder",
         "sources": listed.fingerprints,
@@ -83,7 +86,8 @@ def prepare(arguments: argparse.Namespace) -> str:
     )
     seconds = time.perf_counter() - start
     return (
-        f"{len(labeled)} images of {len(kept)} identities, {len(problems)} skipped, {arguments.shards} shards, "
+        f"{len(labeled)} images of {len(kept)} identities, {len(problems)} skipped"
+        f"{training_options.occurring(selection, identities)}, {arguments.shards} shards, "
         f"{seconds:.1f} s, {len(labeled) / seconds:.0f} images/s, in {folder}"
     )
 

@@ -201,10 +201,12 @@ def _read_label(file: SourceImage | None) -> tuple[str, str | None]:
         return "", f"has a {name} of {file.size} bytes beside it, more than a class needs"
     content = sources.read_image(file)
     try:
-        label = json.loads(content)["label"] if file.path.lower().endswith(_JSON) else content.decode().strip()
+        label = (
+            json.loads(content)["label"] if file.path.lower().endswith(_JSON) else content.decode("utf-8-sig").strip()
+        )
     except (ValueError, KeyError, TypeError, RecursionError):
         return "", f"has a {name} beside it without a label that can be read"
     text = str(label) if isinstance(label, int | str) and not isinstance(label, bool) else ""
-    if not text or not text.isprintable() or _NEGATIVE.fullmatch(text):
+    if not text or sources.printable(text) != text or _NEGATIVE.fullmatch(text):
         return "", f"has a {name} beside it whose label is neither a name nor an integer from 0 on"
     return text, None

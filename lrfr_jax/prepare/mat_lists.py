@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Int, Shaped
 
 from lrfr_jax.errors import UserError
+from lrfr_jax.pictures import sources
 from lrfr_jax.prepare import mat_file
 
 
@@ -17,7 +18,7 @@ def find_list(folder: str, name: str) -> str:
     Raises:
       UserError: there is none, or there are several and they differ.
     """
-    found = sorted(os.path.join(where, name) for where, _, names in os.walk(folder) if name in names)
+    found = sorted(path for path, endless in sources.walk(folder) if not endless and os.path.basename(path) == name)
     if not found:
         raise UserError(f"{folder} holds no {name}: give the folder with the official lists as --lists")
     if len({pathlib.Path(path).read_bytes() for path in found}) > 1:

@@ -1,7 +1,6 @@
 """Images that occur twice, within one set or in two sets, and identities of one name."""
 
 import multiprocessing.pool
-import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ from jaxtyping import Int
 from lrfr_jax.data import face_sets, records
 from lrfr_jax.pictures import sources
 from lrfr_jax.prepare import near_duplicates
+from lrfr_jax.prepare.training_options import compared_name, has_letter
 
 _SAME_PIXELS = 10.0  # mean difference in gray levels up to which two images with close hashes show one photograph
 _MOST_PAIRS = 20_000  # close pairs that are compared pixel by pixel
@@ -78,15 +78,13 @@ def between(
 def identity_names(data_dir: str, name: str) -> dict[str, str] | None:
     """Returns the names behind a set's labels, {as compared: as written}; None where it has none.
 
-    Compared are small letters and digits. Names that are numbers are left out: another set's 17 is someone else.
+    Names that are numbers are left out: another set's 17 is someone else.
     """
     folder = face_sets.folder_of(data_dir, name)
     for file_name in _NAME_FILES:
         if (folder / file_name).exists():
             written = (folder / file_name).read_text(encoding="utf-8").split("\n")
-            compared = {re.sub(r"[\W_]+", " ", one).strip().lower(): one for one in written}
-            named = {key: one for key, one in compared.items() if key and not key.replace(" ", "").isdecimal()}
-            return named or None
+            return {compared_name(one): one for one in written if has_letter(one)} or None
     return None
 
 

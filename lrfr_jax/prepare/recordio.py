@@ -58,7 +58,7 @@ def prepare(arguments: argparse.Namespace) -> str:
     start = time.perf_counter()
     builders.check_target(arguments.name, num_shards=arguments.shards)
     selection = training_options.read_selection(arguments)
-    _check_labels(arguments, selection)
+    training_options.check_integers(arguments, selection, of="a .rec file")
     pack = _find_pack(arguments.source)
     record = {
         "kind": "recordio",
@@ -83,9 +83,11 @@ def prepare(arguments: argparse.Namespace) -> str:
     )
     seconds = time.perf_counter() - start
     without = "" if pack.idx else ", records found without an .idx file"
+    labels_in_pack = np.unique(checked.labels[checked.labels != NO_LABEL])
+    occurring = training_options.occurring(selection, map(str, labels_in_pack.tolist()))
     return (
-        f"{len(rows)} images of {len(originals)} identities, {len(checked.problems)} skipped, {arguments.shards} shards"
-        f"{without}, {seconds:.1f} s, {len(rows) / seconds:.0f} images/s, in {folder}"
+        f"{len(rows)} images of {len(originals)} identities, {len(checked.problems)} skipped{occurring}, "
+        f"{arguments.shards} shards{without}, {seconds:.1f} s, {len(rows) / seconds:.0f} images/s, in {folder}"
     )
 
 
@@ -95,18 +97,6 @@ def _find_pack(source: str) -> _Pack:
         raise UserError(f"--source {source} must be a .rec file, or a folder with train.rec in it")
     idx, property_path = f"{rec.removesuffix('.rec')}.idx", os.path.join(os.path.dirname(rec), "property")
     return _Pack(rec, *(path if os.path.exists(path) else None for path in (idx, property_path)))
-
-
-def _check_labels(arguments: argparse.Namespace, selection: Selection) -> None:
-    """Identities are integers here: a list of names would leave nobody out, without a word."""
-    lists = {
-        f"--only_identities {arguments.only_identities}": selection.only or (),
-        f"--exclude_identities {', '.join(arguments.exclude_identities or ())}": selection.excluded,
-    }
-    for name, identities in lists.items():
-        for identity in sorted(identities):
-            if not re.fullmatch(r"0|[1-9][0-9]*", identity):
-                raise UserError(f"{name} names {identity!r}: the identities of a .rec file are integers, as in 17")
 
 
 def _choose(checked: Checked, selection: Selection) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -1,23 +1,46 @@
 """What the kinds that make training sets share: whom to take, what a bad image does, what the set remembers of it."""
 
 import argparse
+import dataclasses
+import functools
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+import re
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any
 
 from lrfr_jax.errors import UserError
 from lrfr_jax.pictures import sources
 from lrfr_jax.pictures.sources import Problem
 
 
-class Selection(NamedTuple):
-    """Names of the identities to take (None: all) and of those to leave out."""
+@functools.lru_cache(maxsize=1024)  # the images of an identity mostly follow each other
+def compared_name(name: str) -> str:
+    """A name as two sets compare it: its letters and digits, small; as it is written where it has no letter."""
+    words = re.sub(r"[\W_]+", " ", name).strip().lower()
+    return words if has_letter(words) else name
+
+
+def has_letter(name: str) -> bool:
+    """Whether a name is more than a number: another set's 17 is someone else."""
+    return any(map(str.isalpha, name))
+
+
+@dataclasses.dataclass(frozen=True)
+class Selection:
+    """Names of the identities to take (None: all) and of those to leave out, as they are written."""
 
     only: frozenset[str] | None
     excluded: frozenset[str]
 
     def takes(self, identity: str) -> bool:
-        return identity not in self.excluded and (self.only is None or identity in self.only)
+        only, excluded = self._compared
+        name = compared_name(identity)
+        return name not in excluded and (only is None or name in only)
+
+    @functools.cached_property
+    def _compared(self) -> tuple[frozenset[str] | None, frozenset[str]]:
+        only = None if self.only is None else frozenset(map(compared_name, self.only))
+        return only, frozenset(map(compared_name, self.excluded))
 
 
 def add_arguments(add: Callable) -> None:
@@ -27,9 +50,10 @@ def add_arguments(add: Callable) -> None:
         "--exclude_identities",
         action="append",
         metavar="FILE",
-        help="identities to leave out, one a line (identities.txt of a test set); may be repeated",
+        help="identities to leave out, one a line (identities.txt of a test set), whatever their capitals and "
+        "punctuation; may be repeated",
     )
-    add("--only_identities", metavar="FILE", help="identities to take, one a line; the others are left out")
+    add("--only_identities", metavar="FILE", help="identities to take, named likewise; the others are left out")
     add(
         "--licence", metavar="TEXT", help="under which the images may be used; it goes into the cards of trained models"
     )
@@ -63,6 +87,38 @@ def read_names(path: str, *, flag: str) -> frozenset[str]:
     if not names:
         raise UserError(f"{flag} {path} is empty: it must name one identity a line")
     return frozenset(names)
+
+
+def check_integers(arguments: argparse.Namespace, selection: Selection, *, of: str) -> None:
+    """Refuses names where identities are integers: they would leave nobody out, without a word.
+
+    Args:
+      of: whose identities they are, for the sentence.
+
+    Raises:
+      UserError: a list names something else than an integer.
+    """
+    lists = {
+        f"--only_identities {arguments.only_identities}": selection.only or (),
+        f"--exclude_identities {', '.join(arguments.exclude_identities or ())}": selection.excluded,
+    }
+    for name, identities in lists.items():
+        for identity in sorted(identities):
+            if not is_integer(identity):
+                raise UserError(f"{name} names {identity!r}: the identities of {of} are integers, as in 17")
+
+
+def is_integer(identity: str) -> bool:
+    """Whether an identity is an integer from 0 on, as labels are written."""
+    return re.fullmatch(r"0|[1-9][0-9]*", identity, re.ASCII) is not None
+
+
+def occurring(selection: Selection, identities: Iterable[str]) -> str:
+    """Says how many of the listed names are among all identities of the sources; starts with a comma, or is empty."""
+    found = set(map(compared_name, identities))
+    lists: dict[str, Collection[str]] = {"excluded": selection.excluded, "wanted": selection.only or ()}
+    counts = {kind: sum(compared_name(name) in found for name in names) for kind, names in lists.items()}
+    return "".join(f", {counts[kind]} of {len(names)} {kind} names occur" for kind, names in lists.items() if names)
 
 
 def to_remember(arguments: argparse.Namespace, selection: Selection) -> dict[str, Any]:

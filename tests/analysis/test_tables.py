@@ -113,3 +113,9 @@ def test_bad_options_are_one_sentence(call, options, sentence):
 
 def test_markdown_escapes_bars():
     assert tables.markdown([["a", "b"], ["x|y", "z"]]).splitlines()[-1] == "| x\\|y | z |"
+
+
+def test_an_output_that_cannot_be_written_has_its_sentence(call, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"--output .*file/x cannot be written: .*Not a directory"):
+        call("--output", str(tmp_path / "file/x"))

@@ -1,5 +1,7 @@
+import json
 import pickle
 import re
+import resource
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -18,7 +20,7 @@ def _images():
     return [records.encode_image(np.full((112, 112, 3), 20 * i, np.uint8), quality=90) for i in range(_NUM_IMAGES)]
 
 
-def _write_training(data_dir, name="faces", *, num_shards=3, images=None):
+def _write_training(data_dir, name="faces", *, num_shards=3, images=None, note="kept\n"):
     labeled = [(image, i % 4) for i, image in enumerate(_images())] if images is None else images
     return builders.write_training_set(
         str(data_dir),
@@ -28,7 +30,7 @@ def _write_training(data_dir, name="faces", *, num_shards=3, images=None):
         identities=["a", "b", "c", "d"],
         num_shards=num_shards,
         arguments={"seed": 1},
-        notes={"note.txt": "kept\n"},
+        notes={"note.txt": note},
     )
 
 
@@ -210,3 +212,40 @@ def test_impossible_targets_are_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"):
         _write_training(tmp_path / "file")
+
+
+@pytest.mark.parametrize("lost", [json.dumps({"kind": "other", "arguments": {}}), "{", "[]", '{"kind": "training"}'])
+def test_a_damaged_description_is_named_and_does_no_harm_to_other_sets(tmp_path, lost):
+    damaged = _write_training(tmp_path, "damaged") / "prepared.json"
+    _write_training(tmp_path)
+    damaged.write_text(lost)
+    assert face_sets.list_sets(str(tmp_path)) == {"damaged": "damaged", "faces": "training"}
+    with pytest.raises(UserError, match=r"damaged/1\.0\.0/prepared\.json is damaged: remove .* prepare the set again"):
+        face_sets.open_training_set(str(tmp_path), "damaged")
+    with pytest.raises(UserError, match=re.escape("(there: damaged, faces)")):
+        face_sets.open_training_set(str(tmp_path), "x")
+
+
+@pytest.mark.parametrize("note_bytes", [0, 50_000])  # a shard is too large for the disk, or a file beside it
+def test_a_disk_without_room_has_its_sentence_and_leaves_nothing(tmp_path, note_bytes):
+    raw = [(records.encode_raw(np.full((112, 112, 3), value, np.uint8)), 0) for value in range(_NUM_IMAGES)]
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, before[1]))
+    try:
+        with pytest.raises(UserError, match=f"set faces cannot be written to {tmp_path}: .*File too large"):
+            _write_training(tmp_path, images=raw, note="-" * note_bytes)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_errors_keep_their_traceback(tmp_path, monkeypatch):
+    with pytest.raises(RuntimeError, match="elsewhere"):
+        _write_training(tmp_path, images=_failing(RuntimeError("write() failed: elsewhere")))
+
+    def fail(*_, **__):
+        raise RuntimeError("something else")
+
+    monkeypatch.setattr(builders._Uncompressed, "write", fail)
+    with pytest.raises(RuntimeError, match="something else"):
+        _write_training(tmp_path)

@@ -18,7 +18,8 @@ def test_lines_become_faces_with_the_extent_as_box(tmp_path):
     text = f"{LINE}\n\n./b/2.png,1,2,3,4,5,6,7,8,9,10\n" + LINE.replace("10", "11") + "\n"
     (tmp_path / "plain.csv").write_text(text)
     (tmp_path / "packed.csv.gz").write_bytes(gzip.compress(text.encode()))
-    for name in ("plain.csv", "packed.csv.gz"):
+    (tmp_path / "marked.csv").write_text(text, encoding="utf-8-sig")
+    for name in ("plain.csv", "packed.csv.gz", "marked.csv"):
         faces = landmarks.read_landmarks(str(tmp_path / name))
         assert [(key, len(found)) for key, found in faces.items()] == [("a/1.jpg", 2), ("b/2.png", 1)]
         np.testing.assert_array_equal(faces["a/1.jpg"][0].landmarks, [[10, 20], [30, 20], [20, 30], [12, 40], [28, 40]])

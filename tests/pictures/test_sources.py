@@ -84,6 +84,42 @@ def test_files_over_the_cap_and_dead_links_are_problems(tmp_path):
     assert sorted(problem.reason.split()[0] for problem in problems) == ["has", "is"]
 
 
+def test_links_to_folders_are_followed_but_not_to_those_that_hold_them(tmp_path):
+    source = _folder(tmp_path / "faces", {"a/1.jpg": _face(1)})
+    _folder(tmp_path / "elsewhere", {"2.jpg": _face(2)})
+    _folder(tmp_path / "cycle", {"3.jpg": _face(3)})
+    os.symlink(tmp_path / "elsewhere", tmp_path / "faces/b")
+    before = sources.fingerprint(source)
+    os.symlink(tmp_path / "cycle", tmp_path / "faces/c")
+    for link, target in {
+        "faces/a/up": "faces",
+        "faces/a/top": "",
+        "faces/a/.hidden": "faces",
+        "cycle/x": "faces",
+    }.items():
+        os.symlink(tmp_path / target, tmp_path / link)
+    images, problems = sources.list_images(source)
+    assert [image.path for image in images] == ["a/1.jpg", "b/2.jpg", "c/3.jpg"]
+    assert [sources.read_image(image) for image in images] == [_face(1), _face(2), _face(3)]
+    assert sorted(problems) == [
+        (f"{source}/{link}", "is a link to a folder that holds it") for link in ("a/top", "a/up", "c/x")
+    ]
+    with_links = sources.fingerprint(source)
+    (tmp_path / "elsewhere/2.jpg").write_bytes(b"other")
+    assert len({before, with_links, sources.fingerprint(source)}) == 3
+
+
+def test_names_in_any_script_and_with_any_space_are_no_problem(tmp_path):
+    names = ["mac 10.00\u202fAM.png", "nb\u00a0sp.png", "wide\u3000space.png", "zero\u200cwidth.png"]
+    bad = ["control\x07.png", "next\x85line.png", "line\u2028.png", "paragraph\u2029.png", "byte\udcff\u3000.png"]
+    source = _folder(tmp_path / "faces", {f"a/{name}": _face() for name in names + bad})
+    images, problems = sources.list_images(source)
+    assert sorted(image.path for image in images) == sorted(f"a/{name}" for name in names)
+    assert sorted(problem.where.rsplit("/", 1)[1] for problem in problems) == [
+        "byte\\udcff\u3000.png", r"control\x07.png", r"line\u2028.png", r"next\x85line.png", r"paragraph\u2029.png"
+    ]  # fmt: skip
+
+
 def test_every_image_is_decoded_and_results_keep_the_order(tmp_path):
     names = [f"a/{i}.jpg" for i in range(150)]
     files = {name: _face(i) if i % 7 else b"no image" for i, name in enumerate(names)}
@@ -134,3 +170,8 @@ def test_a_text_file_that_cannot_be_read_is_named_with_its_flag(tmp_path):
     for name in ("none.txt", "bad.txt"):
         with pytest.raises(UserError, match=rf"--pairs .*{name} cannot be read as text"):
             sources.read_text(str(tmp_path / name), flag="--pairs")
+
+
+def test_a_byte_order_mark_is_not_part_of_the_text(tmp_path):
+    (tmp_path / "names.txt").write_bytes(b"\xef\xbb\xbfann\n")
+    assert sources.read_text(str(tmp_path / "names.txt"), flag="--pairs") == "ann\n"

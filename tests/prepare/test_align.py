@@ -197,3 +197,16 @@ def test_a_detector_is_asked_and_its_score_counts(source, monkeypatch):
     )
     with pytest.raises(SystemExit):
         run("--output", source / "none", *given)
+
+
+def test_a_report_folder_that_cannot_be_made_ends_the_command_before_the_first_photo(source, capsys, monkeypatch):
+    (source / "file").write_text("")
+    monkeypatch.setattr(align, "align_photo", None)  # must not be reached
+    sentence = refused(capsys, source / "out", *flags(source, "--report", source / "file/report"))
+    assert f"--report {source / 'file/report'} cannot be written" in sentence
+
+
+def test_a_report_folder_that_was_there_stays_when_the_command_fails(source, capsys):
+    (source / "kept").mkdir()
+    (source / "points.csv").write_text(line("b/x.png", POINTS))
+    assert "a/1.png has no line in" in refused(capsys, source / "out", *flags(source, "--report", source / "kept"))

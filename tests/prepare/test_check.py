@@ -138,6 +138,19 @@ def test_images_and_names_that_a_test_set_has_too_are_found(tmp_path, faces, che
     assert "--batch_size must be at least 1" in capsys.readouterr().err
 
 
+def test_all_copies_of_an_image_that_a_test_set_has_are_counted(tmp_path, faces, checked):
+    images = [(encode(face), index // 6) for index, face in enumerate(faces)]
+    same_pixels = records.decode_image(images[14][0])[..., ::-1]
+    images += [
+        (cv2.imencode(".png", same_pixels, [cv2.IMWRITE_PNG_COMPRESSION, level])[1].tobytes(), 2) for level in (0, 9)
+    ]
+    write_test_set(tmp_path, [images[9][0], encode(faces[14], quality=60)], ["eve"])
+    report, *_ = checked(images)
+    shared = report["against"]["probe"]
+    assert [pair["record"] for pair in shared["shared"]] == [9, 14, 24, 25]
+    assert (shared["num_exact"], shared["num_near"]) == (1, 3)
+
+
 def test_exchanged_channels_gray_and_faceless_images_are_noticed(faces, checked):
     skin = np.clip(np.stack([face + np.array([60, 0, -60]) for face in faces]), 0, 255).astype(np.uint8)
     images = [(encode(face[..., ::-1]), index // 6) for index, face in enumerate(skin)]
@@ -168,3 +181,14 @@ def test_damaged_records_of_a_shard_are_named_and_are_no_duplicates(tmp_path, fa
     assert report["undecodable"].keys() == {"3", "15"}
     assert report["duplicates"]["num_exact"] == report["duplicates"]["num_near"] == 0
     assert report["identities"]["images_per_identity"]["least"] == 5
+
+
+def test_a_report_folder_that_cannot_be_made_is_told_before_the_first_image(
+    tmp_path, faces, checked, capsys, monkeypatch
+):
+    checked([(encode(face), index // 6) for index, face in enumerate(faces)])
+    monkeypatch.setattr(check, "survey", None)  # must not be reached
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SystemExit):
+        run("faces", "--data_dir", tmp_path / "sets", "--output", tmp_path / "file/report")
+    assert f"--output {tmp_path / 'file/report'} cannot be written: " in capsys.readouterr().err

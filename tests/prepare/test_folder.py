@@ -73,6 +73,34 @@ def test_identities_are_chosen_and_labels_stay_without_gaps(tmp_path, two_source
     assert _content(tmp_path, "a") == ([(0, 1)], 1)
 
 
+def test_names_are_compared_as_check_does_and_the_summary_says_how_many_occur(tmp_path, capsys):
+    files = {"Ann B/1.jpg": _face(1), "cid/1.jpg": _face(2), "7/1.jpg": _face(3), "é.f/1.jpg": _face(4)}
+    source = ["--source", _source(tmp_path / "one", files)]
+    (tmp_path / "names.txt").write_text("ann_b\nCid\n07\nÉ F\nunknown\n")
+    _prepare(tmp_path, *source, "--exclude_identities", str(tmp_path / "names.txt"), name="without", shards="1")
+    assert _content(tmp_path, "without") == ([(0, 3)], 1)
+    assert "0 skipped, 3 of 5 excluded names occur, 1 shards" in capsys.readouterr().out
+    _prepare(tmp_path, *source, "--only_identities", str(tmp_path / "names.txt"), name="only")
+    assert _content(tmp_path, "only") == ([(0, 1), (1, 2), (2, 4)], 3)
+    assert "0 skipped, 3 of 5 wanted names occur, 2 shards" in capsys.readouterr().out
+    (tmp_path / "names.txt").write_text("nobody\n")
+    _prepare(tmp_path, *source, "--exclude_identities", str(tmp_path / "names.txt"), name="all")
+    assert "0 skipped, 0 of 1 excluded names occur, 2 shards" in capsys.readouterr().out
+
+
+def test_names_are_refused_where_all_identities_are_integers(tmp_path, capsys):
+    _source(tmp_path, {"x/1.jpg": _face(1), "x/2.jpg": _face(2)})
+    (tmp_path / "train.lst").write_text("0\t10\tx/1.jpg\n1\t9\tx/2.jpg\n")
+    source = ["--source", str(tmp_path / "train.lst")]
+    (tmp_path / "names.txt").write_text("9\nAnn_Example\n")
+    line = _refused(capsys, tmp_path, *source, "--exclude_identities", str(tmp_path / "names.txt"))
+    assert "names.txt names 'Ann_Example': the identities of these sources are integers, as in 17" in line
+    (tmp_path / "names.txt").write_text("9\n")
+    _prepare(tmp_path, *source, "--exclude_identities", str(tmp_path / "names.txt"), shards="1")
+    assert _content(tmp_path) == ([(0, 1)], 1)
+    assert "1 of 1 excluded names occur" in capsys.readouterr().out
+
+
 def test_images_of_an_identity_are_limited_after_sources_are_merged(tmp_path, two_sources, capsys):
     _source(tmp_path / "two", {"root/c/2.jpg": b"text", "root/d/1.jpg": _face(70), "root/d/2.jpg": _face(80)})
     limits = ["--on_error", "skip", "--min_images", "2", "--max_images"]

@@ -118,17 +118,17 @@ def test_the_fingerprint_of_a_list_notices_its_images(tmp_path):
 def test_a_tar_of_webdataset_gives_each_image_the_class_beside_it(tmp_path):
     files = {
         "10.jpg": _face(1),
-        "10.cls": b"7\n",
+        "10.cls": b"\xef\xbb\xbf7\n",  # with a byte order mark
         "9.left.png": _face(2),
         "9.json": b'{"label": "Ann Example", "score": 1.5}',
         "sub/9.jpg": _face(3),
-        "sub/9.json": b'{"label": 30}',
+        "sub/9.json": '{"label": "30\u3000"}'.encode(),
         "10.json": b"not looked at: the class comes first",
         "__meta__.json": b"{}",
         "10.txt": b"-",
     }
     images, problems = labeled_sources.list_images(_tar(tmp_path / "shard.tar", files))
-    assert _labels(images) == [("9.left.png", "Ann Example"), ("10.jpg", "7"), ("sub/9.jpg", "30")]
+    assert _labels(images) == [("9.left.png", "Ann Example"), ("10.jpg", "7"), ("sub/9.jpg", "30\u3000")]
     assert [sources.read_image(image) for image in images] == [_face(2), _face(1), _face(3)]
     assert problems == []
 

@@ -62,11 +62,13 @@ def test_a_wrong_key_and_a_wrong_shape_are_named(tmp_path):
         mat_lists.read_names(path, "probe_set", columns=2)
 
 
-def test_a_list_is_found_at_any_depth_and_must_be_unambiguous(tmp_path):
+def test_a_list_is_found_at_any_depth_and_must_be_unambiguous(tmp_path, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
     with pytest.raises(UserError, match=r"holds no list.mat: give the folder .* as --lists"):
         mat_lists.find_list(str(tmp_path), "list.mat")
+    (tmp_path / "a").symlink_to(elsewhere)
     for folder, content in (("b", b"1"), ("a/deep", b"1")):
-        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder).mkdir()
         (tmp_path / folder / "list.mat").write_bytes(content)
     assert mat_lists.find_list(str(tmp_path), "list.mat") == str(tmp_path / "a/deep/list.mat")
     (tmp_path / "b/list.mat").write_bytes(b"2")

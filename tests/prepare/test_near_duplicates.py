@@ -44,6 +44,37 @@ def test_equal_hashes_are_pairs_with_the_first():
     assert near_duplicates.close_pairs(hashes[:0], np.arange(0), limit=1)[0].shape == (0, 2)
 
 
+def test_equal_and_near_images_of_other_groups_are_pairs_whoever_is_first():
+    pairs, is_cut = near_duplicates.close_pairs(np.array([5, 5, 7], np.uint64), np.array([0, 1, 0]), limit=100)
+    assert (pairs.tolist(), is_cut) == ([[0, 1], [1, 2]], False)
+    pairs, _ = near_duplicates.close_pairs(np.array([5, 5, 5, 7], np.uint64), np.array([0, 0, 1, 1]), limit=100)
+    assert pairs.tolist() == [[0, 2], [0, 3], [1, 2], [1, 3]]
+
+
+@pytest.mark.parametrize("num_groups", [2, 3])
+def test_every_image_with_a_close_one_in_another_group_is_in_a_pair(num_groups):
+    random = np.random.default_rng(num_groups)
+    for _ in range(30):
+        centers = random.integers(0, 2**64, 8, dtype=np.uint64)
+        pool = [flipped(center, random.choice(64, flips, replace=False)) for center in centers for flips in (0, 2, 2)]
+        hashes = random.choice(np.array(pool, np.uint64), 30)
+        groups = random.integers(0, num_groups, 30)
+        pairs, is_cut = near_duplicates.close_pairs(hashes, groups, limit=10_000)
+        found, wanted = {tuple(pair) for pair in pairs.tolist()}, slow_pairs(hashes, groups)
+        assert found <= wanted
+        assert {image for pair in found for image in pair} == {image for pair in wanted for image in pair}
+        assert [list(pair) for pair in sorted(found)] == pairs.tolist()
+        assert not is_cut
+
+
+def test_copies_behind_a_leader_are_cut_at_the_limit():
+    hashes, groups = np.full(1000, 7, np.uint64), np.arange(1000) % 2
+    pairs, is_cut = near_duplicates.close_pairs(hashes, groups, limit=100)
+    assert (len(pairs), is_cut) == (100, True)
+    assert near_duplicates.close_pairs(hashes, groups, limit=999)[1] is False
+    assert near_duplicates.close_pairs(hashes, groups, limit=998)[1] is True
+
+
 def test_a_face_encoded_again_or_brighter_keeps_its_hash_and_others_have_another():
     faces = [synthetic.render_face(identity, 0, seed=0) for identity in range(60)]
     values = [near_duplicates.frequencies(face) for face in faces]

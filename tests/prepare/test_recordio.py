@@ -114,6 +114,9 @@ def test_identities_are_chosen_by_their_integers(tmp_path, capsys):
     assert _content(tmp_path, "only") == ([(0, 3), (1, 4), (1, 5), (1, 6)], 2)
     _prepare(tmp_path, rec, "--exclude_identities", str(tmp_path / "one.txt"), name="rest")
     assert _content(tmp_path, "rest") == _WRITTEN
+    only, rest = capsys.readouterr().out.splitlines()
+    assert "0 skipped, 2 of 3 wanted names occur, " in only
+    assert "0 skipped, 1 of 1 excluded names occur, " in rest
     one_by_one = [flag for name in ("some", "one") for flag in ("--exclude_identities", str(tmp_path / f"{name}.txt"))]
     with pytest.raises(SystemExit):
         _prepare(tmp_path, rec, *one_by_one, name="rest")

@@ -1,0 +1,19 @@
+"""The folder of a report, made before the work that it reports on: hours later it would be too late."""
+
+import pathlib
+import tempfile
+
+from lrfr_jax.errors import UserError
+
+
+def make(folder: pathlib.Path, *, flag: str) -> None:
+    """Makes a folder that the user named with `flag`, and tries whether files can be written into it.
+
+    Raises:
+      UserError: they cannot.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise UserError(f"{flag} {folder} cannot be written: {error}") from error
