@@ -88,8 +88,11 @@ def write_text(path: AnyPath, text: str) -> None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_text(text)
-    os.replace(partial, path)
+    try:
+        partial.write_text(text)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def upload(folder: pathlib.Path, target: epath.Path, *, leave_out: str | None = None) -> None:

@@ -28,6 +28,13 @@ def test_local_text_stays_what_it_was(tmp_path, monkeypatch):
     assert paths.absolute("runs/../a") == tmp_path.resolve() / "a"
 
 
+def test_a_text_that_cannot_be_written_leaves_nothing(tmp_path):
+    (tmp_path / "a.json").mkdir()
+    with pytest.raises(OSError, match=r"a\.json"):
+        paths.write_text(tmp_path / "a.json", "1")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
 @pytest.mark.parametrize("text", ["gs://bucket/run", "s3://bucket/deep/run", "gs://bucket"])
 def test_remote_text_comes_back_letter_by_letter(text, unreached):
     for path in (paths.of(text), paths.of(f"{text}/"), paths.of(paths.of(text)), paths.absolute(text)):
