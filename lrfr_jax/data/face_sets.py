@@ -7,6 +7,7 @@ protocol.npz: plain arrays that index into the records. `builders` writes all of
 import dataclasses
 import json
 import pathlib
+import zipfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from jaxtyping import Bool, Float, Int
 from tensorflow_datasets.proto import tf_example_pb2
 
 from lrfr_jax import paths
-from lrfr_jax.errors import UserError
+from lrfr_jax.errors import UserError, reason_of
 
 FORMAT_VERSION = "1.0.0"
 # The name of a kind's one TFDS split.
@@ -40,8 +41,8 @@ class RecordSource(Sequence):
     reader threads of a training run share. Any number of threads may read; it can be pickled.
     """
 
-    def __init__(self, shards: Any):
-        self._shards = shards
+    def __init__(self, shards: Any, *, name: str):
+        self._shards, self._name = shards, name  # of the set, to be told
 
     def __len__(self) -> int:
         return len(self._shards)
@@ -49,8 +50,11 @@ class RecordSource(Sequence):
     def __getitem__(self, index: int) -> dict[str, Any]:
         if not 0 <= index < len(self):
             raise IndexError(f"record {index} of {len(self)}")
-        features = tf_example_pb2.Example.FromString(self._shards[index]).features.feature
-        record = {"image": features["image"].bytes_list.value[0]}
+        try:
+            features = tf_example_pb2.Example.FromString(self._shards[index]).features.feature
+            record = {"image": features["image"].bytes_list.value[0]}
+        except (RuntimeError, IndexError) as error:  # array_record's, or a record without an image
+            raise UserError(f"record {index} of {self._name} is damaged ({reason_of(error)}): copy the set") from error
         if "label" in features:
             record["label"] = features["label"].int64_list.value[0]
         return record
@@ -215,13 +219,13 @@ def open_test_set(data_dir: str, name: str) -> TestSet:
     folder = folder_of(data_dir, name)
     source, _ = _open(folder, tuple(PROTOCOL_KINDS))
     prepared = read_prepared(folder)
-    with np.load(_existing(folder / PROTOCOL), allow_pickle=False) as arrays:
-        try:
+    path = _existing(folder / PROTOCOL)
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
             protocol = from_arrays(prepared["kind"], dict(arrays))
-        except KeyError as error:
-            raise UserError(f"{folder / PROTOCOL} lacks {error}: remove {folder} and prepare the set again") from error
-    is_partial = bool(prepared["arguments"].get("partial", False))
-    return TestSet(name, prepared["kind"], folder, source, protocol, is_partial)
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path} is damaged ({error!r}): remove {folder} and prepare the set again") from error
+    return TestSet(name, prepared["kind"], folder, source, protocol, bool(prepared["arguments"].get("partial")))
 
 
 def folder_of(data_dir: str, name: str) -> pathlib.Path:
@@ -272,7 +276,7 @@ def _open(folder: pathlib.Path, kinds: Sequence[str]) -> tuple[RecordSource, tfd
     builder = tfds.builder_from_directory(_existing(folder / "dataset_info.json").parent)
     for shard in builder.info.splits[SPLITS[found]].filepaths:
         _existing(pathlib.Path(shard))
-    return RecordSource(builder.as_data_source(split=SPLITS[found]).data_source), builder
+    return RecordSource(builder.as_data_source(split=SPLITS[found]).data_source, name=str(folder)), builder
 
 
 def _existing(path: pathlib.Path) -> pathlib.Path:

@@ -226,6 +226,23 @@ def test_a_damaged_description_is_named_and_does_no_harm_to_other_sets(tmp_path,
         face_sets.open_training_set(str(tmp_path), "x")
 
 
+@pytest.mark.parametrize("lost", [b"", b"PK\3\4cut", None])
+def test_a_damaged_protocol_is_named(tmp_path, lost):
+    path = _write_verification(tmp_path, pairs=[[0, 1], [2, 3]]) / "protocol.npz"
+    path.write_bytes(path.read_bytes()[:-100] if lost is None else lost)
+    with pytest.raises(UserError, match=r"protocol\.npz is damaged \(.+\): remove .* prepare the set again"):
+        face_sets.open_test_set(str(tmp_path), "pairs")
+
+
+def test_a_damaged_shard_is_named(tmp_path):
+    folder = _write_training(tmp_path)
+    shard = min(folder.glob("*array_record*"))
+    shard.write_bytes(shard.read_bytes()[: shard.stat().st_size // 2])  # an interrupted copy
+    source = face_sets.open_training_set(str(tmp_path), "faces").source
+    with pytest.raises(UserError, match=rf"record 0 of {folder} is damaged \(.+\): copy the set"):
+        source[0]
+
+
 @pytest.mark.parametrize("note_bytes", [0, 50_000])  # a shard is too large for the disk, or a file beside it
 def test_a_disk_without_room_has_its_sentence_and_leaves_nothing(tmp_path, note_bytes):
     raw = [(records.encode_raw(np.full((112, 112, 3), value, np.uint8)), 0) for value in range(_NUM_IMAGES)]

@@ -143,4 +143,4 @@ def test_damaged_record_is_a_sentence(training_set):
             return {"image": b"no image", "label": 3}
 
     with pytest.raises(UserError, match="label 3"):
-        take(dataclasses.replace(training_set, source=Damaged([])), 1, batch_size=2)
+        take(dataclasses.replace(training_set, source=Damaged([], name="damaged")), 1, batch_size=2)

@@ -22,7 +22,7 @@ def comparison(mode, resolution, accuracy, first=112):
 
 
 def result(name, protocol, outcome, *, kind="verification", is_partial=False, ssim=None):
-    source = face_sets.RecordSource([b""] * 7)
+    source = face_sets.RecordSource([b""] * 7, name="made up")
     unused = face_sets.VerificationProtocol(np.zeros((1, 2), int), np.ones(1, bool), np.ones(1, int))
     test_set = face_sets.TestSet(name, kind, pathlib.Path("unused"), source, unused, is_partial)
     return SetResult(Evaluation(test_set, protocol, PROTOCOLS[protocol], ()), outcome, ssim or {})
