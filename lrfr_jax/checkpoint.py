@@ -83,6 +83,8 @@ def _writing(manager: ocp.CheckpointManager) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError, ValueError) as error:  # of the system, of orbax's threads, of tensorstore
+        if jax.process_count() > 1:  # another one may have ended, which `processes.ended_together` tells
+            raise
         raise UserError(
             f"a checkpoint cannot be written into {folder_of(manager)} ({reason_of(error)}): make room there or mend "
             "what it says; the same command continues from the newest whole one"

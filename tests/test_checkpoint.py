@@ -99,11 +99,15 @@ def test_cut_off_checkpoint_is_set_aside_and_the_one_before_used(tmp_path, caplo
     assert (tmp_path / checkpoint.UNREADABLE_FOLDER / "20_2").is_dir()
 
 
+def as_one_of_two(monkeypatch):
+    facade = types.SimpleNamespace(**vars(jax) | {"process_count": lambda: 2})  # orbax is not to know
+    monkeypatch.setattr(checkpoint, "jax", facade)
+
+
 def test_several_processes_take_the_same_checkpoint_or_none(tmp_path, monkeypatch):
     save(tmp_path, 10, 20)
     cut_off(tmp_path / "checkpoints" / "20" / "training")
-    facade = types.SimpleNamespace(**vars(jax) | {"process_count": lambda: 2})  # orbax is not to know
-    monkeypatch.setattr(checkpoint, "jax", facade)
+    as_one_of_two(monkeypatch)
     with pytest.raises(UserError, match=r"checkpoint 20 of .* cannot be read by process 0 .*: mend that, or move it"):
         restore(tmp_path)
     assert checkpoint.newest(tmp_path).name == "20"
@@ -126,6 +130,9 @@ def test_a_step_that_cannot_be_written_is_a_sentence(tmp_path, monkeypatch):
             checkpoint.wait(manager)
         with pytest.raises(UserError, match=sentence):
             checkpoint.close(manager)
+        as_one_of_two(patch)
+        with pytest.raises(OSError, match="No space"):  # the other one may be what went wrong
+            checkpoint.wait(manager)
     manager.close()
 
 
