@@ -83,7 +83,7 @@ def test_every_kind_of_figure_has_a_caption_and_the_longest_name_counts():
         (("--workdirs", "ROOT/nosuch"), "nosuch holds no evaluation"),
         (("--sweep", "SWEEP", "--workdir", "ROOT", "--figures", "ROOT/pages"), "pages holds no PNG"),
         (("--sweep", "SWEEP", "--workdir", "ROOT", "--figures", "ROOT/bad"), r"a\.png is no PNG"),
-        (("--sweep", "SWEEP", "--workdir", "ROOT/damaged"), r"metrics\.jsonl of first is damaged"),
+        (("--sweep", "SWEEP", "--workdir", "ROOT/damaged"), r"first/seed0/metrics\.jsonl is damaged"),
     ],
 )
 def test_bad_input_is_one_sentence_and_writes_nothing(call, tmp_path, options, sentence):
