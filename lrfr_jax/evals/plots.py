@@ -119,14 +119,16 @@ def panels(rows: int, columns: int, **shared: Any) -> tuple[plt.Figure, np.ndarr
 
 
 def save(figure: plt.Figure, path: str | os.PathLike) -> None:
-    """Writes the figure as PNG and closes it."""
-    if paths.is_remote(path):
-        png = io.BytesIO()
-        figure.savefig(png, dpi=DPI, format="png")
-        paths.of(path).write_bytes(png.getvalue())
-    else:
-        figure.savefig(path, dpi=DPI)
-    plt.close(figure)
+    """Writes the figure as PNG and closes it, also where it cannot be written."""
+    try:
+        if paths.is_remote(path):
+            png = io.BytesIO()
+            figure.savefig(png, dpi=DPI, format="png")
+            paths.of(path).write_bytes(png.getvalue())
+        else:
+            figure.savefig(path, dpi=DPI)
+    finally:
+        plt.close(figure)
 
 
 def _accuracy_panel(panel: plt.Axes, runs: Mapping[str, Mapping[int, Mapping[str, Any]]]) -> None:
