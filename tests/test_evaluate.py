@@ -162,7 +162,7 @@ def test_a_failure_to_write_loses_no_number(workdir, data_dir, tmp_path, capsys,
     def fail(*unused, **ignored):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(evaluate.plots, "save", fail)
+    monkeypatch.setattr(evaluate.plots.plt.Figure, "savefig", fail)
     with pytest.raises(UserError, match=r"figures cannot be written to .*eval/10 \(.*No space left"):
         evaluate.main(arguments)
     assert f"card: {workdir / 'checkpoints/10/card.json'}" in capsys.readouterr().out
