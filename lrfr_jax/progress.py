@@ -1,4 +1,4 @@
-"""The line that says how a run is doing: its loss, its speed, what it waits for, when it ends."""
+"""How far a run is: what is due after a step, and the line that says its loss, its speed, its waiting and its end."""
 
 import time
 from collections.abc import Mapping
