@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+from google.protobuf.message import DecodeError
 from jaxtyping import Bool, Float, Int
 from tensorflow_datasets.proto import tf_example_pb2
 
@@ -38,7 +39,7 @@ class RecordSource(Sequence):
     """Random access to records: `source[i]` is {'image': encoded bytes} and, in a training set, 'label': int.
 
     It parses the example itself: TFDS' own route spends twice the time of reading on the interpreter lock, which the
-    reader threads of a training run share. Any number of threads may read; it can be pickled.
+    reader threads of a training run share. Any number of threads may read; it can be pickled; damage is a `UserError`.
     """
 
     def __init__(self, shards: Any, *, name: str):
@@ -53,7 +54,7 @@ class RecordSource(Sequence):
         try:
             features = tf_example_pb2.Example.FromString(self._shards[index]).features.feature
             record = {"image": features["image"].bytes_list.value[0]}
-        except (RuntimeError, IndexError) as error:  # array_record's, or a record without an image
+        except (RuntimeError, DecodeError, IndexError) as error:  # of array_record, of protobuf, no image
             raise UserError(f"record {index} of {self._name} is damaged ({reason_of(error)}): copy the set") from error
         if "label" in features:
             record["label"] = features["label"].int64_list.value[0]
@@ -293,8 +294,7 @@ def _why_missing(folder: pathlib.Path) -> str:
         return f"{named} was prepared in format {', '.join(versions)}, not {FORMAT_VERSION}: prepare it again"
     if children:
         return f"preparing {named} was interrupted: run its `python -m lrfr_jax.prepare` command again"
-    existing = ", ".join(list_sets(str(data_dir))) or "none"
     return (
-        f"no set named {named.name} in {data_dir} (there: {existing}): "
+        f"no set named {named.name} in {data_dir} (there: {', '.join(list_sets(str(data_dir))) or 'none'}): "
         f"make it with `python -m lrfr_jax.prepare KIND --name {named.name} --data_dir {data_dir}`"
     )

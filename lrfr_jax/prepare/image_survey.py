@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from google.protobuf.message import DecodeError
 from jaxtyping import Float, Int, UInt8
 from tqdm import tqdm
 
 from lrfr_jax.data import records
+from lrfr_jax.errors import UserError
 from lrfr_jax.pictures import sources
 from lrfr_jax.prepare import near_duplicates
 
@@ -104,8 +104,8 @@ def _read(source: Sequence[Any], index: int) -> dict[str, Any]:
     """Reads a record; damage of the shard, too, is a `ValueError`."""
     try:
         return source[index]
-    except (RuntimeError, DecodeError) as error:  # what array_record and protobuf raise
-        raise ValueError(f"cannot be read from its shard: {error}") from error
+    except UserError as error:  # of which the number is told with it
+        raise ValueError(f"cannot be read from its shard: {error.__cause__}") from error
 
 
 def _looked_at(record: dict[str, Any], thresholds: np.ndarray) -> tuple[np.ndarray, str, str, str | None]:
