@@ -1,7 +1,6 @@
 """Near duplicates among millions of faces: a 64-bit perceptual hash, and all pairs of hashes that nearly agree."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -35,10 +34,9 @@ def close_pairs(
 ) -> tuple[Int[np.ndarray, "pairs 2"], bool]:
     """Finds images whose hashes differ in at most `RADIUS` bits, without comparing all with all.
 
-    The first image of a hash and a group leads the others of both. The leaders of one hash are pairs with the first of
-    them, which stands for them in all other pairs; where the other image is of its group, the second leader does. Who
-    has a leader is paired with the leader's partners. So an image with a close one in another group is in one pair at
-    least. Memory grows with the images and the pairs found, not with the comparisons.
+    Of each close hash, its own among them, an image is paired with the first image that has it, or the last, where the
+    first is of the image's group. So an image with a close one in another group is in one pair at least, and a thousand
+    copies are in a thousand pairs, not in half a million.
 
     Args:
       groups: the two images of a pair must be of two groups.
@@ -47,78 +45,49 @@ def close_pairs(
     Returns:
       Pairs of indices (lower, higher), sorted, each once; and whether there are more than `limit`.
     """
-    teams = _teams_of(hashes, groups)
-    found = [teams.of_one_hash]
-    unique, width = hashes[teams.first], HASH_BITS // _BANDS
+    order = np.lexsort((groups, hashes))
+    unique, starts, counts = np.unique(hashes[order], return_index=True, return_counts=True)
+    stops = starts + counts
+    first, last = order[starts], order[stops - 1]  # of each hash; of one group only if all are
+    found, room = [np.empty((0, 2), int)], 2 * limit  # a pair may be found from both of its ends
+    for low, high in _close_hashes(unique, groups[first], groups[last], limit=limit):
+        for own, other in {(low, high), (high, low)}:
+            images = order[starts[own] : stops[own]]
+            partners = np.where(groups[images] != groups[first[other]], first[other], last[other])
+            found.append(np.stack([images, partners], axis=1)[groups[images] != groups[partners]])
+            room -= len(found[-1])
+        if room < 0:
+            break
+    pairs = np.unique(np.sort(np.concatenate(found), axis=1), axis=0)
+    return pairs[:limit], len(pairs) > limit
+
+
+def _close_hashes(
+    unique: UInt64[np.ndarray, " hashes"],
+    first_groups: Int[np.ndarray, " hashes"],
+    last_groups: Int[np.ndarray, " hashes"],
+    *,
+    limit: int,
+) -> list[list[int]]:
+    """Returns pairs of numbers of close hashes that images of two groups have, each with itself among them.
+
+    Not all, but more than `limit`, where there are more: each stands for one pair of images at least.
+    """
+
+    def of_two_groups(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+        is_mixed = first_groups != last_groups
+        usable = is_mixed[low] | is_mixed[high] | (first_groups[low] != first_groups[high])
+        return np.stack([low, high], axis=1)[usable]
+
+    numbers, width = np.arange(len(unique)), HASH_BITS // _BANDS
+    found = [of_two_groups(numbers, numbers)]
     for band in range(_BANDS):
         keys = (unique >> np.uint64(band * width)) & np.uint64(2**width - 1)
         for low, high in _near_in_buckets(unique, keys):
-            found.append(_between_hashes(teams, low, high, groups))
+            found.append(of_two_groups(low, high))
             if sum(map(len, found)) > limit * _BANDS:  # a pair can be found once in each band
                 break
-    pairs = np.unique(np.sort(np.concatenate(found), axis=1), axis=0)
-    behind, is_cut = _behind_leaders(teams, pairs[:limit], room=max(limit - len(pairs), 0))
-    all_pairs = np.concatenate([pairs[:limit], np.sort(behind, axis=1)])
-    return all_pairs[np.lexsort(all_pairs.T[::-1])], is_cut or len(pairs) > limit
-
-
-class _Teams(NamedTuple):
-    """Images in the order of hash and group; a team is those of one hash and one group, its leader the first of them.
-
-    Attributes:
-      order: image at each place of the order.
-      starts: place at which each team begins.
-      team: team of each image.
-      first, second: of each hash, in rising order, the leaders of its first two teams; twice the same if it has one.
-      of_one_hash: pairs of the first leader of a hash with each other one.
-    """
-
-    order: Int[np.ndarray, " images"]
-    starts: Int[np.ndarray, " teams"]
-    team: Int[np.ndarray, " images"]
-    first: Int[np.ndarray, " hashes"]
-    second: Int[np.ndarray, " hashes"]
-    of_one_hash: Int[np.ndarray, "pairs 2"]
-
-
-def _teams_of(hashes: np.ndarray, groups: np.ndarray) -> _Teams:
-    order = np.lexsort((groups, hashes))
-    is_new_hash = np.ones(len(order), bool)
-    is_new_hash[1:] = np.diff(hashes[order]) != 0
-    is_new_team = is_new_hash.copy()
-    is_new_team[1:] |= np.diff(groups[order]) != 0
-    starts = np.flatnonzero(is_new_team)
-    team = np.empty_like(order)
-    team[order] = np.cumsum(is_new_team) - 1
-    leaders, is_first = order[starts], is_new_hash[starts]
-    firsts = np.flatnonzero(is_first)
-    has_second = ~np.append(is_first, True)[firsts + 1]
-    hash_number = np.cumsum(is_first) - 1
-    of_one_hash = np.stack([leaders[firsts][hash_number], leaders], axis=1)[~is_first]
-    return _Teams(order, starts, team, leaders[firsts], leaders[firsts + has_second], of_one_hash)
-
-
-def _between_hashes(teams: _Teams, low: np.ndarray, high: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """Pairs of leaders of two groups, for pairs of numbers of hashes."""
-    first, second = teams.first, teams.second
-    alike = groups[first[low]] == groups[first[high]]
-    pairs = [(first[low], first[high]), (first[low], second[high]), (second[low], first[high])]
-    usable = [~alike, alike, alike]
-    kept = [np.stack(pair, axis=1)[mask] for pair, mask in zip(pairs, usable, strict=True)]
-    found = np.concatenate(kept)
-    return found[groups[found[:, 0]] != groups[found[:, 1]]]
-
-
-def _behind_leaders(teams: _Teams, pairs: np.ndarray, *, room: int) -> tuple[np.ndarray, bool]:
-    """Pairs of whoever stands behind a leader with the leader's partners, and whether there is no room for all."""
-    both = np.concatenate([pairs, pairs[:, ::-1]])
-    stops, team = np.append(teams.starts[1:], len(teams.order)), teams.team[both[:, 0]]
-    ends = np.cumsum(stops[team] - teams.starts[team] - 1)  # of the pairs with one leader, counted through
-    total = int(ends[-1]) if len(ends) else 0
-    numbers = np.arange(min(total, room))
-    pair = np.searchsorted(ends, numbers, side="right")
-    places = stops[team[pair]] - (ends[pair] - numbers)
-    return np.stack([teams.order[places], both[pair, 1]], axis=1), total > room
+    return np.unique(np.concatenate(found), axis=0)[: limit + 1].tolist()
 
 
 def _near_in_buckets(hashes: np.ndarray, keys: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:

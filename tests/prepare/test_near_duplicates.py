@@ -37,10 +37,10 @@ def test_all_pairs_within_the_radius_are_found_and_no_other():
     assert len(pairs) == 7
 
 
-def test_equal_hashes_are_pairs_with_the_first():
-    hashes = np.array([5, 2**63, 5, 5, 2**63 + 2], np.uint64)
+def test_copies_are_pairs_with_the_first_of_each_close_hash():
+    hashes = np.array([5, 2**63, 5, 5, 2**63 + 2], np.uint64)  # the second is close to all, the last to it alone
     pairs, _ = near_duplicates.close_pairs(hashes, np.arange(5), limit=100)
-    assert pairs.tolist() == [[0, 1], [0, 2], [0, 3], [1, 4]]
+    assert pairs.tolist() == [[0, 1], [0, 2], [0, 3], [1, 2], [1, 3], [1, 4]]
     assert near_duplicates.close_pairs(hashes[:0], np.arange(0), limit=1)[0].shape == (0, 2)
 
 
@@ -67,7 +67,7 @@ def test_every_image_with_a_close_one_in_another_group_is_in_a_pair(num_groups):
         assert not is_cut
 
 
-def test_copies_behind_a_leader_are_cut_at_the_limit():
+def test_copies_are_cut_at_the_limit():
     hashes, groups = np.full(1000, 7, np.uint64), np.arange(1000) % 2
     pairs, is_cut = near_duplicates.close_pairs(hashes, groups, limit=100)
     assert (len(pairs), is_cut) == (100, True)
