@@ -32,7 +32,7 @@ UNREADABLE_FOLDER = "unreadable_checkpoints"
 
 
 def create_manager(workdir: str | os.PathLike, *, keep: int) -> ocp.CheckpointManager:
-    """Opens `workdir/checkpoints`, of which the newest `keep` steps stay; saving goes on in the background.
+    """Opens `workdir/checkpoints`, of which the newest `keep` steps stay, and removes what a kill cut off there.
 
     Raises:
       UserError: in s3://, several processes, or steps that cannot be fetched.
@@ -40,7 +40,7 @@ def create_manager(workdir: str | os.PathLike, *, keep: int) -> ocp.CheckpointMa
     folder = paths.absolute(workdir) / FOLDER
     if str(folder).startswith("s3://"):
         return staged_checkpoints.StagedManager(folder, keep=keep)
-    options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True)
+    options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True)
     return ocp.CheckpointManager(folder, options=options)
 
 

@@ -35,8 +35,7 @@ class StagedManager(ocp.CheckpointManager):
         self._sender, self._sending = concurrent.futures.ThreadPoolExecutor(max_workers=1), None
         for step in committed(target):
             paths.download(target / str(step), self._staging / str(step))
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True)
-        super().__init__(self._staging, options=options)
+        super().__init__(self._staging, options=ocp.CheckpointManagerOptions(max_to_keep=keep))
 
     def save(self, *args: Any, **kwargs: Any) -> bool:
         """Waits for the step before and its copy, then begins to save and to copy this one."""

@@ -71,7 +71,7 @@ def train(config: ConfigDict, *, workdir: paths.AnyPath, data_dir: pathlib.Path)
         metadata["history"][:0] = checkpoint.load_metadata(config.init_from).get("history", [])
     evaluation_due = progress.is_due(config.eval_every_steps, start, num_steps)
     is_unevaluated = evaluation_due and not metric_writers.is_evaluated(workdir, start)
-    if start >= num_steps and not is_unevaluated:
+    if start >= num_steps and not is_unevaluated and model_card.is_written(workdir, start):
         logger.info("%s is finished (step %d of %d): see its folder eval", workdir, start, num_steps)
         return
     is_main_process = jax.process_index() == 0

@@ -79,6 +79,15 @@ def test_fresh_folder(tmp_path):
         checkpoint.newest(tmp_path)
 
 
+def test_what_a_kill_cut_off_while_saving_is_removed(tmp_path):
+    save(tmp_path, 10)
+    half = tmp_path / "checkpoints" / "20.orbax-checkpoint-tmp"
+    (half / "backbone.orbax-checkpoint-tmp").mkdir(parents=True)
+    (half / "backbone.orbax-checkpoint-tmp" / "d").write_bytes(b"half")
+    save(tmp_path, 30)
+    assert sorted(path.name for path in half.parent.iterdir()) == ["10", "30"]
+
+
 def cut_off(folder):
     """Halves every file that holds arrays."""
     for path in folder.rglob("*"):

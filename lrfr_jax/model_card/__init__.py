@@ -73,6 +73,11 @@ def of_checkpoint(folder: str | os.PathLike, *, variables: Any, metadata: Mappin
     return Card(weights=weights, **facts, results={}, thresholds=[])
 
 
+def is_written(workdir: str | os.PathLike, step: int) -> bool:
+    """Says whether a checkpoint of a run has its card; a run that is killed may leave one without."""
+    return path_of(paths.of(workdir) / checkpoint.FOLDER / str(step)).exists()
+
+
 def describe_run(workdir: str | os.PathLike, *, is_main_process: bool) -> None:
     """Writes a card beside each checkpoint of a run; see `describe`."""
     for step in checkpoint.steps_of(workdir):
