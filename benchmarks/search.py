@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 
-from lrfr_jax.data.face_sets import IdentificationProtocol
+from lrfr_jax.data.protocol_arrays import IdentificationProtocol
 from lrfr_jax.evals import metrics, search
 from lrfr_jax.evals.identification import SCORES_BYTES, evaluate_identification
 from lrfr_jax.image_ops import IMAGE_SIZE

@@ -17,7 +17,8 @@ from typing import NamedTuple
 import numpy as np
 
 from lrfr_jax import model_options, pair_list
-from lrfr_jax.data.face_sets import TestSet, VerificationProtocol
+from lrfr_jax.data.face_sets import TestSet
+from lrfr_jax.data.protocol_arrays import VerificationProtocol
 from lrfr_jax.embedder import Embedder
 from lrfr_jax.errors import one_sentence
 from lrfr_jax.evals import evaluation, protocols, report, tables, thresholds

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from lrfr_jax import checkpoint, evaluate, export, model_card, models
-from lrfr_jax.data import face_sets
+from lrfr_jax.data import protocol_arrays
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals import protocols
 from tests.evals.made_up_sets import TinyBackbone, identification, templates, variables, verification, write
@@ -92,7 +92,7 @@ def write_many(folder):
     every = np.stack(np.meshgrid(np.arange(40), np.arange(40)), axis=-1).reshape(-1, 2)
     every = every[every[:, 0] < every[:, 1]]
     same = every[:, 0] // 2 == every[:, 1] // 2
-    write(folder, "many", face_sets.VerificationProtocol(every, same, np.arange(len(every)) % 2))
+    write(folder, "many", protocol_arrays.VerificationProtocol(every, same, np.arange(len(every)) % 2))
 
 
 def test_an_exported_file_gives_the_numbers_of_its_checkpoint(workdir, tmp_path):

@@ -20,17 +20,8 @@ import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 
 from lrfr_jax import folder_lock
-from lrfr_jax.data.face_sets import (
-    FORMAT_VERSION,
-    PREPARED,
-    PROTOCOL,
-    PROTOCOL_KINDS,
-    SPLITS,
-    Protocol,
-    folder_of,
-    read_prepared,
-    to_arrays,
-)
+from lrfr_jax.data import protocol_arrays
+from lrfr_jax.data.face_sets import FORMAT_VERSION, PREPARED, PROTOCOL, SPLITS, folder_of, read_prepared
 from lrfr_jax.data.records import IMAGE_SIZE
 from lrfr_jax.errors import UserError, reason_of
 
@@ -150,7 +141,7 @@ def write_test_set(
     *,
     images: Iterable[tuple[bytes, str]],
     num_images: int,
-    protocol: Protocol,
+    protocol: protocol_arrays.Protocol,
     num_shards: int,
     arguments: Mapping[str, Any],
     notes: Mapping[str, str],
@@ -163,11 +154,11 @@ def write_test_set(
     used = protocol.used_records
     if len(used) == 0 or used.min() < 0 or used.max() >= num_images:
         raise ValueError(f"the protocol must index into the {num_images} images, and must use one")
-    kind = next(kind for kind, protocol_class in PROTOCOL_KINDS.items() if isinstance(protocol, protocol_class))
+    kind = next(kind for kind, protocol_class in protocol_arrays.KINDS.items() if isinstance(protocol, protocol_class))
     features = {"image": _image_feature(), "path": tfds.features.Text()}
     examples = ({"image": image, "path": path} for image, path in images)
     stream = io.BytesIO()
-    np.savez(stream, **to_arrays(protocol))
+    np.savez(stream, **protocol_arrays.to_arrays(protocol))
     files = {file_name: text.encode() for file_name, text in notes.items()} | {PROTOCOL: stream.getvalue()}
     return _write(data_dir, name, kind, features, examples, num_images, num_shards, arguments, files)
 

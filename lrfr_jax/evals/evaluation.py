@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from lrfr_jax.data import face_sets
+from lrfr_jax.data import face_sets, protocol_arrays
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals import embed, identification, protocols, templates, verification
 from lrfr_jax.evals.embedding_cache import EmbeddingCache
@@ -29,7 +29,7 @@ class Evaluation:
     def wanted(self) -> dict[int, Int[np.ndarray, " records"]]:
         """The records that are embedded, by resolution: galleries and templates at the full one alone."""
         stored = self.test_set.protocol
-        if isinstance(stored, face_sets.VerificationProtocol):
+        if isinstance(stored, protocol_arrays.VerificationProtocol):
             return verification.wanted_records(stored, self.rules, resolutions=self.resolutions)
         lower = [r for r in self.resolutions if r < IMAGE_SIZE]
         full = {IMAGE_SIZE: np.unique(stored.used_records)}
@@ -129,9 +129,9 @@ def run(
 def _check(evaluation: Evaluation) -> None:
     """Finds what cannot be scored, as far as that can be known without features."""
     stored, rules = evaluation.test_set.protocol, evaluation.rules
-    if isinstance(stored, face_sets.VerificationProtocol):
+    if isinstance(stored, protocol_arrays.VerificationProtocol):
         verification.check(stored, rules, resolutions=evaluation.resolutions)
-    elif isinstance(stored, face_sets.IdentificationProtocol):
+    elif isinstance(stored, protocol_arrays.IdentificationProtocol):
         identification.check(stored, split=rules.split, ranks=rules.ranks, fpirs=rules.fpirs)
     else:
         templates.check(stored, fusion=rules.fusion, weights=rules.weights, use_faceness=rules.use_faceness)
@@ -141,10 +141,10 @@ def _score(
     evaluation: Evaluation, features: Mapping[int, np.ndarray]
 ) -> verification.VerificationResult | list[Measure]:
     stored, rules = evaluation.test_set.protocol, evaluation.rules
-    if isinstance(stored, face_sets.VerificationProtocol):
+    if isinstance(stored, protocol_arrays.VerificationProtocol):
         return verification.evaluate_verification(features, stored, rules, resolutions=evaluation.resolutions)
     fields = {field.name: getattr(rules, field.name) for field in dataclasses.fields(rules)}
-    if isinstance(stored, face_sets.IdentificationProtocol):
+    if isinstance(stored, protocol_arrays.IdentificationProtocol):
         return identification.evaluate_identification(features, stored, resolutions=evaluation.resolutions, **fields)
     return templates.evaluate_templates(features[IMAGE_SIZE], stored, **fields)
 

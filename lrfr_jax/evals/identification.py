@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Float, Int
 
-from lrfr_jax.data.face_sets import IdentificationProtocol
+from lrfr_jax.data.protocol_arrays import IdentificationProtocol
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals import metrics
 from lrfr_jax.evals.fusion import fuse

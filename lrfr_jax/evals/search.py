@@ -49,7 +49,7 @@ def search(
 
     Args:
       probes, gallery: of unit length where a score is to be a cosine.
-      probe_labels, gallery_labels: equal labels make mates; a negative label (`face_sets.DISTRACTOR`) makes none.
+      probe_labels, gallery_labels: equal labels make mates; a negative label (`protocol_arrays.DISTRACTOR`) makes none.
       num_top: how many of the highest scores of others are kept, over all probes together.
       memory_bytes: bound on the scores that exist at a time; at least one probe's are held, whatever it is.
 

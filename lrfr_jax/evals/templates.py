@@ -5,7 +5,7 @@ import math
 import numpy as np
 from jaxtyping import Float
 
-from lrfr_jax.data.face_sets import TemplateProtocol
+from lrfr_jax.data.protocol_arrays import TemplateProtocol
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals import metrics
 from lrfr_jax.evals.fusion import FUSIONS, unit

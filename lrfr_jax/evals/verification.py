@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from lrfr_jax.data.face_sets import VerificationProtocol
+from lrfr_jax.data.protocol_arrays import VerificationProtocol
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals import metrics
 from lrfr_jax.evals.fusion import FUSIONS

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Int
 
 from lrfr_jax.data import builders
-from lrfr_jax.data.face_sets import VerificationProtocol
+from lrfr_jax.data.protocol_arrays import VerificationProtocol
 from lrfr_jax.errors import UserError
 from lrfr_jax.pictures import sources
 from lrfr_jax.prepare import bin_file, official_counts, verification

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from lrfr_jax.data.face_sets import IdentificationProtocol
+from lrfr_jax.data.protocol_arrays import IdentificationProtocol
 from lrfr_jax.errors import UserError
 from lrfr_jax.pictures.resize import decode
 from lrfr_jax.pictures.sources import SourceImage

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 from tqdm import tqdm
 
-from lrfr_jax.data import builders, face_sets, records, synthetic
+from lrfr_jax.data import builders, protocol_arrays, records, synthetic
 from lrfr_jax.errors import UserError
 from lrfr_jax.pictures.sources import num_workers
 
@@ -151,7 +151,7 @@ def _write_verification(arguments: argparse.Namespace, record: dict) -> tuple[st
             arguments.name,
             images=((face, f"{task[0]}/{task[1]}.jpg") for face, task in zip(encoded, tasks, strict=True)),
             num_images=len(tasks),
-            protocol=face_sets.VerificationProtocol(indices.reshape(-1, 2), is_same, fold),
+            protocol=protocol_arrays.VerificationProtocol(indices.reshape(-1, 2), is_same, fold),
             num_shards=arguments.shards,
             arguments=record,
             notes={},

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from lrfr_jax.data import face_sets
+from lrfr_jax.data import protocol_arrays
 from lrfr_jax.errors import UserError
 from lrfr_jax.pictures import sources, warp
 from lrfr_jax.pictures.photos import decode_photo
@@ -120,7 +120,7 @@ def _protocol(
     labeled_pairs: tuple[np.ndarray, np.ndarray],
     galleries: Mapping[str, tuple[np.ndarray, np.ndarray]],
     probes: tuple[np.ndarray, np.ndarray],
-) -> tuple[face_sets.TemplateProtocol, bool]:
+) -> tuple[protocol_arrays.TemplateProtocol, bool]:
     """Numbers the templates of the used images from 0; drops whatever names others, and says whether nothing did."""
     known, templates = np.unique(listed.templates[used], return_inverse=True)
     pairs, is_known = ijb_lists.renumber(labeled_pairs[0], known)
@@ -134,7 +134,7 @@ def _protocol(
     probe_templates, probe_subjects = searched.pop("probes")
     if not whole_pairs.any() or not len(probe_templates) or not all(len(part) for part, _ in searched.values()):
         raise UserError("no pair, no probe or no gallery is left of the lists: too many images are missing")
-    protocol = face_sets.TemplateProtocol(
+    protocol = protocol_arrays.TemplateProtocol(
         templates=templates.astype(np.int32),
         media=listed.media[used],
         faceness=listed.faceness[used],

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 from tqdm import tqdm
 
-from lrfr_jax.data import builders, face_sets
+from lrfr_jax.data import builders, face_sets, protocol_arrays
 from lrfr_jax.errors import UserError
 from lrfr_jax.pictures import sources
 from lrfr_jax.pictures.resize import decode, to_record
@@ -134,7 +134,7 @@ def write_identification(
 
     Args:
       record: what the set is made from; its entry `resize` says what becomes of images that are not 112x112.
-      groups, splits: as in `face_sets.IdentificationProtocol`.
+      groups, splits: as in `protocol_arrays.IdentificationProtocol`.
       counts: {what is counted: (official count, found count)}.
       problems: what is wrong already.
 
@@ -153,7 +153,7 @@ def write_identification(
     if num_gallery in (0, len(kept)):
         raise UserError(f"{arguments.source} has {num_gallery} gallery images and {len(kept) - num_gallery} probes")
     labels, places = np.array([face.identity for face in kept], np.int32), np.arange(len(kept), dtype=np.int32)
-    protocol = face_sets.IdentificationProtocol(
+    protocol = protocol_arrays.IdentificationProtocol(
         gallery=places[:num_gallery],
         gallery_labels=labels[:num_gallery],
         probes=places[num_gallery:],
@@ -174,7 +174,7 @@ def write_identification(
     )
     return (
         f"{num_gallery} gallery images, {len(kept) - num_gallery} probes, "
-        f"{len(set(labels.tolist()) - {face_sets.DISTRACTOR})} identities{remark(partial, problems)}"
+        f"{len(set(labels.tolist()) - {protocol_arrays.DISTRACTOR})} identities{remark(partial, problems)}"
     )
 
 
@@ -182,7 +182,7 @@ def write_test(
     arguments: argparse.Namespace,
     record: Mapping[str, Any],
     images: Iterable[tuple[bytes, str]],
-    protocol: face_sets.Protocol,
+    protocol: protocol_arrays.Protocol,
     *,
     num_images: int,
     partial: bool,

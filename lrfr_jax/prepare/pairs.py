@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lrfr_jax.data import builders
-from lrfr_jax.data.face_sets import VerificationProtocol
+from lrfr_jax.data.protocol_arrays import VerificationProtocol
 from lrfr_jax.errors import UserError
 from lrfr_jax.pictures import sources
 from lrfr_jax.pictures.sources import SourceImage

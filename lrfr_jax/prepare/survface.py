@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from lrfr_jax.data import face_sets
+from lrfr_jax.data import protocol_arrays
 from lrfr_jax.errors import UserError
 from lrfr_jax.pictures import photos
 from lrfr_jax.prepare import listed_images, mat_lists, official_counts, official_sets
@@ -77,7 +77,7 @@ def _write_identification(arguments: argparse.Namespace, record: Mapping[str, An
         names="mated_probe_set",
         ids="mated_probe_ids",
     )
-    unmated = [Face(image, face_sets.DISTRACTOR) for image in listed_images.in_folder(found, "unmated_probe")]
+    unmated = [Face(image, protocol_arrays.DISTRACTOR) for image in listed_images.in_folder(found, "unmated_probe")]
     return official_sets.write_identification(
         arguments,
         record,
@@ -129,7 +129,7 @@ def _write_pairs(arguments: argparse.Namespace, record: Mapping[str, Any]) -> st
     whole = (indices >= 0).all(axis=1)
     if not whole.any():
         raise UserError(f"{arguments.source} holds both images of none of the {len(pairs)} pairs")
-    protocol = face_sets.VerificationProtocol(indices[whole], is_same[whole], fold[whole].astype(np.int32))
+    protocol = protocol_arrays.VerificationProtocol(indices[whole], is_same[whole], fold[whole].astype(np.int32))
     images = official_sets.records_of(used, resize=True)
     official_sets.write_test(
         arguments, record, images, protocol, num_images=len(used), partial=partial, problems=problems, notes={}

@@ -8,7 +8,7 @@ import argparse
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from lrfr_jax.data.face_sets import DISTRACTOR
+from lrfr_jax.data.protocol_arrays import DISTRACTOR
 from lrfr_jax.errors import UserError
 from lrfr_jax.prepare import listed_images, official_sets
 from lrfr_jax.prepare.listed_images import Face

@@ -12,7 +12,7 @@ from jaxtyping import Int
 from tqdm import tqdm
 
 from lrfr_jax.data import builders, records
-from lrfr_jax.data.face_sets import VerificationProtocol
+from lrfr_jax.data.protocol_arrays import VerificationProtocol
 from lrfr_jax.errors import UserError
 from lrfr_jax.pictures import sources
 

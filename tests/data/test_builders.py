@@ -10,7 +10,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from lrfr_jax import folder_lock
-from lrfr_jax.data import builders, face_sets, records
+from lrfr_jax.data import builders, face_sets, protocol_arrays, records
 from lrfr_jax.errors import UserError
 
 _NUM_IMAGES = 11
@@ -40,7 +40,7 @@ def _write_verification(data_dir, *, pairs):
         "pairs",
         images=[(image, f"a/{i}.jpg") for i, image in enumerate(_images())],
         num_images=_NUM_IMAGES,
-        protocol=face_sets.VerificationProtocol(np.array(pairs), np.array([True, False]), np.array([9, 10])),
+        protocol=protocol_arrays.VerificationProtocol(np.array(pairs), np.array([True, False]), np.array([9, 10])),
         num_shards=2,
         arguments={},
         notes={},
@@ -180,7 +180,7 @@ def test_every_set_that_cannot_be_opened_has_its_sentence(tmp_path):
         face_sets.open_training_set(data_dir, "faces")
 
 
-@pytest.mark.parametrize("lost", ["protocol.npz", "prepared.json", "dataset_info.json"])
+@pytest.mark.parametrize("lost", ["protocol.npz", "prepared.json", "dataset_info.json", "features.json"])
 def test_a_missing_file_makes_a_set_incomplete(tmp_path, lost):
     (_write_verification(tmp_path, pairs=[[0, 1], [2, 3]]) / lost).unlink()
     with pytest.raises(UserError, match=f"is incomplete, {lost} is missing"):
@@ -224,6 +224,14 @@ def test_a_damaged_description_is_named_and_does_no_harm_to_other_sets(tmp_path,
         face_sets.open_training_set(str(tmp_path), "damaged")
     with pytest.raises(UserError, match=re.escape("(there: damaged, faces)")):
         face_sets.open_training_set(str(tmp_path), "x")
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b'{"name": 3}', b"\xff"])
+@pytest.mark.parametrize("name", ["dataset_info.json", "features.json"])
+def test_a_damaged_file_of_tfds_is_named(tmp_path, name, content):
+    (_write_training(tmp_path) / name).write_bytes(content)
+    with pytest.raises(UserError, match=rf"{name}.* of .*/faces/1\.0\.0 is damaged \(.+\): remove .* prepare the set"):
+        face_sets.open_training_set(str(tmp_path), "faces")
 
 
 @pytest.mark.parametrize("lost", [b"", b"PK\3\4cut", None])

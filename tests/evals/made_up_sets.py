@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lrfr_jax.data import builders, face_sets, records
+from lrfr_jax.data import builders, protocol_arrays, records
 
 IDENTITIES = 20
 SAME = np.arange(2 * IDENTITIES).reshape(IDENTITIES, 2)
@@ -27,7 +27,7 @@ def variables():
 
 
 def verification(num_folds=4, sizes=None):
-    return face_sets.VerificationProtocol(
+    return protocol_arrays.VerificationProtocol(
         pairs=np.concatenate([SAME, np.stack([SAME[:, 0], np.roll(SAME[:, 1], 1)], axis=1)]),
         is_same=np.repeat([True, False], IDENTITIES),
         fold=np.tile(np.arange(IDENTITIES) % num_folds + 1, 2),
@@ -39,7 +39,9 @@ def identification():
     """The first image of each identity is in the gallery; the second ones are probes of two groups."""
     labels = np.arange(IDENTITIES)
     splits = {"half": np.stack([labels[:10], labels[10:]])}
-    return face_sets.IdentificationProtocol(SAME[:, 0], labels, SAME[:, 1], labels, labels % 2, ("even", "odd"), splits)
+    return protocol_arrays.IdentificationProtocol(
+        SAME[:, 0], labels, SAME[:, 1], labels, labels % 2, ("even", "odd"), splits
+    )
 
 
 def templates():
@@ -48,7 +50,7 @@ def templates():
     pairs = verification()
     galleries = {"one": (SAME[:10, 0], labels[:10]), "two": (SAME[10:, 0], labels[10:])}
     faceness = np.full(2 * IDENTITIES, 0.5, np.float32)
-    return face_sets.TemplateProtocol(
+    return protocol_arrays.TemplateProtocol(
         number, number, faceness, pairs.pairs, pairs.is_same, galleries, SAME[:, 1], labels
     )
 

@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from lrfr_jax.data import face_sets
+from lrfr_jax.data import face_sets, protocol_arrays
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals import calibration, evaluation, metrics, protocols, verification
 from lrfr_jax.evals.verification import VerificationResult
@@ -29,7 +29,9 @@ def result(genuine, impostors):
 
 
 def made_set(is_same):
-    protocol = face_sets.VerificationProtocol(np.zeros((len(is_same), 2), int), is_same, np.zeros(len(is_same), int))
+    protocol = protocol_arrays.VerificationProtocol(
+        np.zeros((len(is_same), 2), int), is_same, np.zeros(len(is_same), int)
+    )
     return face_sets.TestSet("made", "verification", pathlib.Path("made"), [], protocol, is_partial=False)
 
 

@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from lrfr_jax.data.face_sets import DISTRACTOR, IdentificationProtocol
+from lrfr_jax.data.protocol_arrays import DISTRACTOR, IdentificationProtocol
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals import fusion, identification, metrics
 

@@ -4,7 +4,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from lrfr_jax.data import face_sets
+from lrfr_jax.data import face_sets, protocol_arrays
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals import metrics, report, tables
 from lrfr_jax.evals.evaluation import Evaluation, SetResult
@@ -23,7 +23,7 @@ def comparison(mode, resolution, accuracy, first=112):
 
 def result(name, protocol, outcome, *, kind="verification", is_partial=False, ssim=None):
     source = face_sets.RecordSource([b""] * 7, name="made up")
-    unused = face_sets.VerificationProtocol(np.zeros((1, 2), int), np.ones(1, bool), np.ones(1, int))
+    unused = protocol_arrays.VerificationProtocol(np.zeros((1, 2), int), np.ones(1, bool), np.ones(1, int))
     test_set = face_sets.TestSet(name, kind, pathlib.Path("unused"), source, unused, is_partial)
     return SetResult(Evaluation(test_set, protocol, PROTOCOLS[protocol], ()), outcome, ssim or {})
 

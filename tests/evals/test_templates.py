@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 
-from lrfr_jax.data.face_sets import TemplateProtocol
+from lrfr_jax.data.protocol_arrays import TemplateProtocol
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals import fusion, metrics, templates
 

@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 import pytest
 
-from lrfr_jax.data import builders, face_sets, records, synthetic
+from lrfr_jax.data import builders, protocol_arrays, records, synthetic
 from lrfr_jax.errors import one_sentence
 from lrfr_jax.prepare import check
 
@@ -49,7 +49,9 @@ def checked(tmp_path, capsys):
 
 
 def write_test_set(tmp_path, images, names):
-    protocol = face_sets.VerificationProtocol(np.array([[0, 1]], np.int32), np.array([True]), np.array([1], np.int32))
+    protocol = protocol_arrays.VerificationProtocol(
+        np.array([[0, 1]], np.int32), np.array([True]), np.array([1], np.int32)
+    )
     builders.write_test_set(
         str(tmp_path / "sets"), "probe", images=((image, f"x/{i}") for i, image in enumerate(images)),
         num_images=len(images), protocol=protocol, num_shards=1, arguments={},

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from lrfr_jax.data import face_sets
+from lrfr_jax.data import face_sets, protocol_arrays
 from lrfr_jax.pictures import photos, resize
 from lrfr_jax.prepare import survface
 from lrfr_jax.prepare.__main__ import main
@@ -66,7 +66,7 @@ def test_mated_and_unmated_probes_are_one_list(tmp_path, source, capsys):
         _stored(2, k) for k in range(2)
     ]
     assert protocol.gallery_labels.tolist() == [1, 1, 2]
-    assert protocol.probe_labels.tolist() == [2, 1, 1, face_sets.DISTRACTOR, face_sets.DISTRACTOR]
+    assert protocol.probe_labels.tolist() == [2, 1, 1, protocol_arrays.DISTRACTOR, protocol_arrays.DISTRACTOR]
     assert not opened.is_partial
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from lrfr_jax.data import face_sets, records
+from lrfr_jax.data import face_sets, protocol_arrays, records
 from lrfr_jax.pictures import photos, resize
 from lrfr_jax.prepare import tinyface
 from lrfr_jax.prepare.__main__ import main
@@ -81,7 +81,7 @@ def test_each_record_is_the_image_that_the_lists_name(tmp_path, source, capsys):
     gallery = _expected(0, range(4), "Gallery_Match") + _expected(2, range(3), "Gallery_Distractor")
     assert [images[place] for place in protocol.gallery] == gallery
     assert [images[place] for place in protocol.probes] == _expected(1, range(5), "Probe")
-    assert protocol.gallery_labels.tolist() == [9, 10, 10, 2, *[face_sets.DISTRACTOR] * 3]
+    assert protocol.gallery_labels.tolist() == [9, 10, 10, 2, *[protocol_arrays.DISTRACTOR] * 3]
     assert protocol.probe_labels.tolist() == [2, 10, 9, 9, 10]
     assert protocol.groups == ("",)
     assert protocol.probe_groups.tolist() == [0] * 5
@@ -106,7 +106,7 @@ def test_missing_and_bad_images_end_the_command_or_make_the_set_partial(tmp_path
     opened = _make(tmp_path, source, "--resize", "--allow_partial")
     assert capsys.readouterr().out.startswith("6 gallery images, 4 probes, 3 identities, 2 left out, partial")
     assert opened.is_partial
-    assert opened.protocol.gallery_labels.tolist() == [10, 10, 2, *[face_sets.DISTRACTOR] * 3]
+    assert opened.protocol.gallery_labels.tolist() == [10, 10, 2, *[protocol_arrays.DISTRACTOR] * 3]
     assert opened.protocol.probe_labels.tolist() == [2, 9, 9, 10]
     images = [opened.source[int(place)]["image"] for place in opened.protocol.probes]
     assert images == _expected(1, (0, 2, 3, 4), "Probe")
