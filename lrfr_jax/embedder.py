@@ -24,6 +24,8 @@ from lrfr_jax.pictures.faces import Faces, MakeFace, Picture
 
 # A call with no more images than this takes a small program, so that two faces do not cost as much as a batch.
 FEW = 2
+# Compiled programs that are kept, each for its sizes of faces.
+PROGRAMS = 8
 
 
 class Embeddings(NamedTuple):
@@ -104,7 +106,7 @@ class Embedder:
             weights=found.weights,
             fusion=fusion,
             variables=jax.device_put(found.variables, sharding.replicated(mesh)),
-            program=functools.cache(lambda sizes: make(sizes=sizes)),
+            program=functools.lru_cache(PROGRAMS)(lambda sizes: make(sizes=sizes)),
             batch_sizes=tuple(mesh.size * -(-size // mesh.size) for size in (min(FEW, batch_size), batch_size)),
         )
 
@@ -139,13 +141,12 @@ class Embedder:
 
     def embed_faces(self, source: Faces, *, resolution: int | Sequence[int] | np.ndarray) -> Embeddings:
         """Embeds all faces of a source; see `embed`. The rows of unusable pictures (`source.problems`) mean nothing."""
-        if not len(source):
-            dim = self.metadata["model"]["embedding_size"]
-            return Embeddings(np.zeros((0, dim), np.float32), np.zeros(0, np.float32))
-        sizes = _size_of_each(resolution, len(source))
-        parts = self.features(source, {int(size): np.flatnonzero(sizes == size) for size in np.unique(sizes)})
-        # In each part the rows of other sizes are zero.
-        raw = functools.reduce(np.add, parts.values())
+        raw = np.zeros((0, 2, self.metadata["model"]["embedding_size"]), np.float32)
+        if len(source):
+            sizes = _size_of_each(resolution, len(source))
+            parts = self.features(source, {int(size): np.flatnonzero(sizes == size) for size in np.unique(sizes)})
+            # In each part the rows of other sizes are zero.
+            raw = functools.reduce(np.add, parts.values())
         vectors = fuse(raw, fusion=self.fusion)
         if self.fusion == "concat":
             vectors /= np.sqrt(2).astype(np.float32)  # two unit vectors side by side

@@ -3,13 +3,12 @@
 import contextlib
 import os
 import pathlib
-import zipfile
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
-from lrfr_jax.errors import UserError
+from lrfr_jax.errors import NPZ_ERRORS, UserError
 
 SUFFIX = ".npz"
 # Vectors of unit length were rounded to float32.
@@ -63,7 +62,7 @@ def read(path: str, *, flag: str) -> EmbeddingsFile:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             fields = {name: arrays[name] for name in EmbeddingsFile._fields}
-    except (OSError, EOFError, ValueError, KeyError, TypeError, IndexError, zipfile.BadZipFile) as error:
+    except NPZ_ERRORS as error:
         raise UserError(f"{flag} {path} cannot be read as a file of `lrfr_jax.embed`: {error}") from error
     vectors, norms = fields["embeddings"], fields["norms"]
     fits = vectors.dtype == np.float32 and vectors.ndim == 2 and len(vectors) == len(fields["paths"]) == len(norms)

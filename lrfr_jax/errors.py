@@ -1,12 +1,22 @@
-"""The one kind of error that is the user's to mend, and how a command reports it."""
+"""The one kind of error that is the user's to mend, how a command reports it, and what libraries raise instead."""
 
 import contextlib
 import sys
+import tokenize
+import zipfile
+import zlib
 from collections.abc import Iterator
 
 
 class UserError(Exception):
     """Bad input: the message is one sentence that names the file, record or key and says what to do."""
+
+
+# What numpy raises on a damaged npz file, and whoever reads it for an array that it lacks.
+NPZ_ERRORS = (
+    *(OSError, EOFError, ValueError, LookupError, TypeError, RuntimeError, SyntaxError),
+    *(zipfile.BadZipFile, zlib.error, tokenize.TokenError),
+)
 
 
 def reason_of(error: Exception) -> str:

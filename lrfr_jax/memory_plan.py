@@ -65,14 +65,14 @@ def of_config(config: ConfigDict, *, num_identities: int, num_images: int, devic
     return Memory(
         backbone=3 * parameters + statistics,
         class_centers=3 * FLOAT * rows * dim,
-        cosines=head_bytes(classifier, images=views * batch * classifier.shards, dim=dim),
+        cosines=head_bytes(classifier, batch=config.batch_size, images=views * batch * classifier.shards, dim=dim),
         activations=views * batch / config.batch_parts * kept,
         images=batch * pixels * (1 + views * FLOAT),
         cache=device_cache.bytes_of(num_images) if config.input.cache == "device" else 0,
     )
 
 
-def head_bytes(classifier: Classifier, *, images: float | int, dim: int) -> float:
+def head_bytes(classifier: Classifier, *, batch: int, images: float | int, dim: int) -> float:
     r"""Bytes that the classification and its gradient hold on one device beside centers and features.
 
     .. math:: 4\,(3\,n\,r / c + k\,r\,d), \quad r = \text{rows of a shard that take part}
@@ -82,10 +82,11 @@ def head_bytes(classifier: Classifier, *, images: float | int, dim: int) -> floa
 
     Args:
       classifier: layout of the centers.
+      batch: images of a step on all devices; a sample holds the centers of all their labels.
       images: n: images of all views, times shards, over devices.
       dim: d, length of a feature.
     """
-    rows = classifier.rows / classifier.shards * classifier.sampled_share
+    rows = classifier.rows_taking_part(batch)
     # A sample is gathered first.
     copies = (CENTERS if classifier.chunks == 1 else CENTERS_IN_CHUNKS) + (classifier.sampled_share < 1)
     return FLOAT * (COSINES * images * rows / classifier.chunks + copies * rows * dim)

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from lrfr_jax import paths
 from lrfr_jax.embedder import Embedder, Embeddings, way_to_face
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals.fusion import FUSIONS
@@ -16,6 +17,7 @@ from lrfr_jax.pictures.sources import SourceImage
 
 # Exit status beside 0 (done), 1 (an error, in one sentence) and 2 (wrong usage).
 DONE_BUT = 3
+BATCH_SIZE = 64
 
 
 def add_model(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
@@ -30,7 +32,9 @@ def add_model(parser: argparse.ArgumentParser, *, required: bool = True) -> None
         choices=sorted(FUSIONS),
         help="how the features of an image and of its mirror image become one; see docs/protocols.md (default sum)",
     )
-    parser.add_argument("--batch_size", type=int, default=64, help="images at a time over all devices (default 64)")
+    parser.add_argument(
+        "--batch_size", type=int, default=BATCH_SIZE, help="images at a time over all devices (default %(default)s)"
+    )
 
 
 def add_pictures(parser: argparse.ArgumentParser) -> None:
@@ -60,11 +64,14 @@ def faces_of(options: argparse.Namespace, pictures: Sequence[Any]) -> Faces:
 
 
 def check_new(options: argparse.Namespace, *names: str) -> None:
-    """Raises `UserError` if one of the files to make, by the names of their options, is there already."""
-    for name in names:
-        path = getattr(options, name)
-        if path and os.path.exists(path):
+    """Raises `UserError` if a file to make, by the name of its option, is there, is another's, or is no local one."""
+    given = {name: path for name in names if (path := getattr(options, name))}
+    paths.require_local(given)
+    for name, path in given.items():
+        if os.path.exists(path):
             raise UserError(f"--{name} {path} is there already: choose another name, or remove it")
+    if len(set(map(os.path.abspath, given.values()))) < len(given):
+        raise UserError(f"--{' and --'.join(given)} name one file: choose two")
 
 
 class EmbeddedFolder(NamedTuple):

@@ -76,15 +76,18 @@ def of_forward(backbone: nn.Module) -> int:
     return count(functools.partial(backbone.apply, train=False), variables, image)
 
 
-def of_head(classifier: Classifier, *, embedding_size: int, images: int) -> float:
-    """Operations of the cosines of `images` features to the class centers that take part, and of both gradients."""
-    return 3 * 2 * images * classifier.num_identities * classifier.sampled_share * embedding_size
+def of_head(classifier: Classifier, *, embedding_size: int, batch: int, views: int) -> int:
+    """Operations of the cosines of all views' features to the class centers that take part, and of both gradients."""
+    rows = min(classifier.shards * classifier.rows_taking_part(batch), classifier.num_identities)
+    return 3 * 2 * views * batch * rows * embedding_size
 
 
-def of_training(backbone: nn.Module, classifier: Classifier, *, embedding_size: int, images: int) -> float:
+def of_training(backbone: nn.Module, classifier: Classifier, *, embedding_size: int, batch: int, views: int) -> int:
     """Operations of a training step: the network's forward pass and both its gradients, and the head.
 
     Args:
-      images: of all views of the batch.
+      batch: images of a step on all devices.
+      views: of each of them.
     """
-    return 3 * images * of_forward(backbone) + of_head(classifier, embedding_size=embedding_size, images=images)
+    head = of_head(classifier, embedding_size=embedding_size, batch=batch, views=views)
+    return 3 * views * batch * of_forward(backbone) + head

@@ -85,7 +85,8 @@ def _check(options: argparse.Namespace) -> None:
 def _check_effects(options: argparse.Namespace, *, embeds: bool) -> None:
     """Raises `UserError` for an option that changes nothing, as what it is about was embedded before."""
     idle = ["resolution"] if _is_file(options.probes) and options.resolution != IMAGE_SIZE else []
-    idle += [name for name in ("resize", "align", "fusion") if getattr(options, name) and not embeds]
+    idle += ["batch_size"] if options.batch_size != model_options.BATCH_SIZE and not embeds else []
+    idle += [name for name in ("resize", "align", "fusion", "checkpoint") if getattr(options, name) and not embeds]
     if idle:
         what = "--probes" if embeds else "--gallery and --probes"
         raise UserError(f"--{idle[0]} does nothing with embeddings as {what}: give it to `lrfr_jax.embed` instead")

@@ -20,8 +20,8 @@ from lrfr_jax import model_options, pair_list
 from lrfr_jax.data.face_sets import TestSet
 from lrfr_jax.data.protocol_arrays import VerificationProtocol
 from lrfr_jax.embedder import Embedder
-from lrfr_jax.errors import one_sentence
-from lrfr_jax.evals import evaluation, protocols, report, tables, thresholds
+from lrfr_jax.errors import UserError, one_sentence
+from lrfr_jax.evals import evaluation, protocols, report, tables, thresholds, verification
 from lrfr_jax.evals.fusion import FUSIONS
 from lrfr_jax.evals.thresholds import Threshold
 from lrfr_jax.image_ops import IMAGE_SIZE
@@ -55,6 +55,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     rules = protocols.rules_of("pairs", "verification", settings)
     root = options.root or os.path.dirname(options.pairs)
     source = model_options.faces_of(options, [os.path.join(root, image) for image in listed.images])
+    protocol = None if listed.is_same is None else VerificationProtocol(listed.pairs, listed.is_same, listed.fold)
+    if protocol is not None:
+        _check(options, protocol, rules)
     options.fusion = rules.fusion
     embedder = model_options.load(options)
     held = (
@@ -63,10 +66,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         else thresholds.of_fusion(embedder.thresholds(), fusion=embedder.fusion, far=options.far)
     )
     name = pathlib.Path(options.pairs).stem
-    if listed.is_same is None:
+    if protocol is None:
         made, similarities = {}, _similarities(embedder, source, listed, rules, options.resolutions)
     else:
-        protocol = VerificationProtocol(listed.pairs, listed.is_same, listed.fold)
         test_set = TestSet(name, "verification", pathlib.Path(options.pairs), source, protocol, is_partial=False)
         planned = {name: evaluation.Evaluation(test_set, options.protocol, rules, options.resolutions)}
         results = evaluation.run(planned, cache=None, **embedder.evaluation_arguments(evaluation.sizes_of(planned)))
@@ -80,6 +82,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     if options.far is not None:
         columns |= _decisions(held, source, listed, similarities, options.far)
     _show(options, listed, made, columns)
+
+
+def _check(options: argparse.Namespace, protocol: VerificationProtocol, rules: protocols.VerificationRules) -> None:
+    """Raises `UserError` if an evaluation cannot score these pairs, before anything is embedded."""
+    try:
+        verification.check(protocol, rules, resolutions=options.resolutions)
+    except UserError as error:
+        raise UserError(f"{options.pairs}: {error}") from error
 
 
 def _similarities(

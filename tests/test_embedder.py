@@ -47,6 +47,7 @@ def test_fusions(tiny_checkpoint, fusion, mirrors):
     raw = embedder.features(Faces(list(IMAGES[:3]), make_face=as_it_is), {112: np.arange(3)})[112]
     assert raw.shape == (3, 1 + mirrors, 16)  # no work for nothing
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-6)
+    assert embedder.embed([]).vectors.shape == (0, vectors.shape[1])
     upright, mirrored = (by / np.linalg.norm(by, axis=1, keepdims=True) for by in map(by_hand, views(IMAGES[:3])))
     if fusion == "concat":
         np.testing.assert_allclose(vectors @ vectors.T, (upright @ upright.T + mirrored @ mirrored.T) / 2, atol=1e-5)

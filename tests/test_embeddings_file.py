@@ -49,9 +49,15 @@ def test_damaged_and_foreign_files_are_refused(tmp_path):
     whole = (tmp_path / "f.npz").read_bytes()
     (tmp_path / "cut.npz").write_bytes(whole[:-50])
     (tmp_path / "text.npz").write_text("paths")
+    directory = whole.rindex(b"PK\1\2")  # its entry for the last array
+    (tmp_path / "locked.npz").write_bytes(whole[: directory + 8] + b"\1" + whole[directory + 9 :])
+    (tmp_path / "packed.npz").write_bytes(whole[: directory + 10] + b"\6" + whole[directory + 11 :])
+    # So long that its header is read before its checksum can be.
+    np.savez(tmp_path / "long.npz", **dict.fromkeys(HELD._fields, np.full(5000, "1.png")))
+    (tmp_path / "header.npz").write_bytes((tmp_path / "long.npz").read_bytes().replace(b"{'descr'", b"{(descr  "))
     np.savez(tmp_path / "foreign.npz", embeddings=HELD.embeddings)
     np.savez(tmp_path / "objects.npz", **HELD._asdict() | {"paths": np.array([{}, []], object)})
-    for name in ("cut", "text", "foreign", "objects", "missing"):
+    for name in ("cut", "text", "locked", "packed", "header", "foreign", "objects", "missing"):
         with pytest.raises(UserError, match=f"{name}.npz cannot be read as a file of `lrfr_jax.embed`"):
             embeddings_file.read(str(tmp_path / f"{name}.npz"), flag="--probes")
 

@@ -43,16 +43,22 @@ def reserved(classifier):
 @pytest.mark.parametrize("num_identities", [85_742, 2_000_000, 10_000_000])
 def test_head(num_identities, chunks):
     classifier = Classifier(num_identities, 8, chunks, 1)
-    expected = memory_plan.head_bytes(classifier, images=2 * BATCH, dim=DIM)
+    expected = memory_plan.head_bytes(classifier, batch=BATCH, images=2 * BATCH, dim=DIM)
     assert reserved(classifier) == pytest.approx(expected, rel=0.1, abs=3e7)
 
 
 def test_a_sample_takes_its_share():
     whole, sample = (Classifier(2_000_000, 8, 16, share) for share in (1, 0.1))
     assert reserved(sample) < 0.2 * reserved(whole)
-    as_planned = memory_plan.head_bytes(sample, images=2 * BATCH, dim=DIM)
+    as_planned = memory_plan.head_bytes(sample, batch=BATCH, images=2 * BATCH, dim=DIM)
     # The draw itself, a number for each center, is not in the formula.
     assert as_planned < reserved(sample) < as_planned + 128 * whole.rows / 8
+
+
+def test_a_sample_holds_all_labels_of_the_batch():
+    sample = Classifier(40_000, 8, 1, 0.01)  # 50 centers of a shard's 5,000, but the batch may have 1,024 of them
+    as_planned = memory_plan.head_bytes(sample, batch=BATCH, images=2 * BATCH, dim=DIM)
+    assert as_planned == pytest.approx(reserved(sample), rel=0.25)
 
 
 def test_a_whole_step(resnet6):

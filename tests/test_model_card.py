@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import pytest
 
@@ -96,3 +97,14 @@ def test_a_checkpoint_that_cannot_be_read_gets_no_card_and_ends_no_run(tmp_path,
     model_card.describe(tmp_path, 3, is_main_process=True)
     assert "checkpoint 3 gets no card" in caplog.text
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"sets": 3}'])
+def test_a_damaged_report_of_a_run_is_told_and_ends_no_run(tmp_path, caplog, tiny_checkpoint, content):
+    shutil.copytree(tiny_checkpoint, tmp_path / "checkpoints/3")
+    model_card.describe(tmp_path, 3, is_main_process=True)
+    assert model_card.is_written(tmp_path, 3)
+    (tmp_path / "eval").mkdir()
+    (tmp_path / "eval/3.json").write_text(content)
+    model_card.describe(tmp_path, 3, is_main_process=True)
+    assert "eval/3.json is damaged" in caplog.text

@@ -243,7 +243,7 @@ def test_search_takes_embeddings_of_the_same_model(call, folder, tmp_path):
     assert json.loads(call(search, f"--gallery={tmp_path}/g.npz", f"--probes={folder}", "--json")[1]) == from_folder
     assert len(from_folder["hits"]) == 6 * 5
     with pytest.raises(UserError, match=r"other\.npz were not embedded by the same model and fusion"):
-        call(search, f"--gallery={tmp_path}/g.npz", f"--probes={tmp_path}/other.npz")
+        search.main([f"--gallery={tmp_path}/g.npz", f"--probes={tmp_path}/other.npz"])
     with pytest.raises(UserError, match="--sheet shows pictures: give folders"):
         call(search, f"--gallery={tmp_path}/g.npz", f"--probes={folder}", f"--sheet={tmp_path}/s.png")
 
@@ -253,6 +253,7 @@ def test_search_takes_embeddings_of_the_same_model(call, folder, tmp_path):
     [
         (embed, ["--images=nosuch", "--output=f.npz"], "--images nosuch does not exist: give a folder or a tar"),
         (embed, ["--images={folder}/empty", "--output=f.npz"], "empty holds no image, of .jpg"),
+        (embed, ["--images={folder}", "--output=gs://bucket/f.npz"], "--output gs://bucket/f.npz"),
         (embed, ["--images={folder}", "--output=f.txt"], "--output f.txt must end in .npz"),
         (embed, ["--images={folder}", "--output={folder}/there.npz"], "there.npz is there already: choose another"),
         (embed, ["--images={folder}/bad", "--output=f.npz"], "bad/1.png is not an image in a known format"),
@@ -274,6 +275,14 @@ def test_search_takes_embeddings_of_the_same_model(call, folder, tmp_path):
         (search, ["--gallery=g.npz", "--probes=p.npz", "--align"], "--align does nothing with embeddings as --gallery"),
         (search, ["--gallery=g.npz", "--probes=p.npz", "--fusion=none"], "--fusion does nothing with embeddings"),
         (search, ["--gallery={folder}", "--probes=p.npz", "--resize", "--fusion=none"], "p.npz cannot be read"),
+        (search, ["--gallery=g.npz", "--probes=p.npz", "--batch_size=7"], "--batch_size does nothing with embeddings"),
+        (search, ["--gallery=g.npz", "--probes=p.npz", "--checkpoint=c"], "--checkpoint does nothing with embeddings"),
+        (
+            search,
+            ["--gallery={folder}", "--probes={folder}", "--output=x.png", "--sheet=./x.png"],
+            "--output and --sheet name one file",
+        ),
+        (verify, ["{folder}/alike.csv"], "alike.csv: all of its pairs show the same person"),
         (verify, ["{folder}/good.csv", "--far=0.01"], "this model has no thresholds for fusion 'sum'"),
         (search, ["--gallery={folder}", "--probes={folder}/there.npz"], "there.npz cannot be read as a file of"),
         (search, ["--gallery={folder}", "--probes={folder}", "--output={folder}/there.npz"], "there already"),
@@ -289,6 +298,7 @@ def test_bad_call_is_a_sentence_and_leaves_nothing(call, folder, tmp_path, monke
     (folder / "there.npz").write_bytes(b"")
     (folder / "pairs.csv").write_text("first,second\np0/1.png,gone.png\n")
     (folder / "good.csv").write_text("first,second\np0/1.png,p0/2.png\n")
+    (folder / "alike.csv").write_text("first,second,is_same\n" + "p0/1.png,p0/2.png,1\n" * 20)
     monkeypatch.chdir(tmp_path)
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(UserError, match=sentence):

@@ -1,11 +1,14 @@
 """Operations counted by hand, against arithmetic and against the published size of a network."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import pytest
 
 from configs import common
 from lrfr_jax import models, operations
+from lrfr_jax.models.classifier import Classifier
 
 
 def test_products_convolutions_loops_and_branches():
@@ -27,6 +30,14 @@ def test_products_convolutions_loops_and_branches():
     )
     either = lambda x: jax.lax.cond(x.sum() > 0, lambda: x @ square, lambda: x @ square @ square)  # noqa: E731
     assert operations.count(jax.jit(either), square) == 2 * 2 * 64
+
+
+def test_the_head_counts_the_centers_that_take_part():
+    count = functools.partial(operations.of_head, embedding_size=512, batch=128, views=2)
+    assert count(Classifier(20_000, 8, 1, 1)) == 3 * 2 * 256 * 20_000 * 512
+    assert count(Classifier(20_000, 8, 1, 0.1)) == 3 * 2 * 256 * 2_000 * 512
+    # A sample has room for all labels of the batch in each shard, so a small share is none.
+    assert count(Classifier(20_000, 8, 1, 0.01)) == 3 * 2 * 256 * 8 * 128 * 512
 
 
 # Multiplications and additions of one 112x112 image, in units of 1e9: twice the figure in InsightFace's model table.

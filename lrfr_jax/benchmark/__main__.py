@@ -8,6 +8,7 @@ the device, and where records are read, generated faces, or with --data_dir the 
 
 import pathlib
 import platform
+import signal
 import sys
 
 import jax
@@ -39,7 +40,7 @@ _PARTS = flags.DEFINE_list("parts", list(PARTS), f"What to measure: of {', '.joi
 _IDENTITIES = flags.DEFINE_integer("identities", 10572, "Class centers of the classifier.", lower_bound=1)
 _DATA_DIR = flags.DEFINE_string("data_dir", "", "Folder of prepared sets; generated faces are read without it.")
 _TURNS = flags.DEFINE_integer("turns", 5, "How often each part has its turn.", lower_bound=1)
-_SECONDS = flags.DEFINE_float("seconds", 3.0, "Length of a turn, at least one call.", lower_bound=0.0)
+_SECONDS = flags.DEFINE_float("seconds", 3.0, "Length of a turn, at least one call.", lower_bound=0, upper_bound=600)
 _AGAINST = flags.DEFINE_enum("against", "none", AGAINST, "Takes turns with the same step in PyTorch (ResNets only).")
 _KERNELS = flags.DEFINE_bool("kernels", False, "Tells where a part's time goes, by JAX's profiler (GPUs, CPUs).")
 _OUTPUT = flags.DEFINE_string("output", "", "FILE.json to write; a Markdown table is written beside it.")
@@ -53,6 +54,10 @@ def main(argv: list[str]) -> None:
         if unknown or not _PARTS.value:
             raise UserError(f"--parts {','.join(_PARTS.value)}: choose of {', '.join(PARTS)}")
         paths.require_local({"data_dir": _DATA_DIR.value, "output": _OUTPUT.value})
+        if _OUTPUT.value and not _OUTPUT.value.endswith(".json"):
+            raise UserError(f"--output {_OUTPUT.value} must end in .json: the table is written beside it, as .md")
+        # As with any other end the generated faces are removed.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
         setting = make_setting(_CONFIG.value, num_identities=_IDENTITIES.value, data_dir=_DATA_DIR.value)
         # Before anything is compiled: PyTorch may be missing, or not know the network.
         theirs = _torch_parts(setting) if _AGAINST.value == "torch" else {}

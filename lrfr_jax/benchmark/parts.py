@@ -1,6 +1,7 @@
 """The parts of the work on the devices: step, forward pass, degradation, head."""
 
 import functools
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -42,12 +43,13 @@ def train_step(setting: Setting) -> Part:
         held[0], metrics = program(held[0], setting.images, setting.labels)
         jax.block_until_ready((held[0], metrics))
 
-    run_of, size, images = setting.run, setting.config.model.embedding_size, setting.views * setting.config.batch_size
-    count = operations.of_training(run_of.backbone, run_of.classifier, embedding_size=size, images=images)
+    run_of, size = setting.run, setting.config.model.embedding_size
+    counted = {"batch": setting.config.batch_size, "views": setting.views}
+    count = operations.of_training(run_of.backbone, run_of.classifier, embedding_size=size, **counted)
     sent = {f"by {kind}": sent for kind, sent in communication.of_program(program.as_text()).items()}
     if sent:
         rows, axes = run_of.classifier.rows, setting.mesh.shape
-        least = communication.least_of_step(backbone, rows=rows, dim=size, images=images, **axes)
+        least = communication.least_of_step(backbone, rows=rows, dim=size, images=math.prod(counted.values()), **axes)
         sent |= {f"at least, {what}": least_sent for what, least_sent in least.items()}
     facts = {f"bytes that a device sends in a step {how}": number for how, number in sent.items()}
     return Part(run, setting.config.batch_size, operations=count, facts=lambda: facts, **known)
@@ -96,7 +98,7 @@ def head(setting: Setting) -> Part:
     centers = jax.jit(init, out_shardings=placement)(rng)
     arguments = jax.device_put(features, sharding.replicated(setting.mesh)), centers, setting.labels, rng
     program, known = _compiled(gradient, setting, *arguments)
-    count = operations.of_head(classifier, embedding_size=size, images=setting.views * setting.config.batch_size)
+    count = operations.of_head(classifier, embedding_size=size, batch=setting.config.batch_size, views=setting.views)
     return Part(functools.partial(_finish, program, *arguments), setting.config.batch_size, operations=count, **known)
 
 

@@ -9,6 +9,7 @@ from lrfr_jax import paths
 from lrfr_jax.benchmark import kernels
 from lrfr_jax.benchmark.setting import Part
 from lrfr_jax.benchmark.timing import Timing
+from lrfr_jax.errors import UserError
 
 LONGEST, KERNEL_NAME = 8, 60  # kernels named in the table, and the length their names are cut to
 COLUMNS = ("part", "images/s", "spread", "ms", "CPU ms", "compile s", "GFLOP by hand / compiled", "MFU", "temporary GB")
@@ -85,6 +86,13 @@ def _cells(figures: dict[str, Any]) -> list[str]:
 
 
 def write(path: pathlib.Path, report: dict[str, Any]) -> None:
-    """Writes PATH as json and the table beside it as .md; a file of that name is replaced as a whole."""
-    paths.write_text(path, json.dumps(report, indent=2) + "\n")
-    paths.write_text(path.with_suffix(".md"), table(report))
+    """Writes PATH as json and the table beside it as .md; a file of that name is replaced as a whole.
+
+    Raises:
+      UserError: they cannot be written.
+    """
+    try:
+        paths.write_text(path, json.dumps(report, indent=2) + "\n")
+        paths.write_text(path.with_suffix(".md"), table(report))
+    except OSError as error:
+        raise UserError(f"--output {path} cannot be written: {error}") from error

@@ -7,7 +7,6 @@ protocol.npz (see `protocol_arrays`). `builders` writes all of it.
 import dataclasses
 import json
 import pathlib
-import zipfile
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,7 +18,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 from lrfr_jax import paths
 from lrfr_jax.data import protocol_arrays
-from lrfr_jax.errors import UserError, reason_of
+from lrfr_jax.errors import NPZ_ERRORS, UserError, reason_of
 
 FORMAT_VERSION = "1.0.0"
 # The name of a kind's one TFDS split.
@@ -111,7 +110,7 @@ def open_test_set(data_dir: str, name: str) -> TestSet:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             protocol = protocol_arrays.from_arrays(prepared["kind"], dict(arrays))
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except NPZ_ERRORS as error:
         raise UserError(f"{path} is damaged ({error!r}): remove {folder} and prepare the set again") from error
     return TestSet(name, prepared["kind"], folder, source, protocol, bool(prepared["arguments"].get("partial")))
 

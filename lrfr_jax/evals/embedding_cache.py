@@ -5,13 +5,13 @@ import hashlib
 import logging
 import os
 import pathlib
-import zipfile
 from collections.abc import Mapping
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from lrfr_jax.data.face_sets import TestSet
+from lrfr_jax.errors import NPZ_ERRORS
 
 logger = logging.getLogger("lrfr_jax")
 
@@ -43,7 +43,7 @@ class EmbeddingCache:
             try:
                 with np.load(path, allow_pickle=False) as file:
                     held, rows = file["records"], file["features"]
-            except (OSError, EOFError, ValueError, KeyError, TypeError, IndexError, zipfile.BadZipFile) as error:
+            except NPZ_ERRORS as error:
                 logger.warning("%s cannot be read (%s): its images are embedded again", path, error)
                 continue
             if rows.ndim == 3 and rows.shape[1] >= num_views and np.isin(records, held).all():

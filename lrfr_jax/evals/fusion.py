@@ -46,7 +46,7 @@ def concat_flips(features: Float[np.ndarray, "images views dim"]) -> Float[np.nd
     References:
       LRFR (arXiv 2302.05621), released src/lfw_eval.py.
     """
-    return unit(features).reshape(len(features), -1)
+    return np.concatenate(unit(features).swapaxes(0, 1), axis=1)
 
 
 FUSIONS = {
@@ -60,5 +60,5 @@ FUSIONS = {
 
 def fuse(features: Float[np.ndarray, "images views dim"], *, fusion: str) -> Float[np.ndarray, "images fused"]:
     """Fuses by a row of `FUSIONS`, in float32 and by chunks: for galleries too large for float64."""
-    chunks = [FUSIONS[fusion](features[i : i + _CHUNK]).astype(np.float32) for i in range(0, len(features), _CHUNK)]
-    return np.concatenate(chunks)
+    starts = range(0, max(len(features), 1), _CHUNK)  # no images make one empty chunk
+    return np.concatenate([FUSIONS[fusion](features[i : i + _CHUNK]).astype(np.float32) for i in starts])

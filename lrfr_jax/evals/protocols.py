@@ -76,18 +76,23 @@ COMPARISONS = ("hr_lr", "lr_lr", "matrix")
 MODE_TITLES = {"hr_hr": "HR-HR", "hr_lr": "HR-LR", "lr_lr": "LR-LR"}
 
 
+def negative_squared_distance(
+    x: Float[np.ndarray, "pairs dim"], y: Float[np.ndarray, "pairs dim"]
+) -> Float[np.ndarray, " pairs"]:
+    """Scores pairs by 2 cos - 2, the negative squared distance of the vectors at unit length."""
+    return metrics.negative_squared_l2(unit(x), unit(y))
+
+
 def negative_cosine_distance(
     x: Float[np.ndarray, "pairs dim"], y: Float[np.ndarray, "pairs dim"]
 ) -> Float[np.ndarray, " pairs"]:
     """Scores pairs by cos - 1, computed as half the squared distance of unit vectors, as scikit-learn does."""
-    return metrics.negative_squared_l2(unit(x), unit(y)) / 2
+    return negative_squared_distance(x, y) / 2
 
 
 _FARS = (0.1, 0.01, 0.001)
-# Grid of recognition/arcface_torch/eval/verification.py. For unit vectors ||x - y||^2 = 2 - 2 cos.
-_SQUARED_L2 = ScoreRules(
-    metrics.negative_squared_l2, lambda scores: 1 + scores / 2, -np.arange(0, 4, 0.01), "strictest"
-)
+# Grid of recognition/arcface_torch/eval/verification.py.
+_SQUARED_L2 = ScoreRules(negative_squared_distance, lambda scores: 1 + scores / 2, -np.arange(0, 4, 0.01), "strictest")
 # Grid and epsilon of LRFR's released src/lfw_eval.py.
 _RELEASED = ScoreRules(
     functools.partial(metrics.cosine, epsilon=1e-5), lambda scores: scores, np.arange(-1, 1, 0.005), "strictest"

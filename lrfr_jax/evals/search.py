@@ -145,7 +145,17 @@ def nearest(
         scores = np.matmul(probes[rows], gallery.T, out=block[: rows.stop - first])
         chosen = np.argpartition(scores, len(gallery) - hits, axis=1)[:, len(gallery) - hits :]
         chosen = np.sort(chosen, axis=1)
+        _take_first_of_equals(scores, chosen)
         values = np.take_along_axis(scores, chosen, axis=1)
         order = np.argsort(-values, axis=1, kind="stable")
         positions[rows], best[rows] = (np.take_along_axis(array, order, axis=1) for array in (chosen, values))
     return positions, best
+
+
+def _take_first_of_equals(scores: Float[np.ndarray, "probes gallery"], chosen: Int[np.ndarray, "probes hits"]) -> None:
+    """Puts the first of the entries at the lowest chosen score into `chosen`, where argpartition took any of them."""
+    cut = np.take_along_axis(scores, chosen, axis=1).min(axis=1, keepdims=True)
+    hits = chosen.shape[1]
+    for row in np.flatnonzero(np.count_nonzero(scores >= cut, axis=1) > hits):
+        better, equal = np.flatnonzero(scores[row] > cut[row]), np.flatnonzero(scores[row] == cut[row])
+        chosen[row] = np.sort(np.concatenate([better, equal[: hits - len(better)]]))

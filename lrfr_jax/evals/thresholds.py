@@ -37,13 +37,22 @@ class Threshold:
 
 
 def of_fusion(thresholds: Sequence[Threshold], *, fusion: str, far: float | None) -> list[Threshold]:
-    """Keeps those that hold for embeddings of this fusion; `UserError` if a rate is wanted and there are none."""
+    """Keeps those that hold for embeddings of this fusion; `UserError` if a rate is wanted that none has."""
     fitting = [one for one in thresholds if one.fusion == fusion]
     if not fitting and far is not None:
         raise UserError(
             f"this model has no thresholds for fusion {fusion!r}: `python -m lrfr_jax.evaluate --calibrate` makes them"
         )
+    if far is not None:
+        _check_rate(far, fitting, "any pair")
     return fitting
+
+
+def _check_rate(far: float, thresholds: Sequence[Threshold], of_what: str) -> None:
+    rates = sorted({one.far for one in thresholds}, reverse=True)
+    if far not in rates:
+        known = ", ".join(f"{rate:g}" for rate in rates)
+        raise UserError(f"--far {far:g} was not calibrated for {of_what}, only {known}")
 
 
 def choose(thresholds: Sequence[Threshold], *, sizes: tuple[int, int], far: float | None) -> Threshold:
@@ -67,11 +76,8 @@ def choose(thresholds: Sequence[Threshold], *, sizes: tuple[int, int], far: floa
     fitting = [one for one in thresholds if one.mode == mode]
     if not fitting:
         raise UserError(f"this model was not calibrated for {title}: evaluate it with --calibrate and --resolutions")
-    rates = sorted({one.far for one in fitting}, reverse=True)
-    if far is not None and far not in rates:
-        raise UserError(
-            f"--far {far:g} was not calibrated for {title}, only {', '.join(f'{rate:g}' for rate in rates)}"
-        )
+    if far is not None:
+        _check_rate(far, fitting, title)
     fitting = sorted((one for one in fitting if far in (None, one.far)), key=lambda one: one.resolution)
     below = [one for one in fitting if one.resolution <= smaller]
     if not below:

@@ -96,10 +96,18 @@ def describe(workdir: str | os.PathLike, step: int, *, is_main_process: bool) ->
         variables, metadata = checkpoint.load_backbone(folder)
         if is_main_process:
             card = of_checkpoint(folder, variables=variables, metadata=metadata)
-            results = json.loads(report.read_text())["sets"] if report.exists() else {}
-            write(folder, dataclasses.replace(card, results=card.results | results))
+            write(folder, dataclasses.replace(card, results=card.results | _results_of(report)))
     except UserError as error:
         logger.warning("checkpoint %d gets no card: %s", step, error)
+
+
+def _results_of(report: paths.AnyPath) -> dict[str, Any]:
+    if not report.exists():
+        return {}
+    try:
+        return dict(json.loads(report.read_text())["sets"])
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise UserError(f"{report} is damaged ({error!r}): remove it, and evaluate the checkpoint again") from error
 
 
 def write(model: str | os.PathLike, card: Card) -> paths.AnyPath:

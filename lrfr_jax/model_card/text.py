@@ -96,8 +96,8 @@ def _thresholds(thresholds: Sequence[Any]) -> str:
         "px",
         "false accept rate",
         "threshold",
-        "95 % interval",
-        "genuine accepted",
+        "95 % interval of the rate",
+        "genuine pairs accepted",
         "impostor pairs",
         "from",
     )
@@ -108,7 +108,7 @@ def _thresholds(thresholds: Sequence[Any]) -> str:
             f"{one.far:g}",
             f"{one.threshold:.4f}",
             f"{one.far_low:.2g} to {one.far_high:.2g}",
-            tables.percent(one.tar),
+            f"{one.tar:.4f}",
             f"{one.impostor_pairs:,}",
             f"{one.set}, {one.protocol}",
         )

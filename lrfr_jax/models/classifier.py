@@ -60,9 +60,11 @@ class Classifier:
         multiple = self.shards * self.chunks
         return -(-self.num_identities // multiple) * multiple
 
-    def sampled_rows(self, batch: int) -> int:
-        """Rows of one shard that a step of `batch` images sees; room for all its labels, a multiple of the chunks."""
+    def rows_taking_part(self, batch: int) -> int:
+        """Rows of one shard that a step of `batch` images sees; of a sample there is room for all its labels."""
         rows = self.rows // self.shards
+        if self.sampled_share == 1:
+            return rows
         wanted = max(round(self.sampled_share * rows), min(batch, rows))
         return -(-wanted // self.chunks) * self.chunks
 
@@ -187,4 +189,4 @@ def _sampled_rows(rng: PRNGKeyArray, labels: Int[Array, " batch"], classifier: C
     local = jnp.where(local < 0, rows, local)
     order = jax.vmap(lambda line, mine: line.at[mine].set(2, mode="drop"))(order, local)
     # Sorted, because XLA gathers the rows of all devices for a top_k.
-    return jnp.argsort(order, axis=1, descending=True)[:, : classifier.sampled_rows(len(labels))]
+    return jnp.argsort(order, axis=1, descending=True)[:, : classifier.rows_taking_part(len(labels))]

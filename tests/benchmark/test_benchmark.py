@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from lrfr_jax.benchmark import report
+from lrfr_jax.errors import UserError
 from tests import commands
 
 TINY = [
@@ -81,6 +83,7 @@ def test_kernels_of_two_parts(tmp_path):
         ([*TINY, "--config.model.widht=1"], "config.model has no field 'widht'"),
         ([*TINY, "--config.batch_size=9"], "--config.batch_size=9 cannot be split evenly over 2 devices"),
         ([*TINY, "--parts=input", "--data_dir=nosuch"], "no set named generated_train in nosuch"),
+        ([*TINY, "--output=speed.md"], "--output speed.md must end in .json"),
         ([*TINY, "--against=torch", "--config.model.backbone=mobilefacenet"], "--against torch"),
     ],
 )
@@ -89,3 +92,9 @@ def test_bad_command_is_one_sentence(arguments, sentence):
     assert result.returncode == 1, result.stderr
     assert sentence in result.stderr.strip().splitlines()[-1]
     assert "Traceback" not in result.stderr
+
+
+def test_an_output_that_cannot_be_written_is_told(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"--output .*x\.json cannot be written"):
+        report.write(tmp_path / "file/x.json", {"setting": {}, "parts": [], "notes": {}, "kernels": {}})

@@ -47,7 +47,10 @@ def test_a_damaged_file_is_told_passed_over_and_replaced(test_set, tmp_path, cap
     cache = EmbeddingCache(tmp_path / "cache", "a" * 64)
     cache.store(test_set, TABLES, wanted=WANTED)
     (path,) = tmp_path.glob("cache/*/faces-*/112.npz")
-    for content in (b"", path.read_bytes()[:300], b"text"):
+    whole = path.read_bytes()
+    directory = whole.rindex(b"PK\1\2")  # its entry for the last array, with the way in which it is packed
+    packed = whole[: directory + 10] + b"\6" + whole[directory + 11 :]
+    for content in (b"", whole[:300], b"text", packed):
         path.write_bytes(content)
         caplog.clear()
         assert list(cache.load(test_set, wanted=WANTED, num_views=2)) == [14]

@@ -114,6 +114,14 @@ def test_of_equal_scores_the_first_in_the_gallery():
     gallery = np.array([[1, 0], [0, 1], [1, 0], [0, 1]], np.float32)
     places, _ = search.nearest(np.eye(2, dtype=np.float32), gallery, count=4, memory_bytes=1)
     assert places.tolist() == [[0, 2, 1, 3], [1, 3, 0, 2]]
+    # Also where not all of them are among the hits.
+    matrix = PROBES @ GALLERY.T
+    first = np.argsort(-matrix, axis=1, kind="stable")
+    for count in (1, 2, 5, 30):
+        places, _ = search.nearest(PROBES, GALLERY, count=count, memory_bytes=10**6)
+        np.testing.assert_array_equal(places, first[:, :count])
+    places, _ = search.nearest(PROBES, np.tile(GALLERY[:1], (11, 1)), count=1, memory_bytes=10**6)
+    assert not places.any()
 
 
 def test_nearest_stays_within_its_memory():

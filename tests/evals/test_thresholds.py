@@ -73,3 +73,5 @@ def test_thresholds_are_of_one_fusion():
         with pytest.raises(UserError, match="no thresholds for fusion 'sum'"):
             thresholds.of_fusion(held, fusion="sum", far=0.01)
         assert thresholds.of_fusion(held, fusion="sum", far=None) == []
+    with pytest.raises(UserError, match=r"--far 0\.3 was not calibrated for any pair, only "):
+        thresholds.of_fusion(HELD, fusion="sum", far=0.3)

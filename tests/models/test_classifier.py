@@ -164,7 +164,7 @@ def test_a_sample_holds_the_labels_and_no_row_twice(given, shards, chunks):
     samples = []
     for seed in range(30):
         chosen = classifiers._sampled_rows(jax.random.key(seed), labels, classifier)
-        assert chosen.shape == (shards, classifier.sampled_rows(BATCH))
+        assert chosen.shape == (shards, classifier.rows_taking_part(BATCH))
         ids = set((np.asarray(chosen) + rows * np.arange(shards)[:, None]).ravel().tolist())
         assert len(ids) == chosen.size
         assert ids >= set(labels.tolist())
@@ -174,7 +174,7 @@ def test_a_sample_holds_the_labels_and_no_row_twice(given, shards, chunks):
     if shards == 1:
         # The others are drawn evenly.
         others = np.delete(counts, np.unique(labels))
-        expected = 30 * (classifier.sampled_rows(BATCH) - len(np.unique(labels))) / len(others)
+        expected = 30 * (classifier.rows_taking_part(BATCH) - len(np.unique(labels))) / len(others)
         assert abs(others.mean() - expected) < 1e-9
         assert others.max() < 3 * expected
 
@@ -194,7 +194,7 @@ def test_a_sample_is_the_softmax_of_its_rows(given):
     np.testing.assert_allclose(by_features, expected_gradients[0], atol=1e-6)
     np.testing.assert_allclose(by_centers[chosen], expected_gradients[1], atol=1e-6)
     unseen = np.setdiff1d(np.arange(IDENTITIES), chosen)
-    assert len(unseen) == IDENTITIES - classifier.sampled_rows(BATCH)
+    assert len(unseen) == IDENTITIES - classifier.rows_taking_part(BATCH)
     np.testing.assert_array_equal(by_centers[unseen], 0)
 
 
