@@ -54,7 +54,7 @@ def test_damaged_and_foreign_files_are_refused(tmp_path):
     (tmp_path / "packed.npz").write_bytes(whole[: directory + 10] + b"\6" + whole[directory + 11 :])
     # So long that its header is read before its checksum can be.
     np.savez(tmp_path / "long.npz", **dict.fromkeys(HELD._fields, np.full(5000, "1.png")))
-    (tmp_path / "header.npz").write_bytes((tmp_path / "long.npz").read_bytes().replace(b"{'descr'", b"{(descr  "))
+    (tmp_path / "header.npz").write_bytes((tmp_path / "long.npz").read_bytes().replace(b"{'descr'", b"{(descr "))
     np.savez(tmp_path / "foreign.npz", embeddings=HELD.embeddings)
     np.savez(tmp_path / "objects.npz", **HELD._asdict() | {"paths": np.array([{}, []], object)})
     for name in ("cut", "text", "locked", "packed", "header", "foreign", "objects", "missing"):
