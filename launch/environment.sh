@@ -16,7 +16,7 @@ make_environment() { # EXTRA: '' or '[dev]'
   [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && return
   echo "Setting up .venv (about 1 GB, once) ..."
   if command -v uv >/dev/null 2>&1; then
-    [ -x .venv/bin/python ] || uv venv --quiet --python '>=3.11,<3.14' .venv || return
+    [ -x .venv/bin/python ] || uv venv --quiet --seed --python '>=3.11,<3.14' .venv || return
     uv pip install --quiet --python .venv/bin/python -e ".$1" || return
   else
     local python

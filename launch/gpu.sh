@@ -9,14 +9,15 @@ source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 count=${PROCESSES:-1}
 
 extra='' gpus=$count
-if [ "${JAX_PLATFORMS:-cuda}" = cuda ]; then
-  gpus=$(nvidia-smi --list-gpus 2>/dev/null | wc -l || true)
+if [[ ${JAX_PLATFORMS:-cuda} == *cuda* ]]; then
+  gpus=$(nvidia-smi --list-gpus 2>/dev/null | grep -c '^GPU ' || true) # not the lines of their MIG parts
   if [ "$gpus" -eq 0 ]; then
     echo "error: nvidia-smi lists no GPU on this machine: install the driver, or set JAX_PLATFORMS=cpu" >&2
     exit 1
   fi
+  if [ -n "${CUDA_VISIBLE_DEVICES:-}" ]; then gpus=$(tr ',' '\n' <<< "$CUDA_VISIBLE_DEVICES" | grep -c .); fi
   # Drivers from 580 on run CUDA 13.
-  driver=$(nvidia-smi --query-gpu=driver_version --format=csv,noheader | head -n 1)
+  read -r driver < <(nvidia-smi --query-gpu=driver_version --format=csv,noheader) || true
   if [ "${driver%%.*}" -ge 580 ]; then extra='[cuda13]'; else extra='[cuda12]'; fi
   export JAX_PLATFORMS=cuda # a GPU that jax cannot use is an error, not a run on the CPU
 fi

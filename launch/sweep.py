@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     sweep = sweep_file.read(options.file)
     seeds = _seeds(options.seeds)
     _check_changes(options.set)
-    rows = [sweep.rows[name] for name in _chosen(options.rows or "all", list(sweep.rows))]
+    rows = [sweep.rows[name] for name in _chosen("all" if options.rows is None else options.rows, list(sweep.rows))]
     # Seed by seed, so that a whole table is there early.
     runs = {
         sweep_file.folder(options.workdir, row.name, seed): _commands(sweep, row, seed, options)

@@ -16,7 +16,7 @@ from lrfr_jax.pictures.sources import Problem
 @functools.lru_cache(maxsize=1024)  # the images of an identity mostly follow each other
 def compared_name(name: str) -> str:
     """A name as two sets compare it: its letters and digits, small; as it is written where it has no letter."""
-    words = re.sub(r"[\W_]+", " ", name).strip().lower()
+    words = re.sub(r"[\W_]+", "", name).lower()
     return words if has_letter(words) else name
 
 

@@ -31,7 +31,7 @@ sys.exit(int(os.environ.get("STATUS" + number, 0)))
 """
 )
 NVIDIA_SMI = """#!/bin/bash
-if [ "$1" = --list-gpus ]; then for ((n = 0; n < GPUS; n++)); do echo "GPU $n"; done; else echo "$DRIVER"; fi
+if [ "$1" = --list-gpus ]; then for ((n = 0; n < GPUS; n++)); do printf "GPU $n: H\\n  MIG\\n"; done; else echo "$DRIVER"; fi
 """
 SRUN = """#!/bin/bash
 [ "$1" = --kill-on-bad-exit=1 ] || exit 9
@@ -118,6 +118,13 @@ def test_several_processes_share_the_gpus(checkout):
     assert len(addresses) == 1
     assert addresses.pop().startswith("127.0.0.1:")
     assert (checkout / "extras").read_text() == "[cuda12]\n"
+
+
+def test_only_visible_gpus_are_shared(checkout):
+    gpus = {"GPUS": "8", "DRIVER": "580.1", "CUDA_VISIBLE_DEVICES": "4,6", "JAX_PLATFORMS": "cuda,cpu"}
+    assert run(checkout, "gpu.sh", *ARGUMENTS, PROCESSES="2", **gpus) == (0, "")
+    assert [call(checkout, number)[1]["JAX_LOCAL_DEVICE_IDS"] for number in range(2)] == ["0", "1"]
+    assert (checkout / "extras").read_text() == "[cuda13]\n"
 
 
 def test_the_first_status_that_is_not_zero_counts(checkout):

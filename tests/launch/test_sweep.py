@@ -129,6 +129,7 @@ def test_a_signal_reaches_the_run_as_sigterm_and_ends_the_sweep(tmp_path, number
     [
         (("--rows", "3"), "--rows '3' is no row: choose of 0 good, 1 bad, 2 slow"),
         (("--rows", "good,nosuch"), "'nosuch' is no row"),
+        (("--rows", ""), "--rows '' is no row"),  # an empty variable of a shell is not all rows
         (("--seeds", "0,-1"), "--seeds '0,-1' must be whole numbers"),
         (("--seeds", "0,"), "must be whole numbers"),
         (("--set", "a.b"), "must be field=value"),
