@@ -77,6 +77,11 @@ def absolute(path: str | os.PathLike) -> AnyPath:
 
 
 def write_text(path: AnyPath, text: str) -> None:
+    """Writes a file as `write_bytes` does, in UTF-8."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: AnyPath, content: bytes) -> None:
     """Writes a file whole or not at all, and the folders above it where there are such.
 
     Raises:
@@ -84,12 +89,12 @@ def write_text(path: AnyPath, text: str) -> None:
     """
     if is_remote(path):
         with _in_words(path):
-            path.write_text(text)
+            path.write_bytes(content)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
-        partial.write_text(text)
+        partial.write_bytes(content)
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)

@@ -5,6 +5,7 @@ python -m lrfr_jax.analysis.compare --workdirs runs/hr,runs/maug --labels baseli
 
 import argparse
 import csv
+import io
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -39,15 +40,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     blocks += [measure_comparison(reports, name=name) for name in kinds if name not in verification]
     print("\n\n".join(map(tables.align, blocks)))
     folder = paths.local(options.output, "--output")
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "table.md").write_text(_markdown(blocks, reports))
-    with open(folder / "table.csv", "w", newline="") as file:
-        for lines in blocks:
-            csv.writer(file).writerows(lines)
+    rows = io.StringIO(newline="")
+    for lines in blocks:
+        csv.writer(rows).writerows(lines)
     written = ["table.md", "table.csv"]
-    if verification:
-        plots.accuracy_by_resolution(folder / "accuracy_by_resolution.png", reports, sets=verification)
-        written.append("accuracy_by_resolution.png")
+    try:
+        paths.write_text(folder / "table.md", _markdown(blocks, reports))
+        paths.write_text(folder / "table.csv", rows.getvalue())
+        if verification:
+            plots.accuracy_by_resolution(folder / "accuracy_by_resolution.png", reports, sets=verification)
+            written.append("accuracy_by_resolution.png")
+    except OSError as error:
+        raise UserError(f"--output {folder} cannot be written: {error}") from error
     print(f"{', '.join(written)} are in {folder}")
 
 

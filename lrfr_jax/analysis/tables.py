@@ -6,6 +6,7 @@ python -m lrfr_jax.analysis.tables --sweep configs/sweeps/table4.py --workdir ru
 import argparse
 import csv
 import dataclasses
+import io
 import pathlib
 import statistics
 import sys
@@ -144,10 +145,11 @@ def _line(label: str, spreads: Sequence[Spread | None], form: str) -> list[str]:
 
 
 def _write(stem: pathlib.Path, text: str, made: Sequence[Table]) -> None:
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    stem.with_suffix(".md").write_text(text)
-    with open(stem.with_suffix(".csv"), "w", newline="") as file:
-        csv.writer(file).writerows([CSV_COLUMNS, *(line for table in made for line in _csv_lines(table))])
+    lines = io.StringIO(newline="")
+    csv.writer(lines).writerows([CSV_COLUMNS, *(line for table in made for line in _csv_lines(table))])
+    # Not by `with_suffix`, which takes a part of a name like `table.v2` for its suffix.
+    for end, content in ((".md", text), (".csv", lines.getvalue())):
+        paths.write_text(stem.with_name(stem.name + end), content)
 
 
 def _csv_lines(table: Table) -> list[list]:

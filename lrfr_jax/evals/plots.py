@@ -37,15 +37,19 @@ def accuracy_by_resolution(
     figure, axes = panels(len(sets), len(modes), sharey="row")
     first = next(iter(reports.values()))["sets"]
     for name, line in zip(sets, axes, strict=True):
+        drawn = []
         for mode, panel in zip(modes, line, strict=True):
             runs = {label: run[mode] for label, run in rows[name].items() if mode in run}
             if not runs:
                 panel.set_axis_off()
                 continue
+            drawn.append(panel)
             _accuracy_panel(panel, runs)
             panel.set_title(f"{full_name(name, first[name])}, {MODE_TITLES[mode]}")
             panel.legend(loc="lower right", fontsize="small")
-        line[0].set_ylabel("accuracy (%)")
+        # The row shares one axis, whose numbers would stand at a panel that is off.
+        drawn[0].set_ylabel("accuracy (%)")
+        drawn[0].tick_params(labelleft=True)
     save(figure, path)
 
 
@@ -119,14 +123,11 @@ def panels(rows: int, columns: int, **shared: Any) -> tuple[plt.Figure, np.ndarr
 
 
 def save(figure: plt.Figure, path: str | os.PathLike) -> None:
-    """Writes the figure as PNG and closes it, also where it cannot be written."""
+    """Writes the figure as PNG, whole or not at all, and closes it, also where it cannot be written."""
     try:
-        if paths.is_remote(path):
-            png = io.BytesIO()
-            figure.savefig(png, dpi=DPI, format="png")
-            paths.of(path).write_bytes(png.getvalue())
-        else:
-            figure.savefig(path, dpi=DPI)
+        png = io.BytesIO()
+        figure.savefig(png, dpi=DPI, format="png")
+        paths.write_bytes(paths.of(path), png.getvalue())
     finally:
         plt.close(figure)
 

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
+from lrfr_jax import paths
 from lrfr_jax.data.records import IMAGE_SIZE
 from lrfr_jax.errors import UserError
 
@@ -43,15 +44,12 @@ def save_png(path: pathlib.Path, picture: UInt8[np.ndarray, "height width 3"]) -
 
 
 def write_whole(path: pathlib.Path, content: bytes) -> None:
-    """Writes a file of a report under another name first, so that no half-written one is ever found.
+    """Writes a file of a report whole or not at all.
 
     Raises:
       UserError: the folder cannot be written.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f".{path.name}.incomplete")
-        unfinished.write_bytes(content)
-        unfinished.replace(path)
+        paths.write_bytes(path, content)
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error}") from error

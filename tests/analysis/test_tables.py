@@ -119,3 +119,8 @@ def test_an_output_that_cannot_be_written_has_its_sentence(call, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"--output .*file/x cannot be written: .*Not a directory"):
         call("--output", str(tmp_path / "file/x"))
+
+
+def test_a_dot_in_the_name_of_a_sweep_stays(tmp_path):
+    tables._write(tmp_path / "sweep.v2", "# T\n", [])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["sweep.v2.csv", "sweep.v2.md"]

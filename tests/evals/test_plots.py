@@ -2,6 +2,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
+from lrfr_jax import paths
 from lrfr_jax.evals import metrics, plots
 
 RNG = np.random.default_rng(2)
@@ -42,6 +43,9 @@ def test_accuracy_by_resolution(figure):
     made = figure(plots.accuracy_by_resolution, runs, sets=["a", "b"])
     shown = [panel for panel in made.axes if panel.axison]
     assert [panel.get_title() for panel in shown] == ["a, HR-LR", "a, LR-LR", "b (partial), HR-HR"]
+    for panel in (shown[0], shown[2]):  # the first of each row, whatever is not drawn before it
+        assert panel.get_ylabel() == "accuracy (%)"
+        assert panel.yaxis.get_major_ticks()[0].label1.get_visible()
     panel = shown[0]
     assert panel.get_xscale() == "log"
     assert [text.get_text() for text in panel.get_xticklabels()] == ["7", "14", "112"]
@@ -73,3 +77,19 @@ def test_similarity_histograms_measure_the_overlap(figure):
     titles = [panel.get_title() for panel in made.axes]
     assert titles == ["HR-LR, 112 px\noverlap 0.0 %", "HR-LR, 7 px\noverlap 100.0 %", "HR-LR, 14 px\noverlap 50.0 %"]
     assert [text.get_text() for text in made.legends[0].get_texts()] == ["genuine pairs", "impostor pairs"]
+
+
+def test_a_figure_that_cannot_be_written_leaves_the_one_before(tmp_path, monkeypatch):
+    path = tmp_path / "a.png"
+    plots.save(plots.panels(1, 1)[0], path)
+    before = path.read_bytes()
+
+    def write_half(self, content):
+        self.touch()
+        raise OSError("no space left")
+
+    monkeypatch.setattr(paths.pathlib.Path, "write_bytes", write_half)
+    with pytest.raises(OSError, match="no space left"):
+        plots.save(plots.panels(1, 2)[0], path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]

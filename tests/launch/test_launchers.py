@@ -31,7 +31,8 @@ sys.exit(int(os.environ.get("STATUS" + number, 0)))
 """
 )
 NVIDIA_SMI = """#!/bin/bash
-if [ "$1" = --list-gpus ]; then for ((n = 0; n < GPUS; n++)); do printf "GPU $n: H\\n  MIG\\n"; done; else echo "$DRIVER"; fi
+if [ "$1" != --list-gpus ]; then echo "$DRIVER"; exit; fi
+for ((n = 0; n < GPUS; n++)); do echo "GPU $n: H"; echo "  MIG 1g"; done
 """
 SRUN = """#!/bin/bash
 [ "$1" = --kill-on-bad-exit=1 ] || exit 9

@@ -2,6 +2,7 @@
 
 import argparse
 import functools
+import itertools
 import os
 import pathlib
 from collections.abc import Callable, Mapping
@@ -83,7 +84,8 @@ def plot(
     figure, axes = plots.panels(1, 2)
     titles = ("Derivatives of the distances", "LogExp: effect of the other dimensions")
     for panel, xs, curves, title in zip(axes[0], (left, right), (distances, effect), titles, strict=True):
-        for (label, ys), color, style in zip(curves.items(), look.colors(len(curves)), _STYLES, strict=False):
+        looks = zip(look.colors(len(curves)), itertools.cycle(_STYLES), strict=False)
+        for (label, ys), (color, style) in zip(curves.items(), looks, strict=True):
             panel.plot(xs, ys, color=color, linestyle=style, label=label, linewidth=1.8)
         panel.set(
             title=title, xlabel=r"difference $|x_i - y_i|$", ylabel=r"derivative $D\;|\partial L / \partial x_i|$"

@@ -20,11 +20,11 @@ def test_derivatives_are_those_of_the_paper(name, others):
 
 
 def test_the_figure_shows_them(tmp_path, drawn):
-    figures.main(["derivatives", "--right_c", "1,9", "--output", str(tmp_path / "fig4.png")])
+    figures.main(["derivatives", "--right_c", "1,9,2,3,4,5", "--output", str(tmp_path / "fig4.png")])
     data = np.load(tmp_path / "fig4.npz", allow_pickle=False)
     left, right = drawn[0].axes
     assert [line.get_label() for line in left.lines] == ["L1", "L2", "SmoothL1", "LogExp (C = 0.6)"]
-    assert [line.get_label() for line in right.lines] == ["C = 1", "C = 9"]
+    assert [line.get_label() for line in right.lines] == [f"C = {c}" for c in (1, 9, 2, 3, 4, 5)]
     for side, panel in (("left", left), ("right", right)):
         for line in panel.lines:
             np.testing.assert_array_equal(line.get_xdata(), data[f"{side}_differences"])
