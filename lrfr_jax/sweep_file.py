@@ -5,13 +5,28 @@ import os
 import pathlib
 import re
 import runpy
-from collections.abc import Mapping, Sequence
+import tokenize
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from lrfr_jax.errors import UserError
 
 # A row's name is the name of a folder.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
+
+
+def _is_dict(value: Any, kind: Any) -> bool:
+    """Whether it is a dict from text to values of a kind."""
+    return isinstance(value, Mapping) and all(isinstance(k, str) and isinstance(v, kind) for k, v in value.items())
+
+
+# What the fields of a row must be, and how it is said.
+_FIELDS = {
+    "name": (lambda value: isinstance(value, str), "a text"),
+    "arg": (lambda value: isinstance(value, str), "a text"),
+    "overrides": (lambda value: _is_dict(value, object), "a dict {field of the config: value}"),
+    "paper": (lambda value: _is_dict(value, int | float), "a dict {metric: number}"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,19 +67,21 @@ def read(path: str | os.PathLike) -> Sweep:
     """Runs a sweep file and checks what it says; an error of the Python in it keeps its traceback.
 
     Raises:
-      UserError: the file cannot be read or lacks a part, or a row is not as it should be.
+      UserError: the file cannot be read or lacks a part, or a part or a row is not as it should be.
     """
-    try:
-        found = runpy.run_path(os.fspath(path))
-    except OSError as error:
-        raise UserError(f"the sweep file {path} cannot be read: {error}") from error
+    _check_text(path)
+    found = runpy.run_path(os.fspath(path))
     missing = [name for name in ("BASE", "TABLES", "rows") if name not in found]
     if missing:
         raise UserError(f"{path} is no sweep file, as it defines no {missing[0]}: see configs/sweeps/__init__.py")
-    title = (found.get("__doc__") or pathlib.Path(path).stem).strip().splitlines()[0]
+    _check_parts(found, path=path)
+    title = ((found.get("__doc__") or "").strip() or pathlib.Path(path).stem).splitlines()[0]
     metrics = {metric for columns in found["TABLES"].values() for metric in columns.values()}
+    yielded = found["rows"]()
+    if not isinstance(yielded, Iterable):
+        raise UserError(f"rows() of {path} returns {yielded!r}: let it yield one dict per run")
     rows: dict[str, Row] = {}
-    for plain in found["rows"]():
+    for plain in yielded:
         row = _row(plain, path=path, metrics=metrics)
         if row.name in rows:
             raise UserError(f"{path} has two rows named {row.name}: give each a name of its own")
@@ -111,10 +128,32 @@ def log_of(workdir: str | os.PathLike) -> pathlib.Path:
     return workdir.with_name(f"{workdir.name}.log")
 
 
+def _check_text(path: str | os.PathLike) -> None:
+    # Before it is run, for what a folder or bytes would make of `runpy`, and so that no OSError of its own is taken
+    # for one of the file.
+    try:
+        with tokenize.open(path) as file:
+            file.read()
+    except (OSError, UnicodeDecodeError, SyntaxError) as error:
+        raise UserError(f"the sweep file {path} cannot be read: {error}") from error
+
+
+def _check_parts(found: Mapping[str, Any], *, path: str | os.PathLike) -> None:
+    tables = found["TABLES"]
+    if not _is_dict(tables, Mapping) or not all(_is_dict(columns, str) for columns in tables.values()):
+        raise UserError(f"TABLES of {path} must be {{title of a table: {{title of a column: metric}}}}")
+    if not isinstance(found["BASE"], str):
+        raise UserError(f"BASE of {path} is {found['BASE']!r}: it must be the path of a config file")
+    if not callable(found["rows"]):
+        raise UserError(f"rows of {path} must be a function: let it yield one dict per run")
+
+
 def _row(plain: Any, *, path: str | os.PathLike, metrics: set[str]) -> Row:
-    fields = {field.name for field in dataclasses.fields(Row)}
-    if not isinstance(plain, Mapping) or plain.keys() != fields:
-        raise UserError(f"{path} yields {plain!r}: a row is a dict of exactly {', '.join(sorted(fields))}")
+    if not isinstance(plain, Mapping) or plain.keys() != _FIELDS.keys():
+        raise UserError(f"{path} yields {plain!r}: a row is a dict of exactly {', '.join(sorted(_FIELDS))}")
+    for field, (is_right, wanted) in _FIELDS.items():
+        if not is_right(plain[field]):
+            raise UserError(f"{path} yields {plain!r}, whose {field} must be {wanted}")
     row = Row(**plain)
     if not _NAME.fullmatch(row.name):
         raise UserError(f"{path} names a row {row.name!r}: use letters, digits and _ . + - only, as it names a folder")

@@ -30,6 +30,7 @@ def test_reads_what_the_file_says(written):
     assert sweep.tables == {"T": {"one": "faces/accuracy"}}
     assert sweep.rows["second"].paper == {"faces/accuracy": 9.5}
     assert sweep_file.read(written(GOOD[GOOD.index("BASE") :])).title == "table"
+    assert sweep_file.read(written('"""  """\n' + GOOD[GOOD.index("BASE") :])).title == "table"
 
 
 def test_arguments_of_a_run(written):
@@ -57,6 +58,18 @@ def test_arguments_of_a_run(written):
         ('"arg": ""', '"arg": "", "seed": 1', "a row is a dict of exactly"),
         ('{"faces/accuracy": 9.5}', '{"faces/accurcy": 9.5}', "row second of .* for faces/accurcy, no column"),
         ("    yield", "    if 0: yield", "yields no row"),
+        ("    yield", "    ", r"rows\(\) of .* returns None"),
+        ("def rows", "rows = []\ndef other", "rows of .* must be a function"),
+        ('"overrides": {}', '"overrides": None', "whose overrides must be a dict"),
+        ('{"faces/accuracy": 9.5}', "None", "whose paper must be a dict"),
+        ('{"faces/accuracy": 9.5}', '{"faces/accuracy": "9.5"}', "whose paper must be a dict {metric: number}"),
+        ('"overrides": {}', '"overrides": {3: 4}', "whose overrides must be a dict"),
+        ('"name": "second"', '"name": 3', "whose name must be a text"),
+        ('"arg": ""', '"arg": None', "whose arg must be a text"),
+        ('{"T": {"one": "faces/accuracy"}}', '["faces/accuracy"]', "TABLES of .* must be {title of a table: {title of"),
+        ('{"one": "faces/accuracy"}', '"faces/accuracy"', "TABLES of .* must be"),
+        ('{"one": "faces/accuracy"}', '{"one": ["faces/accuracy"]}', "TABLES of .* must be"),
+        ('"configs/a.py"', "None", "BASE of .* is None: it must be the path"),
     ],
 )
 def test_a_bad_file_is_one_sentence(written, old, new, sentence):
@@ -68,6 +81,18 @@ def test_a_bad_file_is_one_sentence(written, old, new, sentence):
 def test_a_missing_file_is_one_sentence(tmp_path):
     with pytest.raises(UserError, match=r"nosuch\.py cannot be read"):
         sweep_file.read(tmp_path / "nosuch.py")
+
+
+def test_what_is_no_text_is_one_sentence(tmp_path):
+    (tmp_path / "latin.py").write_bytes(b"\n\n\nBASE = 'caf\xe9'\n")
+    for path in (tmp_path, tmp_path / "latin.py"):
+        with pytest.raises(UserError, match=r"the sweep file .* cannot be read"):
+            sweep_file.read(path)
+
+
+def test_an_error_of_the_file_itself_keeps_its_traceback(written):
+    with pytest.raises(FileNotFoundError):
+        sweep_file.read(written(GOOD + "open('/nosuch/file')\n"))
 
 
 def test_seeds_are_the_folders_of_a_row(tmp_path):

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lrfr_jax import paths
+from lrfr_jax.analysis import output_place
 from lrfr_jax.errors import UserError, one_sentence
 from lrfr_jax.evals import plots, report, tables
 
@@ -22,9 +23,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Compares runs as the command line says.
 
     Raises:
-      UserError: a run without evaluation, labels that do not match, or evaluations of different sets.
+      UserError: a run without evaluation, labels that do not match, evaluations of different sets, or an output that
+        cannot be written.
     """
     options = _parser().parse_args(argv)
+    folder = paths.local(options.output, "--output")
+    output_place.check_folder(folder)
     workdirs = options.workdirs.split(",")
     labels = options.labels.split(",") if options.labels else [paths.of(workdir).name for workdir in workdirs]
     if len(labels) != len(workdirs) or len(set(labels)) != len(labels):
@@ -39,7 +43,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     blocks = [comparison(reports, sets=verification)] if verification else []
     blocks += [measure_comparison(reports, name=name) for name in kinds if name not in verification]
     print("\n\n".join(map(tables.align, blocks)))
-    folder = paths.local(options.output, "--output")
     rows = io.StringIO(newline="")
     for lines in blocks:
         csv.writer(rows).writerows(lines)

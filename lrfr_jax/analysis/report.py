@@ -5,7 +5,6 @@ python -m lrfr_jax.analysis.report --workdirs runs/baseline,runs/maug --output c
 """
 
 import argparse
-import os
 import pathlib
 import shlex
 import sys
@@ -13,7 +12,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 
 from lrfr_jax import metric_writers, paths, sweep_file
-from lrfr_jax.analysis import compare, html_page, run_facts, tables, training_curves
+from lrfr_jax.analysis import compare, html_page, output_place, run_facts, tables, training_curves
 from lrfr_jax.errors import UserError, one_sentence
 from lrfr_jax.evals import plots, report
 
@@ -35,10 +34,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Writes the page that the command line asks for.
 
     Raises:
-      UserError: a bad option, sweep file, run or figure.
+      UserError: a bad option, sweep file, run or figure, or a page that cannot be written.
     """
     options = _parser().parse_args(argv)
     paths.require_local(vars(options))
+    output = pathlib.Path(options.output)
+    output_place.check_file(output)
     command = shlex.join(["python", "-m", "lrfr_jax.analysis.report", *(sys.argv[1:] if argv is None else argv)])
     if options.sweep:
         if not options.workdir:
@@ -54,11 +55,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         parts += [html_page.heading("Figures", level=2), *_figures(pathlib.Path(options.figures))]
     parts += [html_page.heading("Training", level=2), *_training(rows)]
     parts += [html_page.heading("How it was made", level=2), *_making(rows, command)]
-    output = pathlib.Path(options.output)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    partial = output.with_name(f"{output.name}.{os.getpid()}.partial")
-    partial.write_text(html_page.page(title, parts), encoding="utf-8")
-    os.replace(partial, output)
+    try:
+        paths.write_text(output, html_page.page(title, parts))
+    except OSError as error:
+        raise UserError(f"--output {output} cannot be written: {error}") from error
     print(f"{output} is written")
 
 
@@ -71,7 +71,7 @@ def caption_of(name: str) -> str:
 def _sweep_tables(options: argparse.Namespace) -> tuple[str, list[str], dict[str, list[pathlib.Path]]]:
     """Title, tables, and {row: folders of its runs} of a sweep."""
     sweep = sweep_file.read(options.sweep)
-    also = dict(map(tables.named, options.also))
+    also = tables.named(options.also)
     chosen = {"metrics": options.metrics, "reference": options.reference, "also": also}
     made, notes = tables.fill(sweep, options.workdir, **chosen)
     parts = []

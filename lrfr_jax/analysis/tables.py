@@ -10,10 +10,10 @@ import io
 import pathlib
 import statistics
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from lrfr_jax import paths, sweep_file
-from lrfr_jax.analysis import sweep_results
+from lrfr_jax.analysis import output_place, sweep_results
 from lrfr_jax.analysis.sweep_results import Entry, Spread
 from lrfr_jax.errors import UserError, one_sentence
 from lrfr_jax.evals import report, tables
@@ -40,8 +40,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     options = _parser().parse_args(argv)
     paths.require_local(vars(options))
+    if options.output:
+        output_place.check_folder(pathlib.Path(options.output))
     sweep = sweep_file.read(options.sweep)
-    also = dict(map(named, options.also))
+    also = named(options.also)
     made, notes = fill(sweep, options.workdir, metrics=options.metrics, reference=options.reference, also=also)
     laid_out = {table.title: lay_out(table) for table in made}
     print(sweep.title)
@@ -71,7 +73,7 @@ def fill(
       also: {name: folder with eval/<step>.json}: further rows, which stand first.
 
     Raises:
-      UserError: an unknown row, a broken evaluation, or evaluations that cannot be compared.
+      UserError: an unknown row, a title that stands twice, a broken evaluation, or evaluations that cannot be compared.
     """
     has_paper = reference is None and any(row.paper for row in sweep.rows.values())
     reference = reference or next(iter(sweep.rows))
@@ -83,7 +85,7 @@ def fill(
     reports = {name: {0: report.read_newest(folder)} for name, folder in also.items()}
     reports, behind = sweep_results.finished(reports | sweep_results.read_reports(root, list(sweep.rows)))
     setups = sweep_results.setups(reports)
-    wanted = {"Metrics": dict(map(_metric, metrics.split(",")))} if metrics else sweep.tables
+    wanted = {"Metrics": _once(map(_metric, metrics.split(",")), flag="--metrics")} if metrics else sweep.tables
     names = list(dict.fromkeys(metric for columns in wanted.values() for metric in columns.values()))
     # A metric that was asked for is there or a typo; a sweep's tables may be filled set by set.
     values = sweep_results.values_of(reports, names, need=all if metrics else any)
@@ -97,12 +99,26 @@ def fill(
     return [Table(title, columns, entries, compared_with) for title, columns in wanted.items()], notes
 
 
-def named(text: str) -> tuple[str, str]:
-    """Takes NAME=DIR of `--also` apart.
+def named(also: Sequence[str]) -> dict[str, str]:
+    """Returns {name: folder} of what `--also` was given.
 
     Raises:
-      UserError: it is nothing of the kind.
+      UserError: one is no NAME=DIR, or two have one name.
     """
+    return _once(map(_name_and_folder, also), flag="--also")
+
+
+def _once(pairs: Iterable[tuple[str, str]], *, flag: str) -> dict[str, str]:
+    """As `dict` does, but no pair takes the place of another."""
+    found: dict[str, str] = {}
+    for name, value in pairs:
+        if name in found:
+            raise UserError(f"{flag} has {name!r} twice: give each a name of its own")
+        found[name] = value
+    return found
+
+
+def _name_and_folder(text: str) -> tuple[str, str]:
     name, _, folder = text.partition("=")
     if not name or not folder:
         raise UserError(f"--also {text!r} must be NAME=DIR, such as 'weights as they come=runs/weights'")

@@ -28,7 +28,7 @@ HOST = "127.0.0.1"
 MAX_PICTURE_BYTES = 10 * 2**20
 # Base64 takes four characters for three bytes; the rest is JSON around two pictures.
 MAX_BODY_BYTES = 2 * (MAX_PICTURE_BYTES * 4 // 3 + 4) + 1024
-SECONDS_TO_SEND = 30  # a request that is not whole by then is dropped
+SECONDS_TO_SEND = 30  # a request of which nothing more comes for so long is dropped
 POLICY = (
     "default-src 'none'; img-src data:; connect-src 'self'; style-src 'unsafe-inline'; script-src 'nonce-{nonce}'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -82,7 +82,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _answer(self, ways: dict[str, Any]) -> None:
         try:
             self._check_host()
-            way = ways.get(urllib.parse.urlsplit(self.path).path)
+            way = ways.get(self._place())
             if way is None:
                 raise _Refused(404, "there is nothing here: the page is at /")
             self._send(200, *way())
@@ -93,8 +93,14 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         except (ConnectionError, TimeoutError):
             self.close_connection = True
         except Exception:
-            logger.exception("the demo could not answer %s", urllib.parse.urlsplit(self.path).path[:100])
+            logger.exception("the demo could not answer %s", self.path[:100])
             self._send_json(500, {"error": "this comparison failed; the terminal says why"})
+
+    def _place(self) -> str:
+        try:
+            return urllib.parse.urlsplit(self.path).path
+        except ValueError as error:
+            raise _Refused(400, "this is no address: the page is at /") from error
 
     def _check_host(self) -> None:
         """A page elsewhere whose name was pointed at this machine may not talk to it."""

@@ -1,5 +1,6 @@
 import copy
 import csv
+import pathlib
 
 import pytest
 
@@ -60,6 +61,29 @@ def test_labels_name_the_rows(runs):
     for labels in ("a", "a,a"):
         with pytest.raises(UserError, match="must be 2 different names"):
             call(runs, ("hr", "maug"), "--labels", labels)
+
+
+def test_an_output_that_is_a_file_is_told_before_the_work(runs, capsys):
+    (runs / "out").touch()
+    for end in ("", "/deeper"):
+        with pytest.raises(UserError, match=r"--output cannot be written, as .*/out is a file"):
+            call(runs, ("hr", "maug"), "--output", str(runs / "out") + end)
+    assert capsys.readouterr().out == ""
+
+
+def test_a_full_disk_leaves_the_tables_before(runs, monkeypatch):
+    call(runs)
+    before = {path.name: path.read_bytes() for path in (runs / "out").iterdir()}
+
+    def write_half(self, *_, **__):
+        self.touch()
+        raise OSError("no space left")
+
+    monkeypatch.setattr(pathlib.Path, "write_bytes", write_half)
+    monkeypatch.setattr(pathlib.Path, "write_text", write_half)
+    with pytest.raises(UserError, match="out cannot be written: no space left"):
+        call(runs, ("maug", "hr"))
+    assert {path.name: path.read_bytes() for path in (runs / "out").iterdir()} == before
 
 
 def test_a_run_without_evaluation_is_told(runs):

@@ -83,6 +83,7 @@ def test_every_kind_of_figure_has_a_caption_and_the_longest_name_counts():
         (("--workdirs", "ROOT/nosuch"), "nosuch holds no evaluation"),
         (("--sweep", "SWEEP", "--workdir", "ROOT", "--figures", "ROOT/pages"), "pages holds no PNG"),
         (("--sweep", "SWEEP", "--workdir", "ROOT", "--figures", "ROOT/bad"), r"a\.png is no PNG"),
+        (("--sweep", "SWEEP", "--workdir", "ROOT", "--also", "x=a", "--also", "x=b"), "--also has 'x' twice"),
         (("--sweep", "SWEEP", "--workdir", "ROOT/damaged"), r"first/seed0/metrics\.jsonl is damaged"),
     ],
 )
@@ -95,6 +96,34 @@ def test_bad_input_is_one_sentence_and_writes_nothing(call, tmp_path, options, s
     with pytest.raises(UserError, match=sentence):
         call(*(word.replace("ROOT", str(tmp_path)).replace("SWEEP", path) for word in options))
     assert not (tmp_path / "pages").exists()
+
+
+@pytest.mark.parametrize(
+    ("output", "sentence"),
+    [("afile/x.html", "/afile is a file: name a folder"), (".", r"--output .* is a folder: name a file in it")],
+)
+def test_an_output_that_cannot_be_is_told_before_the_work(tmp_path, output, sentence):
+    (tmp_path / "afile").touch()
+    with pytest.raises(UserError, match=sentence):
+        report.main(["--workdirs", "nosuch", "--output", str(tmp_path / output)])
+
+
+def test_a_full_disk_leaves_the_page_before(call, tmp_path, monkeypatch):
+    call(*sweep_options(tmp_path))
+    page = tmp_path / "pages" / "study.html"
+    before = page.read_bytes()
+
+    def write_half(self, *_, **__):
+        self.touch()
+        raise OSError("no space left")
+
+    options = sweep_options(tmp_path)
+    monkeypatch.setattr(pathlib.Path, "write_bytes", write_half)
+    monkeypatch.setattr(pathlib.Path, "write_text", write_half)
+    with pytest.raises(UserError, match=r"study\.html cannot be written: no space left"):
+        call(*options)
+    assert [path.name for path in page.parent.iterdir()] == ["study.html"]
+    assert page.read_bytes() == before
 
 
 def test_the_title_is_escaped(call, tmp_path):

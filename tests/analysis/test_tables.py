@@ -104,6 +104,8 @@ def test_nothing_has_run_yet(tmp_path, capsys):
         (("--also", "first"), "--also 'first' must be NAME=DIR"),
         (("--also", "x=nosuch"), "nosuch holds no evaluation"),
         (("--also", "first=nosuch"), "--also first has the name of a row"),
+        (("--also", "x=a", "--also", "x=b"), "--also has 'x' twice: give each a name of its own"),
+        (("--metrics", "t:faces/accuracy,t:faces/auc"), "--metrics has 't' twice"),
     ],
 )
 def test_bad_options_are_one_sentence(call, options, sentence):
@@ -117,8 +119,11 @@ def test_markdown_escapes_bars():
 
 def test_an_output_that_cannot_be_written_has_its_sentence(call, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"--output .*file/x cannot be written: .*Not a directory"):
+    with pytest.raises(UserError, match=r"--output cannot be written, as .*/file is a file"):
         call("--output", str(tmp_path / "file/x"))
+    (tmp_path / "full" / "table.csv").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"--output .*full cannot be written: .*Is a directory"):
+        call("--output", str(tmp_path / "full"))
 
 
 def test_a_dot_in_the_name_of_a_sweep_stays(tmp_path):

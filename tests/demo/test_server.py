@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import http.client
 import json
+import socket
 import threading
 import zipfile
 import zlib
@@ -180,6 +181,17 @@ def test_hostile_uploads_are_refused_and_the_page_lives(ask, content, reason):
 )
 def test_wrong_requests(ask, method, path, body, headers, status):
     assert ask(method, path, body, **headers)[0] == status
+    assert ask("GET", "/")[0] == 200
+
+
+def test_what_is_no_address_is_refused(ask, running, caplog):
+    with socket.create_connection(running.server_address, timeout=60) as connection:
+        host = f"127.0.0.1:{running.server_address[1]}"
+        connection.sendall(f"GET http://[/ HTTP/1.0\r\nHost: {host}\r\n\r\n".encode())
+        answer = connection.makefile("rb").read()
+    assert b" 400 " in answer.splitlines()[0]
+    assert b"this is no address" in answer
+    assert caplog.text == ""
     assert ask("GET", "/")[0] == 200
 
 

@@ -37,3 +37,10 @@ def test_png_is_rgb_and_a_folder_that_cannot_be_made_is_a_user_error(tmp_path):
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["sheet.png"]
     with pytest.raises(UserError, match="cannot be written"):
         contact_sheet.write_whole(tmp_path / "new" / "sheet.png" / "x", b"")
+
+
+def test_a_failed_write_leaves_nothing(tmp_path):
+    (tmp_path / "h.csv").mkdir()  # a folder is in the way of the last step
+    with pytest.raises(UserError, match=r"h\.csv cannot be written"):
+        contact_sheet.write_whole(tmp_path / "h.csv", b"a,b")
+    assert [path.name for path in tmp_path.iterdir()] == ["h.csv"]

@@ -4,6 +4,7 @@ Each kind writes a PNG and, beside it, an NPZ of the same name with the arrays t
 """
 
 import argparse
+import io
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from lrfr_jax import paths
+from lrfr_jax.analysis import output_place
 from lrfr_jax.analysis.figures import (
     derivatives,
     dimension_errors,
@@ -21,7 +23,7 @@ from lrfr_jax.analysis.figures import (
     similarities,
     tsne,
 )
-from lrfr_jax.errors import one_sentence
+from lrfr_jax.errors import UserError, one_sentence
 
 # A kind is a module with SUMMARY, EXAMPLE, add_arguments(add) and draw(arguments, png) -> the arrays behind the PNG.
 KINDS = {
@@ -42,15 +44,25 @@ def main(argv: Sequence[str] | None = None) -> None:
     with one_sentence():
         paths.require_local(vars(arguments))
         png = png_of(arguments.output, arguments.kind)
-        png.parent.mkdir(parents=True, exist_ok=True)
-        partial = png.with_name(f".{png.stem}.{os.getpid()}.partial.png")
+        output_place.check_file(png)
+        output_place.check_file(png.with_suffix(".npz"))
         try:
-            data = KINDS[arguments.kind].draw(arguments, partial)
-            save_arrays(png.with_suffix(".npz"), data)
-            os.replace(partial, png)
-        finally:
-            partial.unlink(missing_ok=True)
+            _make(arguments, png)
+        except OSError as error:  # of a write or, as it names its file itself, of a read
+            raise UserError(f"the figure of --output {arguments.output} cannot be made: {error}") from error
         print(f"figure: {png}\ndata:   {png.with_suffix('.npz')}")
+
+
+def _make(arguments: argparse.Namespace, png: pathlib.Path) -> None:
+    """Draws beside the PNG first, so that it and its arrays belong together or none is there."""
+    png.parent.mkdir(parents=True, exist_ok=True)
+    partial = png.with_name(f".{png.stem}.{os.getpid()}.partial.png")
+    try:
+        data = KINDS[arguments.kind].draw(arguments, partial)
+        save_arrays(png.with_suffix(".npz"), data)
+        os.replace(partial, png)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def png_of(output: str, kind: str) -> pathlib.Path:
@@ -61,9 +73,9 @@ def png_of(output: str, kind: str) -> pathlib.Path:
 
 def save_arrays(path: pathlib.Path, data: Mapping[str, np.ndarray]) -> None:
     """Writes the NPZ whole or not at all."""
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial.npz")
-    np.savez_compressed(partial, **data)
-    os.replace(partial, path)
+    content = io.BytesIO()
+    np.savez_compressed(content, **data)
+    paths.write_bytes(path, content.getvalue())
 
 
 def _parser() -> argparse.ArgumentParser:

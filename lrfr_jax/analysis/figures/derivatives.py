@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from lrfr_jax import losses
-from lrfr_jax.analysis.figures import look
+from lrfr_jax.analysis.figures import look, option_types
 from lrfr_jax.evals import plots
 
 SUMMARY = "Fig. 4: derivatives of the distances by one dimension's difference; needs no checkpoint"
@@ -33,8 +33,9 @@ _FIRST = 1e-3  # the derivatives jump to 0 at 0: the curves start just behind it
 
 def add_arguments(add: Callable) -> None:
     """Declares the options of the command; `add` is the parser's `add_argument`."""
-    add("--left_c", type=float, default=0.6, help="C of LogExp on the left (default %(default)s, as in the paper)")
-    add("--right_c", type=_numbers, default=(1.0, 2.0, 5.0), metavar="C,C", help="C on the right (default 1,2,5)")
+    one, several = option_types.at_least_zero, option_types.several_at_least_zero
+    add("--left_c", type=one, default=0.6, help="C of LogExp on the left (default %(default)s, as in the paper)")
+    add("--right_c", type=several, default=(1.0, 2.0, 5.0), metavar="C,C", help="C on the right (default 1,2,5)")
 
 
 def draw(arguments: argparse.Namespace, png: pathlib.Path) -> dict[str, np.ndarray]:
@@ -94,7 +95,3 @@ def plot(
         panel.legend(fontsize="small")
         panel.grid(**plots.GRID)
     plots.save(figure, path)
-
-
-def _numbers(text: str) -> tuple[float, ...]:
-    return tuple(float(part) for part in text.split(",") if part)

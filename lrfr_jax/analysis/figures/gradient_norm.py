@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from lrfr_jax import checkpoint, losses
-from lrfr_jax.analysis.figures import look, models_and_faces
+from lrfr_jax.analysis.figures import look, models_and_faces, option_types
 from lrfr_jax.analysis.figures.gradient_meter import BATCH_NORMS, LOSSES, make_meter
 from lrfr_jax.analysis.figures.models_and_faces import Faces, Model
 from lrfr_jax.analysis.figures.resolution import RESOLUTIONS
@@ -63,12 +63,13 @@ def add_arguments(add: Callable) -> None:
         "the chosen images at full resolution (default %(default)s)",
     )
     add("--margin_type", choices=sorted(losses.MARGINS), default="cosface", help="(default %(default)s)")
-    add("--scale", type=float, default=48.0, help="of the margin (default %(default)s)")
-    add("--margin", type=float, default=0.4, help="(default %(default)s)")
+    add("--scale", type=option_types.above_zero, default=48.0, help="of the margin (default %(default)s)")
+    add("--margin", type=option_types.finite, default=0.4, help="(default %(default)s)")
     add("--distance", choices=sorted(losses.DISTANCES), default="logexp", help="(default %(default)s)")
-    add("--p", type=float, default=1.0, help="exponent of the distance (default %(default)s)")
+    add("--p", type=option_types.at_least_one, default=1.0, help="exponent of the distance (default %(default)s)")
     add("--reduction", choices=losses.REDUCTIONS, default="paper", help="of the distance (default %(default)s)")
-    add("--distance_weight", type=float, default=1.0, help="lambda, with --loss both (default %(default)s)")
+    lambda_text = "lambda, with --loss both (default %(default)s)"
+    add("--distance_weight", type=option_types.at_least_zero, default=1.0, help=lambda_text)
 
 
 def draw(arguments: argparse.Namespace, png: pathlib.Path) -> dict[str, np.ndarray]:

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from lrfr_jax.analysis.figures import models_and_faces
+from lrfr_jax.errors import UserError
 from lrfr_jax.evals import plots
 from lrfr_jax.image_ops import IMAGE_SIZE
 
@@ -23,12 +24,17 @@ def embed_choice(
 
     Returns:
       (title of the faces, {label: unit embeddings}).
+
+    Raises:
+      UserError: a model or the set cannot be read, or one embedding in all is no plane.
     """
     models = models_and_faces.load_models(arguments.checkpoints, arguments.labels)
     faces = models_and_faces.choose_faces(
         arguments.data_dir, arguments.set_name, num_images=arguments.images, seed=arguments.seed
     )
     sizes, batch_size = arguments.resolutions, arguments.batch_size
+    if len(faces.records) * len(sizes) < 2:
+        raise UserError(f"one face of {faces.name} at one resolution is no map: raise --images or --resolutions")
     embedded = {
         m.label: models_and_faces.embed_faces(m, faces, resolutions=sizes, batch_size=batch_size) for m in models
     }

@@ -1,6 +1,5 @@
 """What the figures stand on: checkpoints by label, a choice of faces, and the faces' embeddings by a model."""
 
-import argparse
 import dataclasses
 import functools
 import json
@@ -14,6 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from lrfr_jax import checkpoint, models
+from lrfr_jax.analysis.figures import option_types
 from lrfr_jax.data import face_sets, records
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals import embed
@@ -60,7 +60,7 @@ def add_models(add: Callable) -> None:
     add("--checkpoints", required=True, metavar="A,B", help="folders of runs (newest checkpoint) or of checkpoints")
     add("--labels", metavar="X,Y", help="their names in the figure; default: the folders' names")
     add("--data_dir", required=True, help="folder of the prepared sets")
-    add("--batch_size", type=int, default=64, help="images at a time (default %(default)s)")
+    add("--batch_size", type=option_types.positive, default=64, help="images at a time (default %(default)s)")
 
 
 def add_faces(add: Callable, *, num_images: int) -> None:
@@ -68,33 +68,18 @@ def add_faces(add: Callable, *, num_images: int) -> None:
     add("--set", required=True, dest="set_name", metavar="NAME", help="a prepared set of any kind")
     add(
         "--images",
-        type=positive,
+        type=option_types.positive,
         default=num_images,
         metavar="N",
         help="so many of its images, or all of a smaller set (default %(default)s)",
     )
-    add("--seed", type=int, default=0, help="seed of the choice (default %(default)s)")
+    add("--seed", type=option_types.seed, default=0, help="seed of the choice (default %(default)s)")
 
 
 def add_resolutions(add: Callable, default: tuple[int, ...], *, remark: str) -> None:
     """Declares at which resolutions a figure shows the faces; `remark` says in words what the default is."""
     text = f"side lengths in pixels (default {remark})"
-    add("--resolutions", type=resolutions, default=default, metavar="R,R", help=text)
-
-
-def positive(text: str) -> int:
-    """Reads a whole number of 1 or more, as argparse wants it."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of 1 or more")
-    return int(text)
-
-
-def resolutions(text: str) -> tuple[int, ...]:
-    """Reads comma-separated side lengths in pixels and sorts them, the largest first."""
-    parts = [part for part in text.split(",") if part]
-    if not parts or not all(part.isdecimal() and 1 <= int(part) <= IMAGE_SIZE for part in parts):
-        raise argparse.ArgumentTypeError(f"{text!r} must be side lengths in 1..{IMAGE_SIZE} pixels, as in 112,28,14")
-    return tuple(sorted({int(part) for part in parts}, reverse=True))
+    add("--resolutions", type=option_types.resolutions, default=default, metavar="R,R", help=text)
 
 
 def load_models(checkpoints: str, labels: str | None) -> list[Model]:
@@ -105,9 +90,11 @@ def load_models(checkpoints: str, labels: str | None) -> list[Model]:
       labels: comma-separated names, as many and all different; without them the names of the folders.
 
     Raises:
-      UserError: one cannot be read, or the labels do not fit.
+      UserError: there is none, one cannot be read, or the labels do not fit.
     """
     folders = [pathlib.Path(part) for part in checkpoints.split(",") if part]
+    if not folders:
+        raise UserError(f"--checkpoints {checkpoints} names none: write folders of runs, as in runs/a,runs/b")
     names = labels.split(",") if labels else [_name_of(folder) for folder in folders]
     if len(names) != len(folders) or len(set(names)) != len(names):
         raise UserError(f"the labels {', '.join(names)} must be {len(folders)} different names: set them with --labels")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from lrfr_jax import checkpoint
-from lrfr_jax.analysis.figures import models_and_faces
+from lrfr_jax.analysis.figures import models_and_faces, option_types
 from lrfr_jax.analysis.figures.models_and_faces import Model
 from lrfr_jax.data import face_sets
 from lrfr_jax.errors import UserError
@@ -88,9 +88,14 @@ def cosines_by_set(
 
     Returns:
       ({title of set and resolution: {label of the model: (cosine similarities, is_same)}}, the same as flat arrays).
+
+    Raises:
+      UserError: there is no set or no model, or as `evaluate_models` does.
     """
-    models = models_and_faces.load_models(arguments.checkpoints, arguments.labels)
     sets = [name for name in arguments.sets.split(",") if name]
+    if not sets:
+        raise UserError(f"--sets {arguments.sets} names none: write verification sets, as in lfw,xqlfw")
+    models = models_and_faces.load_models(arguments.checkpoints, arguments.labels)
     results = evaluate_models(models, arguments, sets=sets, resolutions=arguments.resolutions)
     panels, data = {}, {"labels": np.array([model.label for model in models])}
     for name, per_model in results.items():
@@ -110,7 +115,7 @@ def add_sets(add: Callable) -> None:
     add("--sets", required=True, metavar="A,B", help="verification sets")
     add(
         "--resolutions",
-        type=models_and_faces.resolutions,
+        type=option_types.resolutions,
         default=(IMAGE_SIZE,),
         metavar="R,R",
         help=f"side lengths in pixels; {IMAGE_SIZE}, the default, leaves the images as they are",

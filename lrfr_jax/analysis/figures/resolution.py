@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from lrfr_jax.analysis.figures import look, models_and_faces, pairs
+from lrfr_jax.analysis.figures import look, models_and_faces, option_types, pairs
 from lrfr_jax.analysis.figures.models_and_faces import Model
 from lrfr_jax.evals import embed, plots, report
 
@@ -28,8 +28,8 @@ def add_arguments(add: Callable) -> None:
     add("--set", required=True, dest="set_name", metavar="NAME", help="a verification set")
     models_and_faces.add_resolutions(add, RESOLUTIONS, remark="the paper's 19 from 112 to 5")
     pairs.add_arguments(add, mode="lr_lr")
-    add("--images", type=models_and_faces.positive, default=500, metavar="N", help="for SSIM (default %(default)s)")
-    add("--seed", type=int, default=0, help="seed of their choice (default %(default)s)")
+    add("--images", type=option_types.positive, default=500, metavar="N", help="for SSIM (default %(default)s)")
+    add("--seed", type=option_types.seed, default=0, help="seed of their choice (default %(default)s)")
 
 
 def draw(arguments: argparse.Namespace, png: pathlib.Path) -> dict[str, np.ndarray]:

@@ -70,3 +70,10 @@ def test_commands(command):
         assert (data["labels"].tolist(), data["resolutions"].tolist()) == (["one", "two"], [112, 7])
         assert figure.get_suptitle() == "generated_test, 12 faces"
     assert "% of the variance" not in figure.axes[0].get_xlabel()
+
+
+@pytest.mark.parametrize("kind", ["pca", "tsne"])
+def test_one_embedding_is_no_map(command, capsys, kind):
+    with pytest.raises(SystemExit, match="1"):
+        command(kind, "--set", "generated_test", "--images", "1", "--resolutions", "14", checkpoints="one")
+    assert "one face of generated_test at one resolution is no map" in capsys.readouterr().err

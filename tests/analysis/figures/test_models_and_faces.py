@@ -1,5 +1,3 @@
-import argparse
-
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -22,6 +20,8 @@ def test_runs_and_checkpoints_have_labels(runs):
     for labels in (None, "a", "a,a"):
         with pytest.raises(UserError, match="must be 2 different names"):
             models_and_faces.load_models(f"{runs / 'one'},{runs / 'one'}", labels)
+    with pytest.raises(UserError, match="--checkpoints , names none"):
+        models_and_faces.load_models(",", None)
     with pytest.raises(UserError, match="is no checkpoint"):
         models_and_faces.load_models(str(runs), None)
 
@@ -71,13 +71,3 @@ def test_damaged_images_are_told():
     faces = models_and_faces.Faces("drawn", [{"image": b"no"}], np.array([0]), None)
     with pytest.raises(UserError, match="record 0 of drawn is not an image"):
         models_and_faces.decode_faces(faces)
-
-
-def test_numbers_of_the_command_line():
-    assert models_and_faces.resolutions("7,112,14,7") == (112, 14, 7)
-    assert models_and_faces.positive("3") == 3
-    for read, text in [(models_and_faces.resolutions, text) for text in ("", "0", "113", "a", "7;8")] + [
-        (models_and_faces.positive, text) for text in ("0", "-1", "x")
-    ]:
-        with pytest.raises(argparse.ArgumentTypeError):
-            read(text)

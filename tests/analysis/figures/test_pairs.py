@@ -91,3 +91,10 @@ def test_regions_outside_the_axis_are_not_drawn(drawn, tmp_path):
     shown = {"accuracy": values, "interval": np.stack([values - 0.1, values + 0.1], axis=-1), "ssim": values[0]}
     resolution.plot(tmp_path / "a.png", labels=["a"], resolutions=sizes, title="", **shown)
     assert [text.get_text() for text in drawn[0].axes[0].texts] == ["C"]
+
+
+@pytest.mark.parametrize("kind", ["roc", "similarities"])
+def test_no_set_is_told(command, capsys, kind):
+    with pytest.raises(SystemExit, match="1"):
+        command(kind, "--sets", ",", checkpoints="one")
+    assert "error: --sets , names none" in capsys.readouterr().err
