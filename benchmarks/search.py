@@ -4,6 +4,7 @@ Embeddings are made up, of whole numbers below 2^24 in every product, so that ea
 The plain way (whole score matrix, argsort of its rows) is run on some of the probes and its time scaled to all.
 """
 
+import argparse
 import resource
 import sys
 import time
@@ -94,4 +95,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     main()

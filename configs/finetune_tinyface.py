@@ -20,7 +20,7 @@ def get_config(arg=None):
     args = common.parse_arg(arg, backbone="resnet34", embedding_size=512, policy="maug", batch_size=64, num_epochs=8.0)
     passed = ",".join(f"{key}={value}" for key, value in args.items())
     config = finetune.get_config(f"dataset=tinyface_train,{passed}")
-    config.init_from = "runs/maug/checkpoints/53662"  # 28 epochs of 490,623 images
+    config.init_from = "runs/maug/checkpoints/53662"  # README's CASIA run: 28 epochs of all 490,623 images
     config.optimizer.learning_rate = 0.01
     config.optimizer.warmup_epochs = 1.0
     config.evals = ConfigDict({"tinyface": {"protocol": "tinyface", "resolutions": ()}})

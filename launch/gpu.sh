@@ -3,19 +3,26 @@
 #   bash launch/gpu.sh --config configs/ms1m_r50.py --workdir runs/ms1m --data_dir data
 #   PROCESSES=8 bash launch/gpu.sh ...   as many processes, each with its share of the GPUs: for where one process
 #                                        cannot decode fast enough for all of them (docs/scaling.md)
-# Run again, it continues; SIGTERM saves and stops it. With JAX_PLATFORMS=cpu it runs without a GPU.
+# Run again, it continues; SIGTERM saves and stops it. With JAX_PLATFORMS=cpu it runs without a GPU. It changes to the
+# checkout: relative paths, of --workdir too, start there.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 count=${PROCESSES:-1}
 
 extra='' gpus=$count
-if [[ ${JAX_PLATFORMS:-cuda} == *cuda* ]]; then
+if [[ ${JAX_PLATFORMS:-cuda} =~ cuda|gpu ]]; then
   gpus=$(nvidia-smi --list-gpus 2>/dev/null | grep -c '^GPU ' || true) # not the lines of their MIG parts
   if [ "$gpus" -eq 0 ]; then
     echo "error: nvidia-smi lists no GPU on this machine: install the driver, or set JAX_PLATFORMS=cpu" >&2
     exit 1
   fi
-  if [ -n "${CUDA_VISIBLE_DEVICES:-}" ]; then gpus=$(tr ',' '\n' <<< "$CUDA_VISIBLE_DEVICES" | grep -c .); fi
+  if [ -n "${CUDA_VISIBLE_DEVICES+set}" ]; then # empty or -1: none
+    gpus=$(tr ',' '\n' <<< "$CUDA_VISIBLE_DEVICES" | grep -vcx -e '' -e -1 || true)
+    if [ "$gpus" -eq 0 ]; then
+      echo "error: CUDA_VISIBLE_DEVICES='$CUDA_VISIBLE_DEVICES' names no GPU: unset it, or set JAX_PLATFORMS=cpu" >&2
+      exit 1
+    fi
+  fi
   # Drivers from 580 on run CUDA 13.
   read -r driver < <(nvidia-smi --query-gpu=driver_version --format=csv,noheader) || true
   if [ "${driver%%.*}" -ge 580 ]; then extra='[cuda13]'; else extra='[cuda12]'; fi

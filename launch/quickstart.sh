@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The main job on generated faces, with all set-up: trains the high-resolution baseline and the method, compares them.
-# bash launch/quickstart.sh [FOLDER]   (default: runs/quickstart; run again, it continues or shows the result)
+# bash launch/quickstart.sh [FOLDER]   (default: runs/quickstart; a relative one lies in the checkout)
+# Run again, it continues or shows the result.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 make_environment ''

@@ -1,7 +1,8 @@
 """The door: flags, several processes, workdir; then `train`.
 
 python -m lrfr_jax.main --config configs/quickstart.py:policy=maug --workdir runs/maug --data_dir data
-The same command run again continues; any number of the config is changed by `--config.group.field=value`.
+The same command run again continues. --config FILE.py or FILE.py:key=value,key=value, --workdir and --data_dir are
+required; any number of the config is changed by `--config.group.field=value`.
 """
 
 import contextlib
@@ -24,7 +25,8 @@ _DISTRIBUTED = flags.DEFINE_bool(
     "distributed",
     None,
     "Whether this process is one of several. If not said, it is where one of the flags below is given, under srun "
-    "and mpirun, and if JAX_COORDINATOR_ADDRESS is set. Say it on Cloud TPU, which tells the flags below.",
+    "and mpirun, if JAX_COORDINATOR_ADDRESS is set, and if TPU_WORKER_HOSTNAMES names several. Say it on Cloud TPU, "
+    "which tells the flags below.",
 )
 _COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0; or JAX_COORDINATOR_ADDRESS.")
 _NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Number of processes; or JAX_NUM_PROCESSES.")

@@ -2,6 +2,8 @@
 
 python -m lrfr_jax.plan --config configs/ms1m_r50.py:batch_size=1024 --identities 85742 --images 5822653 \\
   --devices 8 --device_memory 80 --teraflops 200
+--config FILE.py or FILE.py:key=value,key=value, --identities, --images and --device_memory are required; any number of
+the config is changed by `--config.group.field=value`.
 """
 
 import copy

@@ -2,6 +2,7 @@
 
 python -m lrfr_jax.benchmark --config configs/ms1m_r50.py:batch_size=128 --identities 85742
 python -m lrfr_jax.benchmark --config configs/casia_r34.py:batch_size=8 --parts train_step --against torch
+--config FILE.py or FILE.py:key=value,key=value is required; --config.group.field=value changes any number.
 The parts take turns, so that a change of the machine's load meets all of them. No data is needed: images are noise on
 the device, and where records are read, generated faces, or with --data_dir the set that the config names.
 """

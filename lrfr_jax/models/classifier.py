@@ -61,7 +61,7 @@ class Classifier:
         return -(-self.num_identities // multiple) * multiple
 
     def rows_taking_part(self, batch: int) -> int:
-        """Rows of one shard that a step of `batch` images sees; of a sample there is room for all its labels."""
+        """Rows of a shard that a step of `batch` images sees; a sample has room for all labels and fills the chunks."""
         rows = self.rows // self.shards
         if self.sampled_share == 1:
             return rows

@@ -31,7 +31,7 @@ sys.exit(int(os.environ.get("STATUS" + number, 0)))
 """
 )
 NVIDIA_SMI = """#!/bin/bash
-if [ "$1" != --list-gpus ]; then echo "$DRIVER"; exit; fi
+if [ "$1" != --list-gpus ]; then yes "$DRIVER" | head -n 99999; exit; fi # more than a pipe holds
 for ((n = 0; n < GPUS; n++)); do echo "GPU $n: H"; echo "  MIG 1g"; done
 """
 SRUN = """#!/bin/bash
@@ -150,6 +150,8 @@ def test_sigterm_reaches_every_process(checkout):
         ({"GPUS": "0", "DRIVER": ""}, "nvidia-smi lists no GPU on this machine"),
         ({"GPUS": "8", "DRIVER": "580.1", "PROCESSES": "3"}, "PROCESSES=3 does not divide the 8 GPUs"),
         ({"GPUS": "8", "DRIVER": "580.1", "PROCESSES": "0"}, "PROCESSES=0 does not divide"),
+        ({"GPUS": "8", "DRIVER": "580.1", "CUDA_VISIBLE_DEVICES": ""}, "CUDA_VISIBLE_DEVICES='' names no GPU"),
+        ({"GPUS": "8", "DRIVER": "580.1", "CUDA_VISIBLE_DEVICES": "-1"}, "CUDA_VISIBLE_DEVICES='-1' names no GPU"),
     ],
 )
 def test_what_gpu_sh_refuses(environment, sentence, checkout):
