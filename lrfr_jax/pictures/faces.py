@@ -10,9 +10,9 @@ from jaxtyping import UInt8
 from lrfr_jax.data import records
 from lrfr_jax.data.records import IMAGE_SIZE
 from lrfr_jax.errors import UserError
-from lrfr_jax.pictures import photos, resize, sources, warp
+from lrfr_jax.pictures import photos, resize, sources, stored_files, warp
 from lrfr_jax.pictures.landmarks import Face, choose_face
-from lrfr_jax.pictures.sources import SourceImage
+from lrfr_jax.pictures.stored_files import SourceImage
 
 # A file, an image of a folder or tar, or RGB pixels.
 Picture = str | os.PathLike | SourceImage | np.ndarray
@@ -74,7 +74,7 @@ def to_pixels(picture: Picture) -> UInt8[np.ndarray, "height width 3"]:
     if isinstance(picture, SourceImage):
         return photos.decode_photo(sources.read_image(picture))
     path = pathlib.Path(picture)
-    size, reason = sources.file_size(os.fspath(path))
+    size, reason = stored_files.file_size(os.fspath(path))
     if size > sources.MAX_IMAGE_BYTES:
         reason = f"has {size} bytes, more than the {sources.MAX_IMAGE_BYTES} that an image may have"
     if reason:

@@ -6,7 +6,6 @@ import cv2
 import numpy as np
 from jaxtyping import Float64, UInt8
 
-from lrfr_jax.data import records
 from lrfr_jax.data.records import IMAGE_SIZE
 from lrfr_jax.pictures import photos
 
@@ -23,7 +22,7 @@ def decode(encoded: bytes, *, resize: bool) -> UInt8[np.ndarray, "height width 3
     Raises:
       ValueError: a bad picture, or one that is not 112x112 and may not be resized; it starts with "is" or "cannot".
     """
-    size = records.image_size(encoded)
+    size = photos.size_of(encoded)
     if size != (IMAGE_SIZE, IMAGE_SIZE) and not resize:
         raise ValueError(
             f"is {size[0]}x{size[1]}, not {IMAGE_SIZE}x{IMAGE_SIZE}: align the faces with "
@@ -33,13 +32,15 @@ def decode(encoded: bytes, *, resize: bool) -> UInt8[np.ndarray, "height width 3
 
 
 def to_record(encoded: bytes, *, resize: bool) -> bytes:
-    """Returns a 112x112 picture's bytes as they are, and any other one resized, as PNG, which loses nothing.
+    """Returns a 112x112 picture's bytes as they are if records hold its format; else its pixels, resized, as PNG.
 
     Raises:
       ValueError: as in `decode`.
     """
     image = decode(encoded, resize=resize)
-    return encoded if image.shape == (IMAGE_SIZE, IMAGE_SIZE, 3) else encode_png(to_face_size(image))
+    if image.shape != (IMAGE_SIZE, IMAGE_SIZE, 3):
+        return encode_png(to_face_size(image))
+    return encoded if photos.can_be_held(encoded) else encode_png(image)
 
 
 def encode_png(image: UInt8[np.ndarray, "height width 3"]) -> bytes:

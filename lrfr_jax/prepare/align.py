@@ -19,7 +19,7 @@ from lrfr_jax.errors import UserError
 from lrfr_jax.pictures import photos, sources, warp
 from lrfr_jax.pictures.face_detector import Mtcnn
 from lrfr_jax.pictures.landmarks import CHOICES, Face, check_inside, choose_face, read_landmarks
-from lrfr_jax.pictures.sources import SourceImage
+from lrfr_jax.pictures.stored_files import SourceImage
 from lrfr_jax.prepare import report_folder
 from lrfr_jax.prepare.align_report import ALIGNED, CROPPED, NO_FACE, UNREADABLE, Outcome, in_words, write_report
 
@@ -81,7 +81,7 @@ def run(arguments: argparse.Namespace) -> str:
     output = pathlib.Path(os.path.abspath(arguments.output))
     report = pathlib.Path(os.path.abspath(arguments.report or f"{output}_report"))
     _check(arguments, output, report)
-    images, problems = sources.list_images(arguments.source)
+    images, problems, _ = sources.list_images(arguments.source)
     _check_stems(images)
     refused = [Outcome(problem.where, UNREADABLE, reason=problem.reason) for problem in problems]
     find_faces = _finder(arguments, images)

@@ -1,6 +1,7 @@
 """`prepare folder`: folders, tars or lists of aligned faces become a training set."""
 
 import argparse
+import functools
 import time
 from collections.abc import Callable
 
@@ -8,8 +9,9 @@ from tqdm import tqdm
 
 from lrfr_jax.data import builders
 from lrfr_jax.errors import UserError
-from lrfr_jax.pictures import sources
-from lrfr_jax.pictures.sources import Problem, SourceImage
+from lrfr_jax.pictures import photos, resize, sources
+from lrfr_jax.pictures.sources import Problem
+from lrfr_jax.pictures.stored_files import SourceImage
 from lrfr_jax.prepare import labeled_sources, training_options
 
 SUMMARY = "aligned faces in folders, tars (also of webdataset) or .lst lists -> training set"
@@ -40,8 +42,9 @@ def add_arguments(add: Callable) -> None:
 def prepare(arguments: argparse.Namespace) -> str:
     """Makes a training set of all images of the sources, and returns the summary; see `--help` for the arguments.
 
-    Equal names of identities in several sources are one identity, whose images --min_images and --max_images count
-    together, bad ones left out; labels number identities in the order of names, 2 before 10.
+    Equal names of identities in several sources are one identity (`labeled_sources.list_all` says more), whose images
+    --min_images and --max_images count together, bad ones left out; labels number identities in the order of names, 2
+    before 10.
 
     Raises:
       UserError: bad sources, bad images under `--on_error error`, an empty selection, or another set of that name.
@@ -51,12 +54,14 @@ def prepare(arguments: argparse.Namespace) -> str:
     _check_limits(arguments)
     selection = training_options.read_selection(arguments)
     listed = labeled_sources.list_all(arguments.source)
+    for flag, names in (("--exclude_identities", selection.excluded), ("--only_identities", selection.only or ())):
+        labeled_sources.check_numbers(names, listed, flag=flag)
     identities = {image.identity for image in listed.images}
     if identities and all(map(training_options.is_integer, identities)):
         training_options.check_integers(arguments, selection, of="these sources")
     record = {
         "kind": "folder",
-        "sources": listed.fingerprints,
+        **labeled_sources.to_remember(listed),
         "min_images": arguments.min_images,
         "max_images": arguments.max_images,
         **training_options.to_remember(arguments, selection),
@@ -73,7 +78,7 @@ def prepare(arguments: argparse.Namespace) -> str:
     if not kept:
         raise UserError(f"no identity has {least} images or more: lower --min_images")
     labeled = [(image, label) for label, images in enumerate(kept.values()) for image in images]
-    stored = ((sources.read_image(image), label) for image, label in labeled)
+    stored = ((_as_record(image), label) for image, label in labeled)
     folder = builders.write_training_set(
         arguments.data_dir,
         arguments.name,
@@ -82,12 +87,13 @@ def prepare(arguments: argparse.Namespace) -> str:
         identities=list(kept),
         num_shards=arguments.shards,
         arguments=record,
-        notes=training_options.skipped_note(problems),
+        notes=training_options.skipped_note([*problems, *listed.others]),
     )
     seconds = time.perf_counter() - start
     return (
         f"{len(labeled)} images of {len(kept)} identities, {len(problems)} skipped"
-        f"{training_options.occurring(selection, identities)}, {arguments.shards} shards, "
+        f"{training_options.occurring(selection, identities)}{labeled_sources.in_words(listed)}, "
+        f"{arguments.shards} shards, "
         f"{seconds:.1f} s, {len(labeled) / seconds:.0f} images/s, in {folder}"
     )
 
@@ -98,6 +104,12 @@ def _check_limits(arguments: argparse.Namespace) -> None:
             raise UserError(f"{flag} must be at least 1, it is {limit}")
 
 
+def _as_record(image: SourceImage) -> bytes:
+    """An image's bytes as they are, where records hold its format; else its pixels as PNG."""
+    encoded = sources.read_image(image)
+    return encoded if photos.can_be_held(encoded) else resize.to_record(encoded, resize=False)
+
+
 def _usable(
     images: list[SourceImage], problems: list[Problem], *, on_error: str
 ) -> tuple[list[SourceImage], list[Problem]]:
@@ -105,7 +117,8 @@ def _usable(
     good, bad = [], list(problems)
     if bad and on_error == "error":
         raise training_options.as_error(bad[0])
-    for image, problem in zip(images, sources.unusable(images), strict=True):
+    decode = functools.partial(resize.decode, resize=False)
+    for image, problem in zip(images, sources.unusable(images, decode=decode), strict=True):
         if problem is None:
             good.append(image)
         elif on_error == "error":

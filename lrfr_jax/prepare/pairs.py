@@ -12,7 +12,8 @@ from lrfr_jax.data import builders
 from lrfr_jax.data.protocol_arrays import VerificationProtocol
 from lrfr_jax.errors import UserError
 from lrfr_jax.pictures import sources
-from lrfr_jax.pictures.sources import SourceImage
+from lrfr_jax.pictures.resize import to_record
+from lrfr_jax.pictures.stored_files import SourceImage
 from lrfr_jax.prepare import official_counts, verification
 
 SUMMARY = "pairs file in the format of LFW -> verification set"
@@ -89,7 +90,7 @@ def make(
     all_pairs = parse_pairs(text, path=arguments.pairs)
     pairs = choose_folds(all_pairs, folds)
     all_sizes = verification.read_sizes(sizes, num_pairs=len(all_pairs))
-    images, _ = sources.list_images(arguments.source)
+    images = sources.list_images(arguments.source).images
     used, indices = _resolve(pairs, images, path=arguments.pairs, source=arguments.source)
     found = _count(pairs, images, used)
     counts = {thing: (expected, found[thing]) for thing, expected in official.items()}
@@ -109,7 +110,7 @@ def make(
         arguments,
         record,
         paths=[image.name for image in used],
-        read=lambda place: sources.read_image(used[place]),
+        read=lambda place: to_record(sources.read_image(used[place]), resize=False),
         protocol=VerificationProtocol(
             pairs=indices,
             is_same=np.array([pair.is_same for pair in pairs]),
