@@ -38,8 +38,8 @@ def add_arguments(add: Callable) -> None:
         "--pairs",
         metavar="FILE",
         help="pairs file of LFW's form, `folds<TAB>n`, then n matched, n mismatched a fold; or a csv whose first line "
-        "is first,second,is_same or first,second,is_same,fold and whose others name images below the source; without "
-        "it pairs are drawn",
+        "is first,second,is_same or first,second,is_same,fold and whose others name images below the source; or lines "
+        "of two such names and 1 or 0; without it pairs are drawn",
     )
     verification.add_sizes(add)
     add(
@@ -105,10 +105,13 @@ def make(
     all_pairs = pairs_file.parse(text, path=arguments.pairs)
     pairs = pairs_file.choose_folds(all_pairs, folds)
     all_sizes = verification.read_sizes(sizes, num_pairs=len(all_pairs))
-    images = sources.list_images(arguments.source).images
+    by_path = pairs_file.names_paths(text)
+    found = sources.find_images(arguments.source)
+    sorted_ones = [found.images[path] for path in sorted(found.images)]
+    images = sorted_ones if by_path else sources.arrange(arguments.source, found).images
     used, indices = _resolve(pairs, images, path=arguments.pairs, source=arguments.source)
-    found = _count(pairs, images, used)
-    counts = {thing: (expected, found[thing]) for thing, expected in official.items()}
+    counted = _count(pairs, images, used) if official else {}
+    counts = {thing: (expected, counted[thing]) for thing, expected in official.items()}
     is_partial = official_counts.check(counts, allow_partial=allow_partial, what=f"{arguments.source} as {kind}")
     record = {
         "kind": kind,
@@ -132,9 +135,18 @@ def make(
             fold=np.array([pair.fold for pair in pairs], np.int32),
             sizes={name: rows_of[rows] for name, rows_of in all_sizes.items()},
         ),
-        identities=sorted({image.identity for image in used}),
+        identities=_identities(pairs, indices, used),
         start=start,
     )
+
+
+def _identities(pairs: Sequence[Pair], indices: np.ndarray, used: Sequence[SourceImage]) -> list[str]:
+    """The names of the images' folders; none where these are no identities, as the pairs show."""
+    if not all("/" in image.path for image in used):
+        return []
+    names = [image.identity for image in used]
+    agree = all((names[a] == names[b]) == pair.is_same for pair, (a, b) in zip(pairs, indices.tolist(), strict=True))
+    return sorted(set(names)) if agree else []
 
 
 def _make_drawn(arguments: argparse.Namespace) -> str:
@@ -200,9 +212,7 @@ def _resolve(
         for name in (pair.first, pair.second):
             found = by_name.get(name, [])
             if not found:
-                raise UserError(
-                    f"{path} line {pair.place + pairs_file.FIRST_LINE} names {name}, which {source} does not hold"
-                )
+                raise UserError(f"{path} line {pair.line} names {name}, which {source} does not hold")
             if len(found) > 1:
                 raise UserError(f"{source} holds both {found[0].name} and {found[1].name}: leave one of them")
             chosen[name] = found[0]

@@ -1,18 +1,21 @@
-"""Files of pairs: LFW's form, and a csv as `verify` reads it."""
+"""Files of pairs: LFW's form, a csv as `verify` reads it, and `path path 1` lines."""
 
+import csv
 from typing import NamedTuple
+
+import numpy as np
 
 from lrfr_jax import pair_list
 from lrfr_jax.errors import UserError
 
 _MATCHED_FIELDS, _MISMATCHED_FIELDS = 3, 4  # name i j | name i name j
-FIRST_LINE = 2  # of the pairs, counted from 1, below the header
+_FIRST_LINE = 2  # of the pairs, counted from 1, below the header
 
 
 class Pair(NamedTuple):
-    """One line of a pairs file: two images, their fold (from 1), their place (from 0).
+    """One line of a pairs file: two images, their fold (from 1), their place among the pairs (from 0), and the line.
 
-    Images are `<Name>/<Name>_0001` in LFW's form and paths, with the suffix or without it, in a csv.
+    Images are `<Name>/<Name>_0001` in LFW's form, in the others paths with a suffix or without.
     """
 
     first: str
@@ -20,23 +23,67 @@ class Pair(NamedTuple):
     is_same: bool
     fold: int
     place: int
+    line: int
+
+
+_SAME = {"1": True, "0": False, "-1": False}
+_DEALT_FOLDS = 10  # where the file names none, as many as LFW has
+
+
+def names_paths(text: str) -> bool:
+    """Whether a pairs file names images by their paths, so that these need not lie as LFW's do."""
+    first = _first_line(text)
+    return _has_header(first) or len(_at_any(first)) == 3  # LFW's first line has two fields
 
 
 def parse(text: str, *, path: str) -> list[Pair]:
-    """Parses either form of a pairs file.
+    """Parses any form of a pairs file.
 
     Raises:
-      UserError: as in `parse_pairs` and `pair_list.read`, or a csv that does not say who is who.
+      UserError: as in `parse_pairs` and `pair_list.read`, a csv that does not say who is who, or a bad line.
     """
-    header = next(iter(text.splitlines()), "")
-    if "first" not in [name.strip().strip('"') for name in header.split(",")]:
+    if not names_paths(text):
         return parse_pairs(text, path=path)
+    return _parse_csv(path) if _has_header(_first_line(text)) else _parse_triples(text, path=path)
+
+
+def _first_line(text: str) -> str:
+    return next((line for line in text.splitlines() if line.strip()), "")
+
+
+def _has_header(line: str) -> bool:
+    return "first" in [name.strip().strip('"') for name in line.split(",")]
+
+
+def _at_any(line: str) -> list[str]:
+    """Splits at tabs, else at commas, else at spaces."""
+    if "\t" in line:
+        return [field.strip() for field in line.split("\t")]
+    return next(csv.reader([line], skipinitialspace=True)) if "," in line else line.split()
+
+
+def _parse_triples(text: str, *, path: str) -> list[Pair]:
+    rows = [(number, _at_any(line)) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    for number, fields in rows:
+        if len(fields) != 3 or fields[2].strip() not in _SAME:
+            raise UserError(f"{path} line {number} must be two paths and 1 or 0, parted as in the first line: {fields}")
+    is_same = np.array([_SAME[fields[2].strip()] for _, fields in rows])
+    fold = np.zeros(len(rows), int)
+    for kind in (True, False):
+        fold[is_same == kind] = np.arange(np.sum(is_same == kind)) % _DEALT_FOLDS + 1
+    return [
+        Pair(fields[0].strip(), fields[1].strip(), bool(same), int(of_fold), place, number)
+        for place, ((number, fields), same, of_fold) in enumerate(zip(rows, is_same, fold, strict=True))
+    ]
+
+
+def _parse_csv(path: str) -> list[Pair]:
     listed = pair_list.read(path)
     if listed.is_same is None:
         raise UserError(f"{path} has no column is_same: add it, 1 for two images of one person and 0 for others")
     first_fold = listed.fold + (listed.fold.min() == 0)  # folds are counted from 1
     return [
-        Pair(listed.images[first], listed.images[second], bool(is_same), int(fold), place)
+        Pair(listed.images[first], listed.images[second], bool(is_same), int(fold), place, place + _FIRST_LINE)
         for place, ((first, second), is_same, fold) in enumerate(
             zip(listed.pairs.tolist(), listed.is_same, first_fold, strict=True)
         )
@@ -62,7 +109,7 @@ def parse_pairs(text: str, *, path: str) -> list[Pair]:
             f"{path} has {len(lines) - 1} pairs, its first line announces {expected}: the file is not whole"
         )
     return [
-        _parse_line(line, place=place, per_kind=per_kind, where=f"{path} line {place + FIRST_LINE}")
+        _parse_line(line, place=place, per_kind=per_kind, where=f"{path} line {place + _FIRST_LINE}")
         for place, line in enumerate(lines[1:])
     ]
 
@@ -89,7 +136,7 @@ def _parse_line(line: str, *, place: int, per_kind: int, where: str) -> Pair:
     if not is_same and names[0] == names[1]:
         raise UserError(f"{where} stands among the mismatched pairs but names {names[0]} twice")
     first, second = (f"{name}/{name}_{int(number):04d}" for name, number in zip(names, numbers, strict=True))
-    return Pair(first, second, is_same, place // (2 * per_kind) + 1, place)
+    return Pair(first, second, is_same, place // (2 * per_kind) + 1, place, place + _FIRST_LINE)
 
 
 def _fields(line: str) -> list[str]:

@@ -142,6 +142,22 @@ def test_a_bad_list_is_an_error_with_its_line(tmp_path, text, sentence):
         labeled_sources.list_images(_list(tmp_path, text))
 
 
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (
+            "version https://git-lfs.github.com/spec/v1\n",
+            "a pointer of Git LFS, not the file itself: run `git lfs pull`",
+        ),
+        ("<!DOCTYPE html><title>Quota exceeded</title>", "a web page, as a download that failed leaves it"),
+    ],
+)
+def test_what_stands_where_a_tar_should_is_told(tmp_path, content, what):
+    (tmp_path / "faces.tar").write_text(content)
+    with pytest.raises(UserError, match=f"faces.tar is {what}"):
+        labeled_sources.list_images(str(tmp_path / "faces.tar"))
+
+
 def test_the_fingerprint_of_a_list_notices_its_images(tmp_path):
     _folder(tmp_path, {"1.jpg": _face(1), "2.jpg": _face(2)})
     path = _list(tmp_path, "0\t7\t1.jpg\n1\t7\t2.jpg\n")

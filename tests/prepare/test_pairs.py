@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 
@@ -214,3 +215,23 @@ def test_a_pair_of_every_two_images_can_be_had():
     images = [SourceImage("", f"{name}/{image}.jpg", None, 0) for name in "ab" for image in range(3)]
     drawn = drawn_pairs.draw(images, matched=6, mismatched=9, folds=1, seed=0)
     assert len({frozenset(pair[:2]) for pair in drawn}) == 15
+
+
+@pytest.mark.parametrize("separator", [" ", "\t", ", "])
+def test_lines_of_two_paths_and_their_truth_need_no_folders_by_identity(tmp_path, command, separator):
+    for name in ("x.jpg", "y", "z.bmp"):
+        image = np.full((112, 112, 3), 9 * len(name), np.uint8)
+        suffix = name[1:] or ".jpg"
+        (tmp_path / "faces" / name).write_bytes(cv2.imencode(suffix, image)[1].tobytes())
+    rows = [("x.jpg", "y", "1"), ("y", "z.bmp", "0"), ("x.jpg", "a/a_0001.jpg", "-1")]
+    (tmp_path / "pairs.txt").write_text("".join(separator.join(row) + "\n" for row in rows))
+    main([*command, "--name", "flat"])
+    stored, opened = _stored_pairs(tmp_path, "flat")
+    assert opened.protocol.is_same.tolist() == [True, False, False]
+    assert stored[0][0] == (tmp_path / "faces/x.jpg").read_bytes()
+    assert not (tmp_path / "sets/flat/1.0.0/identities.txt").exists()
+
+
+def test_a_bad_line_of_two_paths_is_named(command, capsys, tmp_path):
+    (tmp_path / "pairs.txt").write_text("a/1.jpg a/2.jpg 1\n\na/1.jpg a/2.jpg 2\n")
+    assert "pairs.txt line 3 must be two paths and 1 or 0" in _refused(capsys, command)
