@@ -4,6 +4,7 @@ TFDS fills a folder with another name and renames it at the end, so a folder wit
 """
 
 import contextlib
+import hashlib
 import io
 import itertools
 import json
@@ -46,6 +47,8 @@ class _OwnInfo(tfds.core.DatasetInfo):
 class _FaceSet(tfds.core.ShardBasedBuilder, skip_registration=True):
     """Writes given examples in order; `files` are put beside the shards before the folder gets its final name.
 
+    So is `prepared.json`: what the set is, and the digest of what it holds.
+
     Shard by shard and not a GeneratorBasedBuilder: that one, without its shuffle, collects the whole set in memory, and
     beyond 1 GB it needs TensorFlow.
     """
@@ -53,10 +56,10 @@ class _FaceSet(tfds.core.ShardBasedBuilder, skip_registration=True):
     VERSION = tfds.core.Version(FORMAT_VERSION)
 
     def __init__(
-        self, *, data_dir: str, name: str, split: str, features: dict, examples: Iterator, sizes: list, files: dict
+        self, *, data_dir: str, name: str, prepared: dict, features: dict, examples: Iterator, sizes: list, files: dict
     ):
         self.name = name
-        self._split, self._features, self._files = split, features, files
+        self._prepared, self._features, self._files = prepared, features, files
         self._examples, self._sizes = examples, sizes
         super().__init__(data_dir=data_dir, file_format="array_record")
 
@@ -71,7 +74,30 @@ class _FaceSet(tfds.core.ShardBasedBuilder, skip_registration=True):
         for file_name, content in self._files.items():
             (self.data_path / file_name).write_bytes(content)
         # TFDS calls the shards' iterators one after the other, so they may share one stream of examples.
-        return {self._split: [lambda size=size: itertools.islice(self._examples, size) for size in self._sizes]}
+        examples = self._digesting(self._examples)
+        split = SPLITS[self._prepared["kind"]]
+        return {split: [lambda size=size: itertools.islice(examples, size) for size in self._sizes]}
+
+    def _digesting(self, examples: Iterator) -> Iterator:
+        """Digests the records on their way, and says what the set is before the last one goes."""
+        digest, last = hashlib.sha256(self._prepared["kind"].encode()), sum(self._sizes) - 1
+        for name, array in sorted(_protocol_of(self._files).items()):
+            digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+        for number, example in examples:
+            digest.update(f"{example.get('label')} {len(example['image'])} ".encode())
+            digest.update(example["image"])
+            if number == last:
+                content = json.dumps({**self._prepared, "digest": f"sha256:{digest.hexdigest()}"}, indent=1)
+                (self.data_path / PREPARED).write_bytes(content.encode())
+            yield number, example
+
+
+def _protocol_of(files: Mapping[str, bytes]) -> dict[str, np.ndarray]:
+    if PROTOCOL not in files:
+        return {}
+    with np.load(io.BytesIO(files[PROTOCOL]), allow_pickle=False) as arrays:
+        return dict(arrays)
 
 
 def _emptied_after_use(examples: Iterable[dict]) -> Iterator[dict]:
@@ -207,7 +233,6 @@ def _write(data_dir, name, kind, features, examples, num_images, num_shards, arg
         folder.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--data_dir {data_dir} cannot be written: {error}") from error
-    prepared = json.dumps({"kind": kind, "arguments": arguments}, indent=1).encode()
     source_errors: list[Exception] = []
     bounds = np.arange(num_shards + 1) * num_images // num_shards
     with folder_lock.alone_in(folder.parent):
@@ -218,11 +243,11 @@ def _write(data_dir, name, kind, features, examples, num_images, num_shards, arg
         builder = _FaceSet(
             data_dir=str(data_dir),
             name=name,
-            split=SPLITS[kind],
+            prepared={"kind": kind, "arguments": arguments},
             features=features,
             examples=_noting_errors(zip(range(num_images), _emptied_after_use(examples), strict=True), source_errors),
             sizes=np.diff(bounds).tolist(),
-            files=files | {PREPARED: prepared},
+            files=files,
         )
         config = tfds.download.DownloadConfig(try_download_gcs=False)
         # TFDS wants a folder for downloads and prints about them; there are none.

@@ -37,10 +37,11 @@ def flat_metrics(report: Mapping[str, Any]) -> dict[str, float]:
 def report_of(results: Mapping[str, SetResult], *, step: int, checkpoint: str) -> dict[str, Any]:
     """Returns all but the scores as plain json values; rates in [0, 1].
 
-    The schema: {step, checkpoint, sets: {name: {kind, protocol, is_partial, ssim: {resolution: value}, ...}}}. A
-    verification set has {pairs, folds, feature_norm, results: [{mode, resolution, first_resolution, accuracy,
-    accuracy_interval, std, fold_accuracies, thresholds, auc, auc_interval, tar: {far: rate}, tar_intervals}]}, the
-    others {images, results: [{name, group, resolution, value, interval, std, parts, trials}]}. Intervals are of 95 %.
+    The schema: {step, checkpoint, sets: {name: {kind, protocol, is_partial, digest, ssim: {resolution: value}, ...}}}.
+    `digest` is the set's, see `face_sets.TestSet`. A verification set has {pairs, folds, feature_norm, results:
+    [{mode, resolution, first_resolution, accuracy, accuracy_interval, std, fold_accuracies, thresholds, auc,
+    auc_interval, tar: {far: rate}, tar_intervals}]}, the others {images, results: [{name, group, resolution, value,
+    interval, std, parts, trials}]}. Intervals are of 95 %.
     """
     return {"step": step, "checkpoint": checkpoint, "sets": {name: _set_report(r) for name, r in results.items()}}
 
@@ -177,6 +178,7 @@ def _set_report(result: SetResult) -> dict[str, Any]:
         "kind": evaluation.test_set.kind,
         "protocol": protocols.description(evaluation.protocol, evaluation.rules),
         "is_partial": evaluation.test_set.is_partial,
+        "digest": evaluation.test_set.digest,
         "ssim": {str(resolution): value for resolution, value in result.ssim.items()},
     }
     outcome = result.outcome
