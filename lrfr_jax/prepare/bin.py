@@ -12,7 +12,7 @@ from lrfr_jax.data import builders
 from lrfr_jax.data.protocol_arrays import VerificationProtocol
 from lrfr_jax.errors import UserError
 from lrfr_jax.pictures import sources
-from lrfr_jax.prepare import bin_file, official_counts, verification
+from lrfr_jax.prepare import bin_file, official_counts, pixel_options, verification
 
 SUMMARY = "InsightFace's .bin file -> verification set; it is a pickle, nothing in it is run"
 EXAMPLE = "python -m lrfr_jax.prepare bin --source agedb_30.bin --name agedb_30 --data_dir ~/faces"
@@ -26,13 +26,18 @@ NUM_FOLDS = 10  # of all these sets, in the order of the pairs
 
 def add_arguments(add: Callable) -> None:
     """Declares the options of the command; `add` is the parser's `add_argument`."""
-    add("--source", required=True, help="the .bin file, of Python 2 or 3; its images must have 112x112 pixels")
+    add(
+        "--source",
+        required=True,
+        help="the .bin file, of Python 2 or 3; its images must have 112x112 pixels, or --resize",
+    )
     add(
         "--set",
         choices=sorted(OFFICIAL),
         help="check the official counts of this set; if not given, by the file's name, and none if it has another",
     )
     verification.add_sizes(add)
+    pixel_options.add_arguments(add)
     verification.add_partial(add)
 
 
@@ -64,6 +69,7 @@ def prepare(arguments: argparse.Namespace) -> str:
         "set": known,
         "sizes": verification.describe_sizes(sizes),
         "partial": is_partial or None,
+        **pixel_options.read(arguments).remembered(),
     }
     if builders.is_complete(arguments.data_dir, arguments.name, arguments=record):
         return f"{arguments.name} is complete already in {arguments.data_dir}: nothing to do"

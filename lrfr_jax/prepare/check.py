@@ -195,7 +195,10 @@ def _warnings(report: dict[str, Any]) -> list[str]:
     """What may be meant so, but seldom is."""
     share, duplicates, warnings = report["colors"]["share_redder_than_blue"], report["duplicates"], []
     if share is not None and share < _RED_SHARE:
-        warnings.append(f"only {share:.0%} of the colored faces are redder than blue: red and blue may be exchanged")
+        warnings.append(
+            f"only {share:.0%} of the colored faces are redder than blue: red and blue may be exchanged, which "
+            "`--order bgr` mends while a set is prepared"
+        )
     if duplicates.get("num_across_identities"):
         warnings.append(f"{duplicates['num_across_identities']} pairs of duplicates have different labels")
     for kind in ("flat", "dark", "bright"):

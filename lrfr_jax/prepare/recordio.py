@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from lrfr_jax.data import builders
 from lrfr_jax.data.records import IMAGE_SIZE
 from lrfr_jax.errors import UserError
 from lrfr_jax.pictures import sources
-from lrfr_jax.prepare import recordio_table, training_options
+from lrfr_jax.prepare import pixel_options, recordio_table, training_options
+from lrfr_jax.prepare.pixel_options import PixelOptions
 from lrfr_jax.prepare.recordio_header import NO_LABEL
 from lrfr_jax.prepare.recordio_table import Checked, Layout
 from lrfr_jax.prepare.training_options import Selection
@@ -57,7 +57,7 @@ def prepare(arguments: argparse.Namespace) -> str:
     """
     start = time.perf_counter()
     builders.check_target(arguments.name, num_shards=arguments.shards)
-    selection = training_options.read_selection(arguments)
+    selection, pixels = training_options.read_selection(arguments), pixel_options.read(arguments)
     training_options.check_integers(arguments, selection, of="a .rec file")
     pack = _find_pack(arguments.source)
     record = {
@@ -68,13 +68,13 @@ def prepare(arguments: argparse.Namespace) -> str:
     if builders.is_complete(arguments.data_dir, arguments.name, arguments=record):
         return f"{arguments.name} is complete already in {arguments.data_dir}: nothing to do"
     layout = recordio_table.read_layout(pack.rec, pack.idx)
-    checked = recordio_table.check_records(layout, selection=selection, on_error=arguments.on_error)
+    checked = recordio_table.check_records(layout, selection=selection, pixels=pixels, on_error=arguments.on_error)
     _check_property(pack.property, layout, checked)
     rows, originals, labels = _choose(checked, selection)
     folder = builders.write_training_set(
         arguments.data_dir,
         arguments.name,
-        images=_labeled_images(layout, rows, labels),
+        images=_labeled_images(layout, rows, labels, pixels),
         num_images=len(rows),
         identities=[str(original) for original in originals],
         num_shards=arguments.shards,
@@ -110,10 +110,11 @@ def _choose(checked: Checked, selection: Selection) -> tuple[np.ndarray, np.ndar
     return rows, originals, labels
 
 
-def _labeled_images(layout: Layout, rows: np.ndarray, labels: np.ndarray) -> Iterator[tuple[bytes, int]]:
-    images = tqdm(recordio_table.read_images(layout, rows), total=len(rows), desc="write", unit=" images", disable=None)
-    for image, label in zip(images, labels, strict=True):
-        yield image, int(label)
+def _labeled_images(
+    layout: Layout, rows: np.ndarray, labels: np.ndarray, pixels: PixelOptions
+) -> Iterator[tuple[bytes, int]]:
+    images = pixel_options.converted(recordio_table.read_images(layout, rows), pixels.to_record, total=len(rows))
+    return zip(images, map(int, labels), strict=True)
 
 
 def _label_map(originals: np.ndarray, labels: np.ndarray) -> str:

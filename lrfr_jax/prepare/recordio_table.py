@@ -14,10 +14,10 @@ import numpy as np
 from jaxtyping import Bool, Int32, Int64
 from tqdm import tqdm
 
-from lrfr_jax.data import records
 from lrfr_jax.errors import UserError
 from lrfr_jax.pictures.sources import Problem, num_workers
 from lrfr_jax.prepare import recordio_file, recordio_header
+from lrfr_jax.prepare.pixel_options import PixelOptions
 from lrfr_jax.prepare.recordio_file import RecordIOError
 from lrfr_jax.prepare.recordio_header import NO_LABEL
 from lrfr_jax.prepare.training_options import Selection, as_error
@@ -53,6 +53,7 @@ class _Task(NamedTuple):
     stops: np.ndarray
     is_image: np.ndarray
     selection: Selection
+    pixels: PixelOptions
 
 
 class _Result(NamedTuple):
@@ -92,7 +93,7 @@ def read_layout(rec: str, idx: str | None) -> Layout:
     return layout._replace(is_image=_find_images(layout))
 
 
-def check_records(layout: Layout, *, selection: Selection, on_error: str) -> Checked:
+def check_records(layout: Layout, *, selection: Selection, pixels: PixelOptions, on_error: str) -> Checked:
     """Reads every record and decodes the images of the selected identities, on all cores.
 
     Raises:
@@ -104,7 +105,7 @@ def check_records(layout: Layout, *, selection: Selection, on_error: str) -> Che
     is_usable, problems = layout.is_image.copy(), []
     starts = range(0, len(layout.keys), _CHUNK)
     tasks = (
-        _Task(layout.path, layout.offsets[rows], layout.stops[rows], layout.is_image[rows], selection)
+        _Task(layout.path, layout.offsets[rows], layout.stops[rows], layout.is_image[rows], selection, pixels)
         for rows in (slice(start, start + _CHUNK) for start in starts)
     )
     with (
@@ -190,7 +191,7 @@ def _check(task: _Task) -> _Result:
         if isinstance(record, RecordIOError):
             return _Result(labels, ranges, faults, (row, str(record)))
         if task.is_image[row]:
-            labels[row], fault = _check_image(record, task.selection)
+            labels[row], fault = _check_image(record, task.selection, task.pixels)
             faults += [(row, fault)] if fault else []
         elif _holds_range(record):
             ranges[row] = record.labels
@@ -200,7 +201,7 @@ def _check(task: _Task) -> _Result:
     return _Result(labels, ranges, faults, None)
 
 
-def _check_image(record: recordio_file.Record, selection: Selection) -> tuple[int, str | None]:
+def _check_image(record: recordio_file.Record, selection: Selection, pixels: PixelOptions) -> tuple[int, str | None]:
     """Returns the label and what is wrong with the image; the images of others are not decoded."""
     try:
         label = recordio_file.exact_label(record.labels[0])
@@ -211,7 +212,7 @@ def _check_image(record: recordio_file.Record, selection: Selection) -> tuple[in
     if record.image_size > len(record.image):
         return label, f"has {record.image_size} bytes, more than an aligned face can have"
     try:
-        records.decode_image(record.image)
+        pixels.check(record.image)
     except ValueError as error:
         return label, str(error)
     return label, None
