@@ -127,8 +127,9 @@ def write_training_set(
       The folder of the set.
 
     Raises:
-      UserError: bad name or number of shards, or the set exists.
+      UserError: bad name or number of shards, fewer than two identities, or the set exists.
     """
+    check_identities(len(identities), name=name)
     features = {"image": _image_feature(), "label": tfds.features.ClassLabel(names=list(identities))}
     examples = ({"image": image, "label": label} for image, label in images)
     files = {file_name: text.encode() for file_name, text in notes.items()}
@@ -192,6 +193,14 @@ def check_target(name: str, *, num_shards: int) -> None:
         )
     if num_shards < 1:
         raise UserError(f"--shards must be at least 1, it is {num_shards}")
+
+
+def check_identities(count: int, *, name: str) -> None:
+    """Refuses a training set of one identity: a run on it would end with loss 0 and have learned nothing."""
+    if count < 2:
+        raise UserError(
+            f"training set {name} would have {count} identity, and nothing to tell apart: give images of two or more"
+        )
 
 
 def _image_feature() -> tfds.features.Image:
