@@ -57,10 +57,9 @@ def prepare(arguments: argparse.Namespace) -> str:
     what = f"{arguments.source} as {known}"
     counts = _counts(known, is_same) if known else {}
     is_partial = official_counts.check(counts, allow_partial=arguments.allow_partial, what=what)
-    if len(is_same) % NUM_FOLDS:
+    if len(is_same) < NUM_FOLDS:
         raise UserError(
-            f"{arguments.source} has {len(is_same)} pairs, which cannot be parted into {NUM_FOLDS} equal folds: "
-            f"make it again with a multiple of {NUM_FOLDS}"
+            f"{arguments.source} has {len(is_same)} pairs, fewer than the {NUM_FOLDS} folds: make it again with more"
         )
     sizes = verification.read_sizes(arguments.sizes, num_pairs=len(is_same))
     record = {
@@ -95,7 +94,9 @@ def _counts(known: str, is_same: np.ndarray) -> dict[str, tuple[int, int]]:
 
 
 def _fold(num_pairs: int) -> Int[np.ndarray, " pairs"]:
-    return np.repeat(np.arange(1, NUM_FOLDS + 1, dtype=np.int32), num_pairs // NUM_FOLDS)
+    """Folds of consecutive pairs, of which the first hold one more where ten do not divide them: so InsightFace's."""
+    sizes = num_pairs // NUM_FOLDS + (np.arange(NUM_FOLDS) < num_pairs % NUM_FOLDS)
+    return np.repeat(np.arange(1, NUM_FOLDS + 1, dtype=np.int32), sizes)
 
 
 def _unique(images: Sequence[bytes]) -> tuple[list[int], Int[np.ndarray, "pairs 2"]]:

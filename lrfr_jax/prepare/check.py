@@ -36,7 +36,10 @@ def add_arguments(add: Callable) -> None:
         help="sets with which DATASET must share no image; if not given, all test sets in DATA_DIR for a training set "
         "and none for a test set",
     )
-    add("--output", help="folder for report.json and contact_sheet.png; ./DATASET_check if not given")
+    add(
+        "--output",
+        help="folder for report.json and contact_sheet.png, which shows faces; DATA_DIR/DATASET/check if not given",
+    )
     add("--min_images", type=int, default=3, help="identities with fewer images are counted as tiny")
     add("--embedding_size", type=int, default=512, help="for the estimate of the classifier's memory")
     add("--batch_size", type=int, default=512, help="for the estimates of steps and memory")
@@ -48,7 +51,8 @@ def run(arguments: argparse.Namespace) -> str:
 
     Raises:
       UserError: after the summary, if the set has what is plainly wrong: a record that cannot be decoded, labels out of
-        range or without an image, or images that a set of `--against` has too. Also a set that is missing.
+        range or without an image, one label alone, or images that a set of `--against` has too. Also a set that is
+        missing.
     """
     start = time.perf_counter()
     for option in ("min_images", "embedding_size", "batch_size"):
@@ -59,7 +63,8 @@ def run(arguments: argparse.Namespace) -> str:
     open_set = face_sets.open_training_set if is_training else face_sets.open_test_set
     opened = open_set(arguments.data_dir, arguments.dataset)
     others = _others(arguments, is_training)
-    output = pathlib.Path(arguments.output or f"{arguments.dataset}_check")
+    beside = face_sets.folder_of(arguments.data_dir, arguments.dataset).parent / "check"  # removed with the set
+    output = pathlib.Path(arguments.output) if arguments.output else beside
     report_folder.make(output, flag="--output")
     thresholds = draw_thresholds(opened.source, seed=arguments.seed)
     found = survey(opened.source, thresholds, name=arguments.dataset)
@@ -177,6 +182,8 @@ def _wrong(report: dict[str, Any]) -> list[str]:
         record, reason = next(iter(report["undecodable"].items()))
         wrong.append(f"{report['num_undecodable']} records cannot be used, as record {record}, which {reason}")
     identities = report.get("identities", {})
+    if identities.get("labels") == 1:
+        wrong.append("all images have one label, so there is nothing to tell apart: the identities stand elsewhere")
     if identities.get("num_out_of_range"):
         wrong.append(f"record {identities['out_of_range'][0]} has a label beyond 0..{identities['labels'] - 1}")
     if identities.get("num_empty"):
