@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> str:
     is_training = kind == "training"
     open_set = face_sets.open_training_set if is_training else face_sets.open_test_set
     opened = open_set(arguments.data_dir, arguments.dataset)
-    others = _others(arguments, is_training)
+    others = {other: _open_any(arguments.data_dir, other).source for other in _others(arguments, is_training)}
     beside = face_sets.folder_of(arguments.data_dir, arguments.dataset).parent / "check"  # removed with the set
     output = pathlib.Path(arguments.output) if arguments.output else beside
     report_folder.make(output, flag="--output")
@@ -80,8 +80,7 @@ def run(arguments: argparse.Namespace) -> str:
     report["duplicates"] = overlaps.within(opened.source, found.images, named=_NAMED)
     names = overlaps.identity_names(arguments.data_dir, arguments.dataset)
     report["against"], num_read = {}, len(found.images)
-    for other in others:
-        source = _open_any(arguments.data_dir, other).source
+    for other, source in others.items():
         second = survey(source, thresholds, name=other)
         num_read += len(second.images)
         shared = overlaps.between(opened.source, found.images, source, second.images, named=_NAMED)

@@ -63,14 +63,12 @@ def prepare(arguments: argparse.Namespace) -> str:
     if builders.is_complete(arguments.data_dir, arguments.name, arguments=record):
         return f"{arguments.name} is complete already in {arguments.data_dir}: nothing to do"
     images = [image for image in listed.images if selection.takes(image.identity)]
+    if images:
+        _check_before_decoding(_limited(images, arguments), arguments, pixels)
     images, problems = _usable(images, listed.problems, pixels, on_error=arguments.on_error)
     if not images:
         raise training_options.nothing_left(problems, selection)
-    least = arguments.min_images or 1
-    found = labeled_sources.by_identity(images)
-    kept = {name: images[: arguments.max_images] for name, images in found.items() if len(images) >= least}
-    if not kept:
-        raise UserError(f"no identity has {least} images or more: lower --min_images")
+    kept = _limited(images, arguments)
     labeled = [(image, label) for label, images in enumerate(kept.values()) for image in images]
     stored = official_sets.encoded_of([image for image, _ in labeled], pixels)
     folder = builders.write_training_set(
@@ -95,6 +93,26 @@ def _check_limits(arguments: argparse.Namespace) -> None:
     for flag, limit in (("--min_images", arguments.min_images), ("--max_images", arguments.max_images)):
         if limit is not None and limit < 1:
             raise UserError(f"{flag} must be at least 1, it is {limit}")
+
+
+def _limited(images: list[SourceImage], arguments: argparse.Namespace) -> dict[str, list[SourceImage]]:
+    """Groups images by identity, without the identities and the images that --min_images and --max_images leave out."""
+    least = arguments.min_images or 1
+    found = labeled_sources.by_identity(images)
+    kept = {name: images[: arguments.max_images] for name, images in found.items() if len(images) >= least}
+    if not kept:
+        raise UserError(f"no identity has {least} images or more: lower --min_images")
+    return kept
+
+
+def _check_before_decoding(
+    kept: dict[str, list[SourceImage]], arguments: argparse.Namespace, pixels: PixelOptions
+) -> None:
+    """Refuses what bad images can only make worse: hours later it would be too late."""
+    builders.check_identities(len(kept), name=arguments.name)
+    sizes = [image.size for images in kept.values() for image in images]
+    num_bytes = sum(sizes) if pixels.keeps_bytes else 0  # else nobody knows yet
+    builders.check_fits(arguments.data_dir, num_images=len(sizes), num_bytes=num_bytes, num_shards=arguments.shards)
 
 
 def _usable(

@@ -2,7 +2,6 @@
 
 import argparse
 import pathlib
-import shutil
 import time
 from collections.abc import Callable, Iterator
 
@@ -10,7 +9,6 @@ import tensorflow_datasets as tfds
 from tqdm import tqdm
 
 from lrfr_jax.data import builders, face_sets, pipeline, records
-from lrfr_jax.errors import UserError
 from lrfr_jax.pictures import resize
 from lrfr_jax.pictures.sources import num_workers
 from lrfr_jax.prepare import pixel_options
@@ -54,7 +52,12 @@ def prepare(arguments: argparse.Namespace) -> str:
     }
     if builders.is_complete(arguments.data_dir, arguments.name, arguments=record):
         return f"{arguments.name} is complete already in {arguments.data_dir}: nothing to do"
-    _check_room(arguments.data_dir, training_set.num_images)
+    builders.check_fits(
+        arguments.data_dir,
+        num_images=training_set.num_images,
+        num_bytes=training_set.num_images * _IMAGE_BYTES,
+        num_shards=arguments.shards,
+    )
     written = builders.write_training_set(
         arguments.data_dir,
         arguments.name,
@@ -81,14 +84,3 @@ def _raw_images(training_set: face_sets.TrainingSet, *, order: str) -> Iterator[
             for image, label in zip(batch["image"], batch["label"].tolist(), strict=True):
                 yield records.encode_raw(image[..., ::-1] if order == resize.BGR else image), label
                 bar.update()
-
-
-def _check_room(data_dir: str, num_images: int) -> None:
-    target = pathlib.Path(data_dir).absolute()
-    existing = next(folder for folder in (target, *target.parents) if folder.is_dir())
-    wanted, free = num_images * _IMAGE_BYTES, shutil.disk_usage(existing).free
-    if wanted > free:
-        raise UserError(
-            f"--data_dir {data_dir} has {free / 1e9:.3g} GB free, {num_images} raw images take {wanted / 1e9:.3g} GB: "
-            "choose a folder on another disk"
-        )

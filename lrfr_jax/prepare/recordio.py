@@ -76,7 +76,7 @@ def prepare(arguments: argparse.Namespace) -> str:
     }
     if builders.is_complete(arguments.data_dir, arguments.name, arguments=record):
         return f"{arguments.name} is complete already in {arguments.data_dir}: nothing to do"
-    parts = [_read(pack, selection, pixels, on_error=arguments.on_error, is_alone=is_alone) for pack in packs]
+    parts = _read_all(packs, selection, pixels, arguments)
     problems = [problem for part in parts for problem in part.checked.problems]
     num_images, num_identities = sum(len(part.rows) for part in parts), sum(len(part.originals) for part in parts)
     if not num_images:
@@ -101,12 +101,38 @@ def prepare(arguments: argparse.Namespace) -> str:
     )
 
 
-def _read(pack: Pack, selection: Selection, pixels: PixelOptions, *, on_error: str, is_alone: bool) -> _Part:
-    """Reads and checks a pack, and chooses the rows to write."""
-    own = recordio_packs.selection_of(pack, selection, is_alone=is_alone)
-    layout = recordio_table.read_layout(pack.rec, pack.idx)
+def _read_all(
+    packs: Sequence[Pack], selection: Selection, pixels: PixelOptions, arguments: argparse.Namespace
+) -> list[_Part]:
+    """Reads all packs; what can be told of any of them before an image is decoded is told first."""
+    layouts = [recordio_table.read_layout(pack.rec, pack.idx) for pack in packs]
+    placed = list(zip(packs, layouts, strict=True))
+    classes = [recordio_packs.read_property(pack, layout, resize=pixels.resize) for pack, layout in placed]
+    _check_before_decoding(layouts, selection, pixels, arguments)
+    parts = []
+    for (pack, layout), number in zip(placed, classes, strict=True):
+        own = recordio_packs.selection_of(pack, selection, is_alone=len(packs) == 1)
+        parts.append(_read(pack, layout, own, pixels, arguments.on_error))
+        recordio_packs.check_classes(pack, number, parts[-1].checked)
+    return parts
+
+
+def _check_before_decoding(
+    layouts: Sequence[Layout], selection: Selection, pixels: PixelOptions, arguments: argparse.Namespace
+) -> None:
+    """Refuses what bad images can only make worse: hours later it would be too late."""
+    keeps_all = pixels.keeps_bytes and selection == Selection(None, frozenset())
+    builders.check_fits(
+        arguments.data_dir,
+        num_images=sum(int(layout.is_image.sum()) for layout in layouts),
+        num_bytes=sum(int(layout.stops[-1]) for layout in layouts) if keeps_all else 0,  # else nobody knows yet
+        num_shards=arguments.shards,
+    )
+
+
+def _read(pack: Pack, layout: Layout, own: Selection, pixels: PixelOptions, on_error: str) -> _Part:
+    """Checks the records of a pack, and chooses the rows to write."""
     checked = recordio_table.check_records(layout, selection=own, pixels=pixels, on_error=on_error)
-    recordio_packs.check_property(pack, layout, checked)
     found = np.unique(checked.labels[checked.is_usable])
     taken = np.array([label for label in found.tolist() if own.takes(str(label))], np.int32)
     rows = np.flatnonzero(checked.is_usable & np.isin(checked.labels, taken))

@@ -86,34 +86,44 @@ def check_names(selection: Selection, packs: Sequence[Pack]) -> None:
             )
 
 
-def check_property(pack: Pack, layout: Layout, checked: Checked) -> None:
-    """Compares `classes,height,width`, and the number of images on a second line if there is one, with the records.
+def read_property(pack: Pack, layout: Layout, *, resize: bool) -> int | None:
+    """Reads `classes,height,width`, and the number of images on a second line if there is one; returns the classes.
 
-    Some writers count the labels that occur, others all up to the largest. Lines behind these are notes.
+    Lines behind these are notes. It is None without the file.
 
     Raises:
-      UserError: they differ, or the file holds something else.
+      UserError: the file holds something else, another number of images, or a size that is not to be resized.
     """
     path = pack.property
     if path is None:
-        return
+        return None
     text = sources.read_text(path, flag="the file") if os.path.getsize(path) <= _LONGEST_PROPERTY else ""
     match = _PROPERTY.fullmatch(text)
     if match is None:
         raise UserError(f"{path} must hold `classes,height,width`, as in `85742,112,112`: correct or remove it")
     classes, height, width, num_images = (int(field) if field else None for field in match.groups())
-    if (height, width) != (IMAGE_SIZE, IMAGE_SIZE):
+    if (height, width) != (IMAGE_SIZE, IMAGE_SIZE) and not resize:
         raise UserError(f"{path} says that images have {width}x{height} pixels, {IMAGE_SIZE}x{IMAGE_SIZE} are needed")
-    found = np.unique(checked.labels[checked.labels != NO_LABEL])
-    if len(found) and classes not in (len(found), int(found[-1]) + 1):
-        raise UserError(
-            f"{path} says that there are {classes} classes, the records have {len(found)} labels up to {found[-1]}: "
-            "a file is not whole or not of this pack; correct or remove `property` if the records are right"
-        )
     if num_images not in (None, int(layout.is_image.sum())):
         raise UserError(
             f"{path} says that there are {num_images} images, the records are {int(layout.is_image.sum())}: "
             "a file is not whole or not of this pack; correct or remove `property` if the records are right"
+        )
+    return classes
+
+
+def check_classes(pack: Pack, classes: int | None, checked: Checked) -> None:
+    """Compares the classes of `property` with the labels: some writers count those that occur, others to the largest.
+
+    Raises:
+      UserError: they differ.
+    """
+    found = np.unique(checked.labels[checked.labels != NO_LABEL])
+    if classes is not None and len(found) and classes not in (len(found), int(found[-1]) + 1):
+        raise UserError(
+            f"{pack.property} says that there are {classes} classes, the records have {len(found)} labels up to "
+            f"{found[-1]}: a file is not whole or not of this pack; correct or remove `property` if the records are "
+            "right"
         )
 
 

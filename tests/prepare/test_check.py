@@ -128,6 +128,16 @@ def test_the_report_lies_beside_the_set_and_disturbs_nothing(tmp_path, faces, ch
     assert face_sets.list_sets("sets") == {"faces": "training"}
 
 
+def test_a_set_to_compare_with_that_is_missing_is_told_before_the_first_image(
+    tmp_path, faces, checked, capsys, monkeypatch
+):
+    checked([(encode(face), index // 6) for index, face in enumerate(faces)])
+    monkeypatch.setattr(check, "survey", None)  # must not be reached
+    with pytest.raises(SystemExit):
+        run("faces", "--data_dir", tmp_path / "sets", "--against", "nosuch")
+    assert "no set named nosuch" in capsys.readouterr().err
+
+
 def test_labels_beyond_the_identities_are_named():
     found = check._identities(np.array([0, 1, -1, 5, 1]), 3, 2)
     assert (found["num_out_of_range"], found["out_of_range"]) == (2, [2, 3])

@@ -1,11 +1,13 @@
 import io
 import re
 import tarfile
+import types
 
 import numpy as np
 import pytest
 
-from lrfr_jax.data import face_sets, records
+from lrfr_jax.data import builders, face_sets, records
+from lrfr_jax.pictures import sources
 from lrfr_jax.prepare.__main__ import main
 
 
@@ -136,6 +138,19 @@ def test_a_bad_image_ends_the_command_or_is_skipped_and_listed(tmp_path, capsys)
         assert reason in line
 
 
+def test_what_needs_no_decoding_is_told_before_it(tmp_path, two_sources, capsys, monkeypatch):
+    monkeypatch.setattr(sources, "unusable", None)  # must not be reached
+    (tmp_path / "b.txt").write_text("b\n")
+    one = "training set faces would have 1 identity, and nothing to tell apart"
+    assert one in _refused(capsys, tmp_path, *two_sources, "--only_identities", str(tmp_path / "b.txt"))
+    assert one in _refused(capsys, tmp_path, *two_sources, "--min_images", "2")
+    assert "--shards must be at most the number of images, 5; it is 6" in _refused(
+        capsys, tmp_path, *two_sources, shards="6"
+    )
+    monkeypatch.setattr(builders.shutil, "disk_usage", lambda path: types.SimpleNamespace(free=1000))
+    assert "GB free, 5 images take " in _refused(capsys, tmp_path, *two_sources)
+
+
 def test_a_second_run_changes_nothing_and_other_arguments_are_refused(tmp_path, two_sources, capsys):
     _prepare(tmp_path, *two_sources)
     files = {path: path.stat().st_mtime_ns for path in tmp_path.glob("sets/**/*")}
@@ -155,11 +170,11 @@ def test_each_bad_input_is_one_sentence_and_writes_nothing(tmp_path, two_sources
     (tmp_path / "all.txt").write_text("a\nb\nc\n")
     (tmp_path / "blank.txt").write_text("\n")
     skip = ["--on_error", "skip"]
-    all_bad = ["--source", _source(tmp_path / "bad", {"a/1.jpg": b"text"}), *skip]
+    all_bad = ["--source", _source(tmp_path / "bad", {"a/1.jpg": b"text", "b/1.jpg": b""}), *skip]
     exclude = [*two_sources, "--exclude_identities"]
     cases = [
         (("--source", str(tmp_path / "none")), {}, "none does not exist"),
-        (all_bad, {}, "not one of the 1 images can be used"),
+        (all_bad, {}, "not one of the 2 images can be used"),
         ([*exclude, str(tmp_path / "none.txt")], {}, "--exclude_identities .*none.txt cannot be read"),
         ([*exclude, str(tmp_path / "blank.txt")], {}, "blank.txt is empty"),
         ([*exclude, str(tmp_path / "all.txt")], {}, "no identity is left"),

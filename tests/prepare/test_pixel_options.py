@@ -62,9 +62,17 @@ def test_bgr_exchanges_red_and_blue_without_loss_and_rgb_keeps_the_bytes(tmp_pat
 @pytest.mark.parametrize("kind", _KINDS)
 def test_pictures_of_other_sizes_are_refused_or_brought_to_size(tmp_path, capsys, kind):
     flags = _source(kind, tmp_path / "source", _SMALL)
+    if kind == "recordio":
+        (tmp_path / "source/property").write_text("4,24,20")
+        with pytest.raises(SystemExit):
+            _prepared(tmp_path, kind, flags, "small")
+        assert "says that images have 20x24 pixels" in capsys.readouterr().err
+        (tmp_path / "source/property").rename(tmp_path / "property")
     with pytest.raises(SystemExit):
         _prepared(tmp_path, kind, flags, "small")
     assert "is 20x24, not 112x112: align the faces" in capsys.readouterr().err
+    if kind == "recordio":
+        (tmp_path / "property").rename(tmp_path / "source/property")
     stored = _prepared(tmp_path, kind, [*flags, "--resize"], "resized")
     wanted = {resize.to_face_size(photos.decode_photo(encoded)).tobytes() for encoded in _SMALL}
     assert {records.decode_image(encoded).tobytes() for encoded in stored} <= wanted

@@ -1,10 +1,11 @@
 import re
 import struct
+import types
 
 import numpy as np
 import pytest
 
-from lrfr_jax.data import face_sets, records
+from lrfr_jax.data import builders, face_sets, records
 from lrfr_jax.prepare import recordio_table
 from lrfr_jax.prepare.__main__ import main
 from tests.make_recordio import FIRST, frame, labeled, part, with_header, write
@@ -131,6 +132,22 @@ def test_a_pack_of_one_label_is_refused_and_says_where_the_labels_may_be(tmp_pat
     rec = write(tmp_path / "pack", _plain())
     line = _refused(capsys, tmp_path, rec, "--only_identities", str(tmp_path / "seven.txt"))
     assert "training set faces would have 1 identity, and nothing to tell apart" in line
+
+
+def test_what_needs_no_decoding_is_told_before_it(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(recordio_table, "check_records", None)  # must not be reached
+    rec = write(tmp_path / "pack", _plain())
+    line = _refused(capsys, tmp_path, rec, "--shards", "7")
+    assert "--shards must be at most the number of images, 6; it is 7" in line
+    (tmp_path / "pack/property").write_text("3,96,112")
+    assert "says that images have 112x96 pixels" in _refused(capsys, tmp_path, rec)
+    (tmp_path / "pack/property").unlink()
+    monkeypatch.setattr(builders.shutil, "disk_usage", lambda path: types.SimpleNamespace(free=1000))
+    assert "has 1e-06 GB free, 6 images take " in _refused(capsys, tmp_path, rec)
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit):
+        _prepare(tmp_path, rec, "--data_dir", str(tmp_path / "file"))
+    assert f"--data_dir {tmp_path}/file cannot be written: {tmp_path}/file is no folder" in capsys.readouterr().err
 
 
 def test_several_packs_keep_their_identities_apart(tmp_path, capsys):
