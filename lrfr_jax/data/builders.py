@@ -153,8 +153,9 @@ def write_training_set(
       The folder of the set.
 
     Raises:
-      UserError: bad name or number of shards, or the set exists.
+      UserError: bad name or number of shards, fewer than two identities, or the set exists.
     """
+    check_identities(len(identities), name=name)
     features = {"image": _image_feature(), "label": tfds.features.ClassLabel(names=list(identities))}
     examples = ({"image": image, "label": label} for image, label in images)
     files = {file_name: text.encode() for file_name, text in notes.items()}
@@ -190,13 +191,16 @@ def write_test_set(
 
 
 def is_complete(data_dir: str, name: str, *, arguments: Mapping[str, Any]) -> bool:
-    """Says whether the set exists and was prepared with these arguments.
+    """Says whether the set exists and was prepared with these arguments; if not, tries whether it can be written.
 
     Raises:
-      UserError: it exists and was prepared with others.
+      UserError: it exists and was prepared with others, or there is no place for it.
     """
     folder = folder_of(data_dir, name)
     if not folder.exists():
+        existing = _existing_above(folder)
+        if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+            raise UserError(f"--data_dir {data_dir} cannot be written: {existing} is no folder that you may write to")
         return False
     found, wanted = read_prepared(folder)["arguments"], json.loads(json.dumps(arguments))
     keys = (found.keys() | wanted.keys()) - {"partial"}  # known only once the images were looked at
@@ -218,6 +222,30 @@ def check_target(name: str, *, num_shards: int) -> None:
         )
     if num_shards < 1:
         raise UserError(f"--shards must be at least 1, it is {num_shards}")
+
+
+def check_fits(data_dir: str, *, num_images: int, num_bytes: int, num_shards: int) -> None:
+    """Refuses, before the work, more shards than there may be images, and a disk without room for so many bytes."""
+    if num_shards > num_images:
+        raise UserError(f"--shards must be at most the number of images, {num_images}; it is {num_shards}")
+    free = shutil.disk_usage(_existing_above(pathlib.Path(data_dir).absolute())).free
+    if num_bytes > free:
+        raise UserError(
+            f"--data_dir {data_dir} has {free / 1e9:.3g} GB free, {num_images} images take {num_bytes / 1e9:.3g} GB: "
+            "choose a folder on another disk"
+        )
+
+
+def _existing_above(path: pathlib.Path) -> pathlib.Path:
+    return next(one for one in (path, *path.absolute().parents) if one.exists())
+
+
+def check_identities(count: int, *, name: str) -> None:
+    """Refuses a training set of one identity: a run on it would end with loss 0 and have learned nothing."""
+    if count < 2:
+        raise UserError(
+            f"training set {name} would have {count} identity, and nothing to tell apart: give images of two or more"
+        )
 
 
 def _image_feature() -> tfds.features.Image:

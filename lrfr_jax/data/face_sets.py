@@ -7,6 +7,7 @@ protocol.npz (see `protocol_arrays`). `builders` writes all of it.
 import dataclasses
 import json
 import pathlib
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -199,10 +200,10 @@ def _existing(path: pathlib.Path) -> pathlib.Path:
 def _why_missing(folder: pathlib.Path) -> str:
     named, data_dir = folder.parent, folder.parent.parent
     children = sorted(path.name for path in named.iterdir()) if named.is_dir() else []
-    versions = [child for child in children if not child.startswith("incomplete.")]
+    versions = [child for child in children if re.fullmatch(r"\d+\.\d+\.\d+", child)]
     if versions:
         return f"{named} was prepared in format {', '.join(versions)}, not {FORMAT_VERSION}: prepare it again"
-    if children:
+    if any(child.startswith("incomplete.") for child in children):
         return f"preparing {named} was interrupted: run its `python -m lrfr_jax.prepare` command again"
     return (
         f"no set named {named.name} in {data_dir} (there: {', '.join(list_sets(str(data_dir))) or 'none'}): "
