@@ -13,7 +13,7 @@ from lrfr_jax.evals.fusion import FUSIONS
 from lrfr_jax.image_ops import IMAGE_SIZE
 from lrfr_jax.pictures import sources
 from lrfr_jax.pictures.faces import Faces
-from lrfr_jax.pictures.sources import SourceImage
+from lrfr_jax.pictures.stored_files import SourceImage
 
 # Exit status beside 0 (done), 1 (an error, in one sentence) and 2 (wrong usage).
 DONE_BUT = 3
@@ -115,9 +115,12 @@ def _list_pictures(folder: str, *, flag: str) -> tuple[list[SourceImage], dict[s
     Raises:
       UserError: it is missing, or holds none.
     """
-    images, problems = sources.find_images(folder, flag=flag)
-    if not images:
-        reason = f" that may be read ({problems[0].reason})" if problems else ""
-        raise UserError(f"{flag} {folder} holds no image{reason}, of {', '.join(sources.IMAGE_SUFFIXES)}")
-    ordered = sorted(images.values(), key=lambda image: sources.natural(image.path))
-    return ordered, {os.path.relpath(problem.where, folder): problem.reason for problem in problems}
+    found = sources.find_images(folder, flag=flag)
+    if not found.images:
+        raise UserError(f"{flag} {folder} holds no image{sources.why_none(found)}")
+    ordered = sorted(found.images.values(), key=lambda image: sources.natural(image.path))
+    unread = {os.path.relpath(problem.where, folder): problem.reason for problem in found.problems}
+    strange = sources.unexpected(found.others)
+    if usual := len(found.others) - len(strange):
+        print(f"passed over in {flag} {folder}: {usual} hidden files, texts and the like", file=sys.stderr)
+    return ordered, unread | dict.fromkeys(strange, sources.NO_PICTURE)

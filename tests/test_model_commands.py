@@ -75,6 +75,26 @@ def test_embed_lists_what_it_left_out(call, folder, embedder, tmp_path):
     assert "left out: p1/1.png is not an image in a known format" in err
 
 
+def test_pictures_of_any_format_and_name_are_embedded_and_other_files_are_told(call, folder, embedder, tmp_path):
+    (folder / "p0/1.png").unlink()
+    (folder / "p0/1.TIFF").write_bytes(cv2.imencode(".tiff", FACES[0][..., ::-1])[1].tobytes())
+    (folder / "p0/2.png").rename(folder / "p0/2")
+    (folder / "p0/notes.txt").write_text("hello")
+    (folder / "p0/.hidden.png").write_bytes(b"")
+    status, _, err = call(embed, f"--images={folder}", f"--output={tmp_path}/f.npz")
+    assert status == 0
+    assert f"passed over in --images {folder}: 2 hidden files, texts and the like" in err
+    held = embeddings_file.read(f"{tmp_path}/f.npz", flag="--gallery")
+    assert held.paths[:2] == ["p0/1.TIFF", "p0/2"]
+    np.testing.assert_allclose(held.embeddings, embedder.embed(FACES).vectors, atol=1e-6)
+    (folder / "p0/film.mov").write_bytes(b"what is this")
+    (folder / "p0/3.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(60))
+    status, _, err = call(embed, f"--images={folder}", f"--output={tmp_path}/g.npz")
+    assert status == 3
+    assert "left out: p0/film.mov is no picture" in err
+    assert "left out: p0/3.heic is HEIC, which is not read here" in err
+
+
 def test_compare(call, folder, embedder):
     a, b = folder / "p0/1.png", folder / "p1/2.png"
     vectors = embedder.embed(FACES[[0, 3]], resolution=[112, 14]).vectors
@@ -252,7 +272,7 @@ def test_search_takes_embeddings_of_the_same_model(call, folder, tmp_path):
     ("command", "arguments", "sentence"),
     [
         (embed, ["--images=nosuch", "--output=f.npz"], "--images nosuch does not exist: give a folder or a tar"),
-        (embed, ["--images={folder}/empty", "--output=f.npz"], "empty holds no image, of .jpg"),
+        (embed, ["--images={folder}/empty", "--output=f.npz"], "empty holds no image, as it is empty"),
         (embed, ["--images={folder}", "--output=gs://bucket/f.npz"], "--output gs://bucket/f.npz"),
         (embed, ["--images={folder}", "--output=f.txt"], "--output f.txt must end in .npz"),
         (embed, ["--images={folder}", "--output={folder}/there.npz"], "there.npz is there already: choose another"),

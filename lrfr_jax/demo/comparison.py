@@ -82,6 +82,8 @@ def generated(identity: int, image: int) -> bytes:
 
 
 def _decode(encoded: bytes, number: int) -> UInt8[np.ndarray, "height width 3"]:
+    if encoded and not photos.can_be_held(encoded):  # what others send meets no more decoders than it must
+        raise UserError(f"the {_ordinal(number)} picture is no JPEG, PNG, WebP or PPM: convert it first")
     try:
         return photos.decode_photo(encoded)
     except ValueError as error:

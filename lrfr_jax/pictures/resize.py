@@ -6,7 +6,6 @@ import cv2
 import numpy as np
 from jaxtyping import Float64, UInt8
 
-from lrfr_jax.data import records
 from lrfr_jax.data.records import IMAGE_SIZE
 from lrfr_jax.pictures import photos
 
@@ -24,7 +23,7 @@ def decode(encoded: bytes, *, resize: bool) -> UInt8[np.ndarray, "height width 3
     Raises:
       ValueError: a bad picture, or one that is not 112x112 and may not be resized; it starts with "is" or "cannot".
     """
-    size = records.image_size(encoded)
+    size = photos.size_of(encoded)
     if size != (IMAGE_SIZE, IMAGE_SIZE) and not resize:
         raise ValueError(
             f"is {size[0]}x{size[1]}, not {IMAGE_SIZE}x{IMAGE_SIZE}: align the faces with "
@@ -34,7 +33,7 @@ def decode(encoded: bytes, *, resize: bool) -> UInt8[np.ndarray, "height width 3
 
 
 def to_record(encoded: bytes, *, resize: bool, order: str) -> bytes:
-    """Returns the bytes of a 112x112 picture in RGB as they are; any other one as PNG, which loses nothing more.
+    """Returns the bytes of a 112x112 picture in RGB as they are if records hold its format; else its pixels as PNG.
 
     Args:
       encoded: the picture's file.
@@ -45,10 +44,10 @@ def to_record(encoded: bytes, *, resize: bool, order: str) -> bytes:
       ValueError: as in `decode`.
     """
     image = decode(encoded, resize=resize)
-    if image.shape == (IMAGE_SIZE, IMAGE_SIZE, 3) and order == RGB:
+    is_face_size = image.shape == (IMAGE_SIZE, IMAGE_SIZE, 3)
+    if is_face_size and order == RGB and photos.can_be_held(encoded):
         return encoded
-    if image.shape != (IMAGE_SIZE, IMAGE_SIZE, 3):
-        image = to_face_size(image)
+    image = image if is_face_size else to_face_size(image)
     return encode_png(image[..., ::-1] if order == BGR else image)
 
 

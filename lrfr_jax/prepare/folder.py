@@ -7,7 +7,8 @@ from collections.abc import Callable
 from lrfr_jax.data import builders
 from lrfr_jax.errors import UserError
 from lrfr_jax.pictures import sources
-from lrfr_jax.pictures.sources import Problem, SourceImage
+from lrfr_jax.pictures.sources import Problem
+from lrfr_jax.pictures.stored_files import SourceImage
 from lrfr_jax.prepare import labeled_sources, official_sets, pixel_options, training_options
 from lrfr_jax.prepare.pixel_options import PixelOptions
 
@@ -39,8 +40,9 @@ def add_arguments(add: Callable) -> None:
 def prepare(arguments: argparse.Namespace) -> str:
     """Makes a training set of all images of the sources, and returns the summary; see `--help` for the arguments.
 
-    Equal names of identities in several sources are one identity, whose images --min_images and --max_images count
-    together, bad ones left out; labels number identities in the order of names, 2 before 10.
+    Equal names of identities in several sources are one identity (`labeled_sources.list_all` says more), whose images
+    --min_images and --max_images count together, bad ones left out; labels number identities in the order of names, 2
+    before 10.
 
     Raises:
       UserError: bad sources, bad images under `--on_error error`, an empty selection, or another set of that name.
@@ -50,12 +52,14 @@ def prepare(arguments: argparse.Namespace) -> str:
     _check_limits(arguments)
     selection, pixels = training_options.read_selection(arguments), pixel_options.read(arguments)
     listed = labeled_sources.list_all(arguments.source)
+    for flag, names in (("--exclude_identities", selection.excluded), ("--only_identities", selection.only or ())):
+        labeled_sources.check_numbers(names, listed, flag=flag)
     identities = {image.identity for image in listed.images}
     if identities and all(map(training_options.is_integer, identities)):
         training_options.check_integers(arguments, selection, of="these sources")
     record = {
         "kind": "folder",
-        "sources": listed.fingerprints,
+        **labeled_sources.to_remember(listed),
         "min_images": arguments.min_images,
         "max_images": arguments.max_images,
         **training_options.to_remember(arguments, selection),
@@ -79,12 +83,13 @@ def prepare(arguments: argparse.Namespace) -> str:
         identities=list(kept),
         num_shards=arguments.shards,
         arguments=record,
-        notes=training_options.skipped_note(problems),
+        notes=training_options.skipped_note([*problems, *listed.others]),
     )
     seconds = time.perf_counter() - start
     return (
         f"{len(labeled)} images of {len(kept)} identities, {len(problems)} skipped"
-        f"{training_options.occurring(selection, identities)}, {arguments.shards} shards, "
+        f"{training_options.occurring(selection, identities)}{labeled_sources.in_words(listed)}, "
+        f"{arguments.shards} shards, "
         f"{seconds:.1f} s, {len(labeled) / seconds:.0f} images/s, in {folder}"
     )
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from lrfr_jax.data.protocol_arrays import IdentificationProtocol
 from lrfr_jax.errors import UserError
-from lrfr_jax.pictures.sources import SourceImage
+from lrfr_jax.pictures.stored_files import SourceImage
 from lrfr_jax.prepare import labeled_sources, official_sets, pixel_options, training_options
 
 SUMMARY = "aligned faces by identity (as `folder` reads them) -> identification set, one gallery image an identity"
@@ -52,9 +52,10 @@ def prepare(arguments: argparse.Namespace) -> str:
     path = arguments.identities
     names = None if path is None else training_options.read_names(path, flag="--identities")
     listed = labeled_sources.list_all(arguments.source)
+    labeled_sources.check_numbers(names or (), listed, flag="--identities")
     record = {
         "kind": "gallery",
-        "sources": listed.fingerprints,
+        **labeled_sources.to_remember(listed),
         "identities": names and training_options.digest(names),
         "max_images": arguments.max_images,
         "allow_partial": arguments.allow_partial,
@@ -68,7 +69,7 @@ def _write(
     record: Mapping[str, Any],
     *,
     names: frozenset[str] | None,
-    listed: labeled_sources.Listed,
+    listed: labeled_sources.LabeledImages,
 ) -> str:
     pixels = pixel_options.read(arguments)
     by_identity = labeled_sources.by_identity(listed.images)
@@ -102,7 +103,7 @@ def _write(
     )
     return (
         f"{len(protocol.gallery)} gallery images, {len(protocol.probes)} probes, {len(searched)} identities"
-        f"{official_sets.remark(False, problems)}"
+        f"{official_sets.remark(False, problems)}{labeled_sources.in_words(listed)}"
     )
 
 

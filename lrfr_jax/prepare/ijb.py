@@ -21,7 +21,7 @@ from lrfr_jax.errors import UserError
 from lrfr_jax.pictures import sources, warp
 from lrfr_jax.pictures.photos import decode_photo
 from lrfr_jax.pictures.resize import BGR, encode_png
-from lrfr_jax.pictures.sources import SourceImage
+from lrfr_jax.pictures.stored_files import SourceImage
 from lrfr_jax.prepare import ijb_lists, listed_images, official_counts, official_sets, pixel_options
 
 SUMMARY = "IJB-B or IJB-C (loose crops and InsightFace's lists) -> set of templates, 1:1 and 1:N"

@@ -14,7 +14,8 @@ from lrfr_jax.data import builders, face_sets, protocol_arrays
 from lrfr_jax.errors import UserError
 from lrfr_jax.pictures import sources
 from lrfr_jax.pictures.resize import decode
-from lrfr_jax.pictures.sources import Problem, SourceImage
+from lrfr_jax.pictures.sources import Problem
+from lrfr_jax.pictures.stored_files import SourceImage
 from lrfr_jax.prepare import listed_images, official_counts, pixel_options
 from lrfr_jax.prepare.listed_images import Face
 from lrfr_jax.prepare.pixel_options import PixelOptions

@@ -12,7 +12,7 @@ from lrfr_jax.data import builders
 from lrfr_jax.data.protocol_arrays import VerificationProtocol
 from lrfr_jax.errors import UserError
 from lrfr_jax.pictures import sources
-from lrfr_jax.pictures.sources import SourceImage
+from lrfr_jax.pictures.stored_files import SourceImage
 from lrfr_jax.prepare import official_counts, pixel_options, verification
 
 SUMMARY = "pairs file in the format of LFW -> verification set"
@@ -90,7 +90,7 @@ def make(
     all_pairs = parse_pairs(text, path=arguments.pairs)
     pairs = choose_folds(all_pairs, folds)
     all_sizes = verification.read_sizes(sizes, num_pairs=len(all_pairs))
-    images, _ = sources.list_images(arguments.source)
+    images = sources.list_images(arguments.source).images
     used, indices = _resolve(pairs, images, path=arguments.pairs, source=arguments.source)
     found = _count(pairs, images, used)
     counts = {thing: (expected, found[thing]) for thing, expected in official.items()}

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from lrfr_jax.pictures import resize
+from lrfr_jax.pictures import photos, resize
 from lrfr_jax.pictures.sources import num_workers
 
 _CHUNK = 1024  # images that are converted before the first of them is written: bounds the memory
@@ -22,7 +22,7 @@ class PixelOptions(NamedTuple):
 
     @property
     def keeps_bytes(self) -> bool:
-        """Whether every picture is stored as the file that it is."""
+        """Whether every picture in a format that records hold is stored as the file that it is."""
         return not self.resize and self.order == resize.RGB
 
     def check(self, encoded: bytes) -> None:
@@ -31,7 +31,9 @@ class PixelOptions(NamedTuple):
 
     def to_record(self, encoded: bytes) -> bytes:
         """Returns what is stored of a picture that was checked; `ValueError` where it has changed."""
-        return encoded if self.keeps_bytes else resize.to_record(encoded, resize=self.resize, order=self.order)
+        if self.keeps_bytes and photos.can_be_held(encoded):
+            return encoded  # not decoded once more
+        return resize.to_record(encoded, resize=self.resize, order=self.order)
 
     def remembered(self) -> dict[str, Any]:
         """The options as a set keeps them; the defaults leave nothing, as in sets made before there were any."""

@@ -60,7 +60,7 @@ def test_bad_pictures_are_refused_before_a_pixel_is_decoded():
     with pytest.raises(ValueError, match="is truncated"):
         photos.decode_photo(layouts.face(0, 0, size=(20, 24))[:-30])
     with pytest.raises(ValueError, match="is not an image in a known format"):
-        resize.to_record(b"GIF89a", resize=True, order="rgb")
+        resize.to_record(b"GIF90a", resize=True, order="rgb")
     start[16:24] = (4).to_bytes(4, "big") * 2
     start[45] ^= 255
     with pytest.raises(ValueError, match="cannot be decoded"):

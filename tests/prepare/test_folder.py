@@ -3,10 +3,11 @@ import re
 import tarfile
 import types
 
+import cv2
 import numpy as np
 import pytest
 
-from lrfr_jax.data import builders, face_sets, records
+from lrfr_jax.data import builders, face_sets, records, synthetic
 from lrfr_jax.pictures import sources
 from lrfr_jax.prepare.__main__ import main
 
@@ -53,7 +54,37 @@ def _content(tmp_path, name="faces"):
 def test_sources_are_merged_sorted_by_identity_and_naturally_within(tmp_path, two_sources, capsys):
     _prepare(tmp_path, *two_sources)
     assert _content(tmp_path) == ([(0, 1), (1, 2), (1, 10), (1, 50), (2, 60)], 3)
-    assert capsys.readouterr().out.startswith("5 images of 3 identities, 0 skipped, 2 shards, ")
+    summary = capsys.readouterr().out
+    assert summary.startswith("5 images of 3 identities, 0 skipped, 1 name joined across sources, 2 shards, ")
+
+
+def test_a_picture_of_another_format_is_stored_as_png_and_what_is_passed_over_is_named(tmp_path, capsys):
+    face = synthetic.render_face(0, 0, seed=0)
+    bitmap, tiff = (cv2.imencode(suffix, face[..., ::-1])[1].tobytes() for suffix in (".bmp", ".tif"))
+    files = {"a/0.bmp": bitmap, "b/0": tiff, "c/0.jfif": _face(9), "c/notes.txt": b"-", "c/.x.jpg": b"-"}
+    source = _source(tmp_path / "one", files)
+    _prepare(tmp_path, "--source", source)
+    assert "3 images of 3 identities, 0 skipped, 2 other files passed over, as " in capsys.readouterr().out
+    stored = face_sets.open_training_set(str(tmp_path / "sets"), "faces").source
+    for place in range(2):
+        assert stored[place]["image"].startswith(b"\x89PNG")
+        np.testing.assert_array_equal(records.decode_image(stored[place]["image"]), face)
+    assert stored[2]["image"] == _face(9)
+    lines = (tmp_path / "sets/faces/1.0.0/skipped.txt").read_text().splitlines()
+    assert sorted(lines) == [f"{source}/c/.x.jpg is no picture", f"{source}/c/notes.txt is no picture"]
+
+
+def test_a_number_in_a_list_of_identities_needs_its_source_where_numbers_are_told_apart(tmp_path, capsys):
+    sources = [_source(tmp_path / name, {"7/1.jpg": _face(1), "8/1.jpg": _face(2)}) for name in ("one", "two")]
+    flags = [flag for source in sources for flag in ("--source", source)]
+    (tmp_path / "out.txt").write_text("7\n")
+    flags += ["--exclude_identities", str(tmp_path / "out.txt")]
+    assert "--exclude_identities names 7, which is someone else in each of one, two" in _refused(
+        capsys, tmp_path, *flags
+    )
+    (tmp_path / "out.txt").write_text("two:7\n")
+    _prepare(tmp_path, *flags)
+    assert (tmp_path / "sets/faces/1.0.0/label.labels.txt").read_text().split() == ["one:7", "one:8", "two:8"]
 
 
 def test_the_licence_is_kept(tmp_path, two_sources):
@@ -197,7 +228,7 @@ def _tar(path, files):
             tar.addfile(member, io.BytesIO(content))
 
 
-def test_lists_shards_and_folders_are_merged_and_integers_sorted_as_such(tmp_path, capsys):
+def test_numbers_of_lists_shards_and_folders_stay_apart_and_are_sorted_as_such(tmp_path, capsys):
     root = tmp_path / "listed"
     _source(root, {"x/1.jpg": _face(1), "x/2.jpg": _face(2)})
     (root / "train.lst").write_text("0\t10\tx/1.jpg\n1\t9\tx/2.jpg\n2\t9\tx/none.jpg\n")
@@ -209,7 +240,10 @@ def test_lists_shards_and_folders_are_merged_and_integers_sorted_as_such(tmp_pat
     ]
     assert "train.lst line 3: x/none.jpg does not exist" in _refused(capsys, tmp_path, *flags)
     _prepare(tmp_path, *flags, "--on_error", "skip")
-    assert _content(tmp_path) == ([(0, 4), (1, 2), (1, 5), (1, 6), (2, 1), (2, 3), (3, 7)], 4)
+    assert _content(tmp_path) == ([(0, 7), (1, 6), (2, 4), (3, 5), (4, 3), (5, 2), (6, 1)], 7)
+    names = (tmp_path / "sets/faces/1.0.0/label.labels.txt").read_text().split()
+    assert names == ["n", "named:9", "s:2", "s:9", "s:10", "train:9", "train:10"]
+    assert ", the numbers of train, s, named kept apart (shards of one set: 'name-{000" in capsys.readouterr().out
     assert (
         tmp_path / "sets/faces/1.0.0/skipped.txt"
     ).read_text() == f"{root}/train.lst line 3: x/none.jpg does not exist\n"
