@@ -1,10 +1,11 @@
 """The formats of exported models: each as bytes, and read back into something that embeds images."""
 
+import contextlib
 import dataclasses
 import io
 import os
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -180,11 +181,25 @@ def _open_onnx(path: str, facts: Facts) -> Opened:
     return Opened(_Program(run), {}, is_traced=False)
 
 
+@contextlib.contextmanager
+def _stderr_unheard() -> Iterator[None]:
+    """MLIR writes its reasons to the process's stderr, past Python's, beside the error that it raises."""
+    kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(null)
+
+
 def _open_stablehlo(path: str, facts: Facts) -> Opened:
     try:
         program = jax.export.deserialize(bytearray(pathlib.Path(path).read_bytes()))
         if facts.jax != jax.__version__:
-            program.mlir_module()  # otherwise read at the first call only
+            with _stderr_unheard():
+                program.mlir_module()  # otherwise read at the first call only
     except Exception as error:  # of the flatbuffers library, or of MLIR
         reason = reason_of(error)
         if facts.jax != jax.__version__:
