@@ -61,6 +61,9 @@ class Embedder:
     program: Callable[[tuple[int, ...]], embed.Embedder]
     batch_sizes: tuple[int, int]
 
+    def __repr__(self) -> str:
+        return f"<Embedder {self.path}: {models.in_words(self.metadata['model'])}, fusion {self.fusion}>"
+
     @property
     def digest(self) -> str:
         """Tells models apart: of the weights and of all that decides about an embedding but the resolution."""
@@ -189,6 +192,9 @@ class Model(NamedTuple):
     variables: Any
     is_traced: bool = True
 
+    def __repr__(self) -> str:
+        return f"<Model {self.path}: {models.in_words(self.metadata['model'])}>"
+
 
 def open_model(path: str | os.PathLike) -> Model:
     """Opens a run's newest checkpoint, a checkpoint, or an exported file with the card beside it.
@@ -199,16 +205,29 @@ def open_model(path: str | os.PathLike) -> Model:
     path = paths.of(path)
     if path.is_file():
         path = paths.local(path, "the exported file")
-        with path.open("rb") as file:
-            weights = hashlib.file_digest(file, "sha256").hexdigest()
+        weights = digest_of(path)
         card = model_card.read(path, weights=weights)
-        opened = formats.open_file(path, model=card.model)
+        opened = formats.open_file(path, facts=facts_of(card))
         metadata = {"model": card.model, "degradation_rounding": card.degradation_rounding, "step": card.step}
         return Model(path, metadata, weights, *opened)
     path = checkpoint.newest(path) if (path / checkpoint.FOLDER).is_dir() else path
     variables, metadata = checkpoint.load_backbone(path)
     weights = checkpoint.model_digest(variables, metadata["model"])
     return Model(path, metadata, weights, models.create_backbone(**metadata["model"]), variables)
+
+
+def digest_of(path: str | os.PathLike) -> str:
+    """Returns the SHA-256 of a file, by which its card knows it."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def facts_of(card: model_card.Card) -> formats.Facts:
+    """Returns what the card of an exported file says of it; `UserError` if it is no such file's."""
+    made = card.history[-1] if card.history else {}
+    if made.get("kind") != "export":
+        raise UserError("the card of an exported file must end its history with the export: export the model again")
+    return formats.Facts(card.model, made["names"], made["code"].get("jax", "of an unknown version"))
 
 
 def card_of(model: Model) -> model_card.Card:

@@ -63,15 +63,44 @@ def test_the_text_for_people(tmp_path):
     assert "Not calibrated" in text
 
 
+def without(table, key):
+    return {name: value for name, value in table.items() if name != key}
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
         (lambda card: card | {"weights": "b"}, "is the card of other weights"),
         (lambda card: card | {"schema": 1}, "has schema 1, this version reads 2"),
-        (lambda card: {"schema": 2}, "is no model card"),
-        (lambda card: card | {"thresholds": [{"mode": "hr_hr"}]}, "is no model card"),
+        (lambda card: {"schema": 2}, r"card\.json lacks weights: mend that, or remove the card"),
+        (lambda card: card | {"thresholds": [{"mode": "hr_hr"}]}, r"card\.json lacks thresholds\[0\]\.resolution"),
         (lambda card: card | {"color": 1}, "is no model card"),
         (lambda card: [], "is no model card"),
+        (lambda card: card | {"model": []}, r"card\.json has model=\[\], which must be an object"),
+        (lambda card: card | {"step": "40"}, "has step='40', which must be a whole number"),
+        (lambda card: card | {"step": True}, "has step=True, which must be a whole number"),
+        (lambda card: card | {"degradation_rounding": "uint9"}, "degradation_rounding='uint9', which must be one of"),
+        (lambda card: card | {"model": without(card["model"], "width")}, r"lacks model\.width"),
+        (
+            lambda card: card | {"model": card["model"] | {"width": "1"}},
+            r"has model\.width=.1., which must be a num",
+        ),
+        (lambda card: card | {"model": card["model"] | {"depth": 1}}, r"has model\.depth, which no model has"),
+        (lambda card: card | {"model": card["model"] | {"input": {"order": 3}}}, r"has model\.input\.order=3, .* text"),
+        (lambda card: card | {"history": {}}, r"has history=\{\}, which must be a list"),
+        (lambda card: card | {"history": [3]}, r"has history\[0\]=3, which must be an object"),
+        (lambda card: card | {"history": [{"kind": "import"}]}, r"lacks history\[0\]\.code"),
+        (
+            lambda card: card | {"history": [{"kind": "made", "code": {}}]},
+            r"history\[0\]\.kind='made', which must be one",
+        ),
+        (lambda card: card | {"history": [without(card["history"][0], "sha256")]}, r"lacks history\[0\]\.sha256"),
+        (lambda card: card | {"results": {"lfw": 1}}, r"has results\['lfw'\]=1, which must be an object"),
+        (lambda card: card | {"thresholds": [7]}, r"has thresholds\[0\]=7, which must be an object"),
+        (
+            lambda card: card | {"thresholds": [card["thresholds"][0] | {"threshold": "0.3"}]},
+            r"has thresholds\[0\]\.threshold='0\.3', which must be a number",
+        ),
     ],
 )
 def test_other_cards_are_refused(tmp_path, change, sentence):

@@ -15,6 +15,7 @@ import jax
 from lrfr_jax import checkpoint, paths
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals.thresholds import Threshold
+from lrfr_jax.model_card import checks
 
 logger = logging.getLogger("lrfr_jax")
 
@@ -135,12 +136,14 @@ def read(model: str | os.PathLike, *, weights: str) -> Card:
       weights: whose card it must be, see `Card.weights`.
 
     Raises:
-      UserError: it is missing, damaged, of another version, or of other weights.
+      UserError: it is missing, damaged, of another version, or of other weights; a key is missing or of another type.
     """
     path = path_of(model)
     try:
         card = json.loads(path.read_text())
         schema = card.pop("schema")
+        if schema == SCHEMA:
+            checks.check(card, path=path)
         found = (
             Card(**card | {"thresholds": [Threshold(**one) for one in card["thresholds"]]})
             if schema == SCHEMA
