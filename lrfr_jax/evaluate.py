@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     output, figures = _places(options, metadata["step"])
     planned = evaluation.plan(options.data_dir, evals_of(metadata.get("evals", {}), options))
     mesh = sharding.make_mesh(class_shards=1)
-    sharding.check_batch_size("--batch_size", options.batch_size, mesh)
+    batch_size = sharding.rounded_up("--batch_size", options.batch_size, mesh)
     rounding = metadata["degradation_rounding"]
     embedder = embed.make_embedder(
         model.backbone,
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         embedder,
         jax.device_put(model.variables, sharding.replicated(mesh)),
         rounding=rounding,
-        batch_size=options.batch_size,
+        batch_size=batch_size,
         num_threads=os.cpu_count() or 1,
         cache=_cache(options, model),
     )
