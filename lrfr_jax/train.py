@@ -26,6 +26,7 @@ from lrfr_jax import (
     lineage,
     metric_writers,
     model_card,
+    newest_state,
     paths,
     processes,
     progress,
@@ -244,7 +245,7 @@ def _restore(manager: Any, state: train_step.TrainState, metadata: dict) -> tupl
         before.update(continuation.config_at(found))
 
     backbone, training = _split(state)
-    restored = checkpoint.restore_newest(manager, backbone=backbone, training=training, check=check)
+    restored = newest_state.restore(manager, backbone=backbone, training=training, check=check)
     if restored is None:
         return 0, state, before
     step, backbone, training = restored

@@ -13,6 +13,7 @@ SCRIPTS = [*SOURCES, *sorted((ROOT / "configs").rglob("*.py")), *sorted((ROOT / 
 # Every file's floor; a file imports lower floors and its own folder. A new file must be given its place here.
 FLOORS = {
     "errors": 0,
+    "comma_list": 0,
     "losses": 1,
     "image_ops": 0,
     "models": 1,
@@ -41,6 +42,7 @@ FLOORS = {
     "warm_start": 4,
     "run_evaluation": 4,
     "divergence": 4,
+    "newest_state": 4,
     "continuation": 5,
     "train": 6,
     "evaluate": 6,

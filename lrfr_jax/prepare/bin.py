@@ -29,6 +29,7 @@ def add_arguments(add: Callable) -> None:
     add("--source", required=True, help="the .bin file, of Python 2 or 3; its images must have 112x112 pixels")
     add(
         "--set",
+        "--sets",
         choices=sorted(OFFICIAL),
         help="check the official counts of this set; if not given, by the file's name, and none if it has another",
     )
