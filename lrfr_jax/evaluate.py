@@ -15,7 +15,7 @@ from typing import Any
 
 import jax
 
-from lrfr_jax import checkpoint, model_card, paths, sharding
+from lrfr_jax import checkpoint, comma_list, model_card, paths, sharding
 from lrfr_jax.data import face_sets
 from lrfr_jax.embedder import Model, card_of, open_model
 from lrfr_jax.errors import UserError, one_sentence, reason_of
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     output, figures = _places(options, metadata["step"])
     planned = evaluation.plan(options.data_dir, evals_of(metadata.get("evals", {}), options))
     mesh = sharding.make_mesh(class_shards=1)
-    sharding.check_batch_size("--batch_size", options.batch_size, mesh)
+    batch_size = sharding.rounded_up("--batch_size", options.batch_size, mesh)
     rounding = metadata["degradation_rounding"]
     embedder = embed.make_embedder(
         model.backbone,
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         embedder,
         jax.device_put(model.variables, sharding.replicated(mesh)),
         rounding=rounding,
-        batch_size=options.batch_size,
+        batch_size=batch_size,
         num_threads=os.cpu_count() or 1,
         cache=_cache(options, model),
     )
@@ -185,7 +185,7 @@ def _parser() -> argparse.ArgumentParser:
     which.add_argument("--workdir", help="folder of a run: its newest checkpoint is evaluated")
     which.add_argument("--checkpoint", help="one checkpoint, W/checkpoints/<step>, or an exported file")
     parser.add_argument("--data_dir", required=True, help="folder of the prepared sets")
-    parser.add_argument("--sets", type=_list_of(str), metavar="A,B", help="test sets; default: the run's own")
+    parser.add_argument("--sets", "--set", type=_list_of(str), metavar="A,B", help="test sets; default: the run's own")
     _add_settings(parser)
     parser.add_argument(
         "--output",
@@ -246,7 +246,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
 
 def _list_of(kind: type):
     def parse(text: str) -> tuple:
-        return tuple(kind(part) for part in text.split(",") if part)
+        return tuple(map(kind, comma_list.words(text)))
 
     parse.__name__ = f"comma-separated {kind.__name__}"
     return parse

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lrfr_jax import model_options, pair_list
+from lrfr_jax import comma_list, model_options, pair_list
 from lrfr_jax.data.face_sets import TestSet
 from lrfr_jax.data.protocol_arrays import VerificationProtocol
 from lrfr_jax.embedder import Embedder
@@ -195,7 +195,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _resolutions(text: str) -> tuple[int, ...]:
-    resolutions = tuple(int(part) for part in text.split(",") if part)
+    resolutions = tuple(map(int, comma_list.words(text)))
     if not all(1 <= resolution <= IMAGE_SIZE for resolution in resolutions):
         raise argparse.ArgumentTypeError(f"{text} must be whole pixels in 1..{IMAGE_SIZE}")
     return resolutions

@@ -26,7 +26,7 @@ logging.getLogger("lrfr_jax").setLevel(logging.INFO)
 def config(generated_data, resnet6):
     config = quickstart.get_config("policy=maug,batch_size=8,num_epochs=1")  # 48 images: 6 steps
     config.model.update({"backbone": resnet6, "width": 0.0625, "embedding_size": 16, "dropout": 0.2})
-    config.update({"log_every_steps": 1, "checkpoint_every_steps": 2, "eval_every_steps": 4, "eval_batch_size": 16})
+    config.update({"log_every_steps": 1, "checkpoint_every_steps": 2, "eval_every_steps": 4, "eval_batch_size": 15})
     config.evals.generated_test.resolutions = (14,)
     if not face_sets.folder_of(generated_data, "searches").exists():
         made_up_sets.write(generated_data, "searches", made_up_sets.identification())
@@ -152,7 +152,7 @@ def test_diverged_run_stops_with_step_parts_and_last_good_checkpoint(start, tmp_
     ("changes", "sentence"),
     [
         ({"batch_size": 12}, "batch_size=12 cannot be split evenly over 8 devices"),
-        ({"eval_batch_size": 12}, "eval_batch_size=12"),
+        ({"eval_batch_size": 0}, "eval_batch_size=0 must be at least 1"),
         ({"input.cache": "gpu"}, "input.cache=gpu is unknown: choose one of none, device"),
         ({"input.dataset": "nosuch"}, "no set named nosuch"),
         ({"input.dataset": "generated_test"}, "is a verification set where a training set is needed"),
@@ -225,3 +225,33 @@ def test_other_data_under_the_same_name_is_refused(start, tmp_path, monkeypatch)
     monkeypatch.setattr(train.face_sets, "open_training_set", fewer)
     with pytest.raises(UserError, match=r"saw other data \(data\.num_images is 48 there, 40 here\)"):
         start(tmp_path)
+
+
+def test_a_run_is_extended_and_looked_at_in_another_way(start, tmp_path, caplog):
+    """Its metrics are those of a run that was as long from its beginning, evaluations of its former end aside."""
+    constant = {"optimizer.schedule": "constant", "optimizer.warmup_epochs": 0.25, "eval_every_steps": 0, "evals": {}}
+    start(tmp_path / "whole", **constant, num_epochs=1.5, log_every_steps=1)
+    run = tmp_path / "run"
+    start(run, **constant, num_epochs=0.5, log_every_steps=1)
+    assert checkpoint.newest(run).name == "3"
+    changes = constant | {"num_epochs": 1.5, "keep_checkpoints": 5, "checkpoint_every_steps": 4, "eval_batch_size": 20}
+    start(run, **changes)
+    assert "continuing after step 3, now with checkpoint_every_steps 2 -> 4, keep_checkpoints" in caplog.text
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["2", "3", "4", "8", "9"]
+    whole, extended = (metric_writers.read_metrics(workdir) for workdir in (tmp_path / "whole", run))
+    assert [line for line in extended if len(line) > 1] == [line for line in whole if len(line) > 1]
+    for left, right in zip(final_state(run), final_state(tmp_path / "whole"), strict=True):
+        np.testing.assert_array_equal(left, right)
+    kept = json.loads((run / "config.json").read_text())
+    assert (kept["num_epochs"], kept["eval_batch_size"]) == (1.5, 20)
+    [history] = checkpoint.load_metadata(run / "checkpoints/9")["history"]
+    assert history["recipe"]["num_epochs"] == 0.5
+    [change] = history["changes"]
+    assert change["after_step"] == 3
+    assert change["fields"]["num_epochs"] == [0.5, 1.5]
+    assert "eval_batch_size" not in change["fields"]  # how to compute
+    assert "After step 3: checkpoint_every_steps 2 -> 4" in (run / "checkpoints/9/card.md").read_text()
+
+    with pytest.raises(UserError, match=r"num_epochs ends at step 6, .*checkpoints/9 is already beyond that"):
+        start(run, **changes | {"num_epochs": 1.0})
+    assert json.loads((run / "config.json").read_text()) == kept

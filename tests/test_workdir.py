@@ -26,19 +26,30 @@ def test_another_config_is_refused_with_every_field(tmp_path):
     assert json.loads((tmp_path / "config.json").read_text())["seed"] == 0
 
 
-def test_how_to_compute_may_change_and_is_not_written_anew(tmp_path):
-    def claim(shards, chunks, sampled_share):
+def test_what_may_change_may_and_the_workdir_then_holds_it(tmp_path):
+    def config(shards, chunks, sampled_share):
         classifier = {"shards": shards, "chunks": chunks, "sampled_share": sampled_share}
         reading = {"dataset": "casia", "cache": "device" if chunks > 1 else "none"}
-        parts = {"batch_parts": shards, "remat": "blocks" if shards > 1 else "none"}
-        config = {"seed": 0, "classifier": classifier, "input": reading} | parts
-        workdir.claim(tmp_path, config, is_main_process=True)
+        other = {"batch_parts": shards, "remat": "blocks" if shards > 1 else "none", "eval_batch_size": 8 * shards}
+        other |= {"log_every_steps": shards, "num_epochs": shards, "evals": {"lfw": {"resolutions": [shards]}}}
+        return {"seed": 0, "classifier": classifier, "input": reading} | other
 
-    claim(1, 1, 0.1)
-    claim(8, 4, 0.1)
-    assert json.loads((tmp_path / "config.json").read_text())["classifier"]["shards"] == 1
-    with pytest.raises(UserError, match=r"config\.classifier\.sampled_share is 0\.1 there, 1\.0 here"):
-        claim(8, 4, 1.0)
+    workdir.claim(tmp_path, config(1, 1, 0.1), is_main_process=True)
+    workdir.claim(tmp_path, config(8, 4, 0.1), is_main_process=True)
+    path = tmp_path / "config.json"
+    assert json.loads(path.read_text())["classifier"]["shards"] == 1  # until it goes on
+    with pytest.raises(UserError, match=r"config \(config\.classifier\.sampled_share is 0\.1 there, 1\.0 here\): use"):
+        workdir.claim(tmp_path, config(8, 4, 1.0), is_main_process=True)
+    workdir.renew(tmp_path, config(8, 4, 0.1), is_main_process=False)
+    assert json.loads(path.read_text())["classifier"]["shards"] == 1
+    workdir.renew(tmp_path, config(8, 4, 0.1), is_main_process=True)
+    assert json.loads(path.read_text()) == config(8, 4, 0.1)
+
+
+def test_a_group_that_may_change_is_no_beginning_of_a_name():
+    assert workdir.may_change("evals", workdir.WATCHING)
+    assert workdir.may_change("evals.lfw.fars", workdir.WATCHING)
+    assert not workdir.may_change("evals_of", workdir.WATCHING)
 
 
 def test_other_processes_write_nothing(tmp_path):

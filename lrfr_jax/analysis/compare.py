@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lrfr_jax import paths
+from lrfr_jax import comma_list, paths
 from lrfr_jax.analysis import output_place
 from lrfr_jax.errors import UserError, one_sentence
 from lrfr_jax.evals import plots, report, tables
@@ -29,8 +29,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(argv)
     folder = paths.local(options.output, "--output")
     output_place.check_folder(folder)
-    workdirs = options.workdirs.split(",")
-    labels = options.labels.split(",") if options.labels else [paths.of(workdir).name for workdir in workdirs]
+    workdirs = comma_list.words(options.workdirs)
+    labels = comma_list.words(options.labels) if options.labels else [paths.of(workdir).name for workdir in workdirs]
     if len(labels) != len(workdirs) or len(set(labels)) != len(labels):
         raise UserError(
             f"the labels {', '.join(labels)} must be {len(workdirs)} different names: set them with --labels"

@@ -68,7 +68,13 @@ def _training(entry: Mapping[str, Any]) -> str:
     size = f"{entry['num_images']:,} images of {entry['num_identities']:,} identities"
     size += f", digest {entry['digest']}" if entry.get("digest") else ""
     recipe = "\n".join(f"   - {name}: {value}" for name, value in entry["recipe"].items())
-    return f"Trained on {entry['dataset']}: {size}; {_licence(entry)}. {_code(entry)} Recipe:\n{recipe}"
+    text = f"Trained on {entry['dataset']}: {size}; {_licence(entry)}. {_code(entry)} Recipe:\n{recipe}"
+    return "\n".join([text, *map(_change, entry.get("changes", []))])
+
+
+def _change(change: Mapping[str, Any]) -> str:
+    fields = ", ".join(f"{name} {before} -> {now}" for name, (before, now) in change["fields"].items())
+    return f"   - After step {change['after_step']}: {fields}"
 
 
 def _export(entry: Mapping[str, Any]) -> str:

@@ -33,6 +33,7 @@ def add_arguments(add: Callable) -> None:
     )
     add(
         "--set",
+        "--sets",
         choices=sorted(OFFICIAL),
         help="check the official counts of this set; if not given, by the file's name, and none if it has another",
     )

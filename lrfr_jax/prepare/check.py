@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from lrfr_jax import comma_list
 from lrfr_jax.data import face_sets, records
 from lrfr_jax.errors import UserError
 from lrfr_jax.pictures import contact_sheet
@@ -99,7 +100,7 @@ def run(arguments: argparse.Namespace) -> str:
 
 def _others(arguments: argparse.Namespace, is_training: bool) -> list[str]:
     if arguments.against is not None:
-        named = [name for name in arguments.against.split(",") if name]
+        named = comma_list.words(arguments.against)
         if arguments.dataset in named:
             raise UserError(f"--against names {arguments.dataset} itself: name other sets")
         return named

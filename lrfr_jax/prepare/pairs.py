@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lrfr_jax import comma_list
 from lrfr_jax.data import builders
 from lrfr_jax.data.protocol_arrays import VerificationProtocol
 from lrfr_jax.errors import UserError
@@ -158,7 +159,7 @@ def choose_folds(pairs: list[Pair], folds: list[int] | None) -> list[Pair]:
 
 def _fold_numbers(text: str) -> list[int]:
     try:
-        return sorted({int(fold) for fold in text.split(",")})
+        return sorted(set(map(int, comma_list.words(text))))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} must be fold numbers with commas between, as in 9,10") from None
 

@@ -13,7 +13,7 @@ import flax.linen as nn
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from lrfr_jax import checkpoint, models
+from lrfr_jax import checkpoint, comma_list, models
 from lrfr_jax.analysis.figures import option_types
 from lrfr_jax.data import face_sets, records
 from lrfr_jax.errors import UserError
@@ -76,7 +76,15 @@ def add_models(add: Callable) -> None:
 
 def add_faces(add: Callable, *, num_images: int) -> None:
     """Declares the options by which a figure chooses its faces."""
-    add("--set", required=True, dest="set_name", metavar="NAME", help="a prepared set of any kind")
+    add(
+        "--set",
+        "--sets",
+        required=True,
+        type=comma_list.one_word,
+        dest="set_name",
+        metavar="NAME",
+        help="a prepared set of any kind",
+    )
     add(
         "--images",
         type=option_types.positive,
@@ -104,10 +112,10 @@ def load_models(checkpoints: str, labels: str | None) -> list[Model]:
     Raises:
       UserError: there is none, one cannot be read, or the labels do not fit.
     """
-    folders = [pathlib.Path(part.strip()) for part in checkpoints.split(",") if part.strip()]
+    folders = list(map(pathlib.Path, comma_list.words(checkpoints)))
     if not folders:
         raise UserError(f"--checkpoints {checkpoints} names none: write folders of runs, as in runs/a,runs/b")
-    names = [_visible(name) for name in (labels.split(",") if labels else _names_of(folders))]
+    names = [_visible(name) for name in (comma_list.words(labels) if labels else _names_of(folders))]
     if len(names) != len(folders) or len(set(names)) != len(names):
         raise UserError(f"the labels {', '.join(names)} must be {len(folders)} different names: set them with --labels")
     made = []
