@@ -35,7 +35,7 @@ from lrfr_jax import (
 from lrfr_jax import workdir as workdirs
 from lrfr_jax.data import face_sets
 from lrfr_jax.errors import UserError
-from lrfr_jax.evals import embed, evaluation, report, tables
+from lrfr_jax.evals import earlier_results, embed, evaluation, report, tables
 
 logger = logging.getLogger("lrfr_jax")
 
@@ -272,9 +272,11 @@ def _build_evaluation(
             num_threads=config.input.num_threads,
             cache=None,  # every evaluation of a run has other weights
         )
-        summary = report.report_of(results, step=step, checkpoint=f"{checkpoint.FOLDER}/{step}")
+        weights = checkpoint.model_digest(_split(state)[0], _model_arguments(config))
+        summary = report.report_of(results, step=step, checkpoint=f"{checkpoint.FOLDER}/{step}", weights=weights)
         if jax.process_index() == 0:
-            report.write_report(workdir / "eval" / f"{step}.json", summary)
+            for sentence in earlier_results.write(workdir / "eval" / f"{step}.json", summary):
+                logger.info(sentence)
         logger.info("step %d\n%s", step, tables.table(summary))
         return report.metrics_of(results)
 
