@@ -72,10 +72,9 @@ def test_the_text_for_people(tmp_path):
         (lambda card: card | {"schema": 1}, "has schema 1, this version reads 2"),
         (lambda card: {"schema": 2}, "is no model card"),
         (lambda card: card | {"thresholds": [{"mode": "hr_hr"}]}, "is no model card"),
-        (lambda card: card | {"thresholds": [3]}, "is no model card"),
         (
-            lambda card: card | {"thresholds": [card["thresholds"][0] | {"threshold": "0.3"}]},
-            "is no model card .*a threshold's threshold is '0.3'",
+            lambda card: card | {"thresholds": [card["thresholds"][0] | {"threshold": 30.0}]},
+            "is no model card .*a threshold is 30.0 at a false accept rate of 0.01",
         ),
         (lambda card: card | {"color": 1}, "is no model card"),
         (lambda card: [], "is no model card"),

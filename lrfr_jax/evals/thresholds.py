@@ -44,15 +44,8 @@ class Threshold:
 
 
 def from_plain(entry: Mapping[str, Any]) -> Threshold:
-    """Makes one of its json; `ValueError` for a value that is none of a threshold, `TypeError` for other keys."""
-    values = dict(entry)
-    for field in dataclasses.fields(Threshold):
-        kinds = (int, float) if field.type is float else (field.type,)
-        if field.name in entry and type(entry[field.name]) not in kinds:
-            raise ValueError(f"a threshold's {field.name} is {entry[field.name]!r}")
-        if field.name in entry:
-            values[field.name] = field.type(entry[field.name])
-    one = Threshold(**values)
+    """Makes one of its json; `ValueError` for a value that no threshold has, `TypeError` for other keys and types."""
+    one = Threshold(**entry)
     if one.mode not in MODE_TITLES or not 1 <= one.resolution <= IMAGE_SIZE:
         raise ValueError(f"a threshold is of mode {one.mode!r} at {one.resolution} px")
     if not (0 < one.far <= 1 and -1 - _ROUNDING <= one.threshold <= 1 + _ROUNDING):

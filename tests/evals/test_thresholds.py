@@ -128,23 +128,19 @@ def test_the_fusion_of_several_is_sum_and_of_none_unknown():
 @pytest.mark.parametrize(
     "change",
     [
-        {"threshold": "0.3"},
-        {"threshold": None},
         {"threshold": float("nan")},
-        {"threshold": 30},
+        {"threshold": 30.0},
         {"far": 1.5},
-        {"far": True},
+        {"far": 0.0},
         {"mode": "matrix"},
-        {"resolution": 14.5},
         {"resolution": 0},
-        {"set": ["lfw"]},
-        {"calibration": "1"},
+        {"resolution": 224},
     ],
 )
-def test_a_threshold_of_wrong_values_is_no_threshold(change):
+def test_a_value_that_no_threshold_has_is_told(change):
     plain = dataclasses.asdict(HELD[0])
     assert thresholds.from_plain(plain) == HELD[0]
-    with pytest.raises(ValueError, match="a threshold"):
+    with pytest.raises(ValueError, match="a threshold is"):
         thresholds.from_plain(plain | change)
 
 
