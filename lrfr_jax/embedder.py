@@ -15,7 +15,7 @@ from lrfr_jax import checkpoint, model_card, models, paths, sharding
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals import embed
 from lrfr_jax.evals.fusion import FUSIONS, fuse
-from lrfr_jax.evals.thresholds import Threshold
+from lrfr_jax.evals.thresholds import Threshold, newest_fusion
 from lrfr_jax.exports import formats
 from lrfr_jax.image_ops import IMAGE_SIZE
 from lrfr_jax.pictures import faces
@@ -72,28 +72,28 @@ class Embedder:
 
     def thresholds(self) -> list[Threshold]:
         """What the model was calibrated to by `evaluate --calibrate`; see `evals.thresholds.choose`."""
-        if not model_card.path_of(self.path).exists():
-            return []
-        return model_card.read(self.path, weights=self.weights).thresholds
+        return _thresholds(self.path, self.weights)
 
     @classmethod
-    def load(cls, path: str | os.PathLike, *, fusion: str = "sum", batch_size: int = 64) -> "Embedder":
+    def load(cls, path: str | os.PathLike, *, fusion: str | None = "sum", batch_size: int = 64) -> "Embedder":
         """Loads a model.
 
         Args:
           path: a run's folder (its newest checkpoint is taken), one checkpoint, or a file that `lrfr_jax.export` made.
           fusion: 'sum' adds the features of an image and of its mirror image, as most evaluations do; 'none' takes the
-            image alone and half of the time; the others are in `evals.fusion.FUSIONS`.
+            image alone and half of the time; the others are in `evals.fusion.FUSIONS`. None takes that of the model's
+            last calibration, and 'sum' without one.
           batch_size: images at a time; rounded up to a multiple of the devices.
 
         Raises:
           UserError: no model, one that cannot be read, or an unknown fusion.
         """
-        if fusion not in FUSIONS:
+        if fusion is not None and fusion not in FUSIONS:
             raise UserError(f"fusion={fusion!r} is unknown: choose one of {', '.join(FUSIONS)}")
         if batch_size < 1:
             raise UserError(f"batch_size={batch_size} must be at least 1")
         found = open_model(path)
+        fusion = fusion or newest_fusion(_thresholds(found.path, found.weights)) or "sum"
         mesh = sharding.make_mesh(class_shards=1)
         make = functools.partial(
             embed.make_embedder,
@@ -235,6 +235,10 @@ def card_of(model: Model) -> model_card.Card:
     if model.path.is_file():
         return model_card.read(model.path, weights=model.weights)
     return model_card.of_checkpoint(model.path, variables=model.variables, metadata=model.metadata)
+
+
+def _thresholds(path: paths.AnyPath, weights: str) -> list[Threshold]:
+    return model_card.read(path, weights=weights).thresholds if model_card.path_of(path).exists() else []
 
 
 def way_to_face(*, resize: bool, align: bool) -> MakeFace:

@@ -37,7 +37,6 @@ from lrfr_jax import (
 )
 from lrfr_jax import workdir as workdirs
 from lrfr_jax.data import face_sets
-from lrfr_jax.errors import UserError
 from lrfr_jax.evals import evaluation
 
 logger = logging.getLogger("lrfr_jax")
@@ -286,6 +285,7 @@ def _build_evaluation(
     return run_evaluation.make(
         planned,
         run.backbone,
+        model=_model_arguments(config),
         mesh=mesh,
         rounding=config.augment.rounding,
         batch_size=sharding.rounded_up("--config.eval_batch_size", config.eval_batch_size, mesh),
