@@ -9,6 +9,7 @@ from jaxtyping import Float64, UInt8
 from lrfr_jax.data.records import IMAGE_SIZE
 from lrfr_jax.pictures import photos
 
+RGB, BGR = ORDERS = ("rgb", "bgr")  # in which files hold the colors
 _A = -0.5  # the bicubic kernel of Pillow and of jax.image.resize; cv2.INTER_CUBIC has -0.75 and no antialias
 _REACH = 2  # the kernel is zero from this distance on
 _FIXED_POINT = 2**22  # Pillow's weights are whole multiples of 1 / 2**22
@@ -31,16 +32,23 @@ def decode(encoded: bytes, *, resize: bool) -> UInt8[np.ndarray, "height width 3
     return photos.decode_photo(encoded)
 
 
-def to_record(encoded: bytes, *, resize: bool) -> bytes:
-    """Returns a 112x112 picture's bytes as they are if records hold its format; else its pixels, resized, as PNG.
+def to_record(encoded: bytes, *, resize: bool, order: str) -> bytes:
+    """Returns the bytes of a 112x112 picture in RGB as they are if records hold its format; else its pixels as PNG.
+
+    Args:
+      encoded: the picture's file.
+      resize: take pictures of any size.
+      order: of the colors in the file, one of `ORDERS`; red and blue of `bgr` are exchanged.
 
     Raises:
       ValueError: as in `decode`.
     """
     image = decode(encoded, resize=resize)
-    if image.shape != (IMAGE_SIZE, IMAGE_SIZE, 3):
-        return encode_png(to_face_size(image))
-    return encoded if photos.can_be_held(encoded) else encode_png(image)
+    is_face_size = image.shape == (IMAGE_SIZE, IMAGE_SIZE, 3)
+    if is_face_size and order == RGB and photos.can_be_held(encoded):
+        return encoded
+    image = image if is_face_size else to_face_size(image)
+    return encode_png(image[..., ::-1] if order == BGR else image)
 
 
 def encode_png(image: UInt8[np.ndarray, "height width 3"]) -> bytes:

@@ -58,7 +58,7 @@ def list_all(given: Sequence[str]) -> LabeledImages:
     """Lists the images of several sources, each of which `expand` and `list_images` read.
 
     Equal names in several sources are one identity. Numbers say nothing beyond their source: where several sources have
-    identities without a letter, these are called SOURCE:NUMBER. Shards of one pattern are one source.
+    identities without a letter, these are called SOURCE/NUMBER. Shards of one pattern are one source.
 
     Raises:
       UserError: as in these two, or a source is given twice.
@@ -113,11 +113,11 @@ def check_numbers(names: Collection[str], listed: LabeledImages, *, flag: str) -
       UserError: it would be nobody, or two persons.
     """
     for name in sorted(names):
-        of_a_source = name.startswith(tuple(f"{source}:" for source in listed.told_apart))
+        of_a_source = name.startswith(tuple(f"{source}/" for source in listed.told_apart))
         if listed.told_apart and not (of_a_source or training_options.has_letter(name)):
             raise UserError(
                 f"{flag} names {name}, which is someone else in each of {', '.join(listed.told_apart)}: write "
-                f"{listed.told_apart[0]}:{name}"
+                f"{listed.told_apart[0]}/{name}"
             )
 
 
@@ -208,7 +208,7 @@ def _named(source: str) -> str:
 
 def _with_source(image: SourceImage, name: str) -> SourceImage:
     is_named = training_options.has_letter(image.identity)
-    return image if is_named else image._replace(label=f"{name}:{image.identity}")
+    return image if is_named else image._replace(label=f"{name}/{image.identity}")
 
 
 def _check_once(paths: Sequence[str]) -> None:

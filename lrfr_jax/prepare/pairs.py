@@ -9,14 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from lrfr_jax import pair_list
+from lrfr_jax import comma_list, pair_list
 from lrfr_jax.data import builders
 from lrfr_jax.data.protocol_arrays import VerificationProtocol
 from lrfr_jax.errors import UserError
 from lrfr_jax.pictures import sources
-from lrfr_jax.pictures.resize import to_record
 from lrfr_jax.pictures.stored_files import SourceImage
-from lrfr_jax.prepare import drawn_pairs, official_counts, pairs_file, verification
+from lrfr_jax.prepare import drawn_pairs, official_counts, pairs_file, pixel_options, verification
 from lrfr_jax.prepare.pairs_file import Pair
 
 SUMMARY = "pairs file in the format of LFW or as csv, or pairs drawn from faces by identity -> verification set"
@@ -51,6 +50,7 @@ def add_arguments(add: Callable) -> None:
     add("--matched", type=int, metavar="N", help="draw N pairs of one person over all folds, instead of --pairs")
     add("--mismatched", type=int, metavar="N", help="and N pairs of two persons; as many as --matched if not given")
     add("--seed", type=int, default=0, help="of the draw")
+    pixel_options.add_arguments(add)
 
 
 def add_files(add: Callable) -> None:
@@ -62,6 +62,7 @@ def add_files(add: Callable) -> None:
         metavar="FILE",
         help="the pairs file: `folds<TAB>n`, then n matched, n mismatched a fold",
     )
+    pixel_options.add_arguments(add)
 
 
 def prepare(arguments: argparse.Namespace) -> str:
@@ -120,6 +121,7 @@ def make(
         "folds": folds,
         "sizes": verification.describe_sizes(all_sizes),
         "partial": is_partial or None,
+        **pixel_options.read(arguments).remembered(),
     }
     if builders.is_complete(arguments.data_dir, arguments.name, arguments=record):
         return f"{arguments.name} is complete already in {arguments.data_dir}: nothing to do"
@@ -128,7 +130,7 @@ def make(
         arguments,
         record,
         paths=[image.name for image in used],
-        read=lambda place: to_record(sources.read_image(used[place]), resize=False),
+        read=lambda place: sources.read_image(used[place]),
         protocol=VerificationProtocol(
             pairs=indices,
             is_same=np.array([pair.is_same for pair in pairs]),
@@ -167,6 +169,7 @@ def _make_drawn(arguments: argparse.Namespace) -> str:
     sizes = verification.read_sizes(arguments.sizes, num_pairs=len(drawn))
     source = [arguments.source, sources.fingerprint(arguments.source)]
     record = {"kind": "pairs", "source": source, "sizes": verification.describe_sizes(sizes)} | settings
+    record |= pixel_options.read(arguments).remembered()
     if builders.is_complete(arguments.data_dir, arguments.name, arguments=record):
         return f"{arguments.name} is complete already in {arguments.data_dir}: nothing to do"
     used, indices = np.unique([pair[:2] for pair in drawn], return_inverse=True)
@@ -178,7 +181,7 @@ def _make_drawn(arguments: argparse.Namespace) -> str:
         arguments,
         record,
         paths=[image.name for image in images],
-        read=lambda place: to_record(sources.read_image(images[place]), resize=False),
+        read=lambda place: sources.read_image(images[place]),
         protocol=VerificationProtocol(
             pairs=indices.reshape(-1, 2).astype(np.int32),
             is_same=np.array([pair.is_same for pair in drawn]),
@@ -194,7 +197,7 @@ def _make_drawn(arguments: argparse.Namespace) -> str:
 
 def _fold_numbers(text: str) -> list[int]:
     try:
-        return sorted({int(fold) for fold in text.split(",")})
+        return sorted(set(map(int, comma_list.words(text))))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} must be fold numbers with commas between, as in 9,10") from None
 

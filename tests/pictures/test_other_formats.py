@@ -65,11 +65,11 @@ def test_gray_bitmaps_and_netpbm_become_rgb():
 def test_a_face_of_such_a_format_becomes_png_and_others_keep_their_bytes():
     face = synthetic.render_face(0, 0, seed=0)
     bitmap = encode("BMP", Image.fromarray(face))
-    stored = resize.to_record(bitmap, resize=False)
+    stored = resize.to_record(bitmap, resize=False, order="rgb")
     assert stored.startswith(b"\x89PNG")
     np.testing.assert_array_equal(records.decode_image(stored), face)
     for kept in (records.encode_image(face, quality=90), records.encode_raw(face), resize.encode_png(face)):
-        assert resize.to_record(kept, resize=False) == kept
+        assert resize.to_record(kept, resize=False, order="rgb") == kept
 
 
 @pytest.mark.parametrize(

@@ -253,7 +253,7 @@ def test_numbers_of_several_sources_are_several_persons_and_names_are_one(tmp_pa
     first, second = _folder_of(tmp_path / "one", files), _folder_of(tmp_path / "two", files)
     both = labeled_sources.list_all([first, second])
     assert [image.identity for image in both.images] == [
-        *("one:0", "one:007-2", "Ann", "two:0", "two:007-2", "Ann")
+        *("one/0", "one/007-2", "Ann", "two/0", "two/007-2", "Ann")
     ]  # fmt: skip
     assert (both.joined, both.told_apart) == (1, ["one", "two"])
     alone = labeled_sources.list_all([first, _folder_of(tmp_path / "three", {"Ann/1.jpg": _face()})])
@@ -261,8 +261,8 @@ def test_numbers_of_several_sources_are_several_persons_and_names_are_one(tmp_pa
     assert (alone.joined, alone.told_apart) == (1, [])
     with pytest.raises(UserError, match="two is given twice"):
         labeled_sources.list_all([first, second, f"{second}/../two"])
-    labeled_sources.check_numbers(["Ann", "one:0"], both, flag="--x")
-    with pytest.raises(UserError, match="--x names 0, which is someone else in each of one, two: write one:0"):
+    labeled_sources.check_numbers(["Ann", "one/0"], both, flag="--x")
+    with pytest.raises(UserError, match="--x names 0, which is someone else in each of one, two: write one/0"):
         labeled_sources.check_numbers(["Ann", "0"], both, flag="--x")
 
 
@@ -272,7 +272,7 @@ def test_shards_of_one_pattern_share_their_numbers(tmp_path):
     one = labeled_sources.list_all([f"{tmp_path}/s-{{0..1}}.tar"])
     assert [image.identity for image in one.images] == ["9", "9"]
     two = labeled_sources.list_all([f"{tmp_path}/s-{shard}.tar" for shard in range(2)])
-    assert [image.identity for image in two.images] == ["s-0:9", "s-1:9"]
+    assert [image.identity for image in two.images] == ["s-0/9", "s-1/9"]
 
 
 def test_a_tar_without_classes_is_one_of_folders_whatever_else_it_holds(tmp_path):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from lrfr_jax import checkpoint
+from lrfr_jax import checkpoint, comma_list
 from lrfr_jax.analysis.figures import models_and_faces, option_types
 from lrfr_jax.analysis.figures.models_and_faces import Model
 from lrfr_jax.data import face_sets
@@ -92,7 +92,7 @@ def cosines_by_set(
     Raises:
       UserError: there is no set or no model, or as `evaluate_models` does.
     """
-    sets = [name for name in arguments.sets.split(",") if name]
+    sets = comma_list.words(arguments.sets)
     if not sets:
         raise UserError(f"--sets {arguments.sets} names none: write verification sets, as in lfw,xqlfw")
     models = models_and_faces.load_models(arguments.checkpoints, arguments.labels)
@@ -112,7 +112,7 @@ def cosines_by_set(
 
 def add_sets(add: Callable) -> None:
     """Declares which sets and resolutions `cosines_by_set` compares."""
-    add("--sets", required=True, metavar="A,B", help="verification sets")
+    add("--sets", "--set", required=True, metavar="A,B", help="verification sets")
     add(
         "--resolutions",
         type=option_types.resolutions,
