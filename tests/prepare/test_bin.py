@@ -107,7 +107,7 @@ def test_a_bad_image_ends_the_command_with_nothing_written(command, capsys, tmp_
     for bad, sentence in (
         (_IMAGES[3][:-9], "image_000003 is truncated"),
         (b"", "image_000003 is an empty file"),
-        (b"GIF89a", "image_000003 is not an image"),
+        (b"GIF90a", "image_000003 is not an image"),
         (narrow, "image_000003 is 96x112, not 112x112: align"),
     ):
         found = _refused(capsys, command, images=[*_IMAGES[:3], bad, *_IMAGES[4:]])
