@@ -99,7 +99,7 @@ def train(config: ConfigDict, *, workdir: paths.AnyPath, data_dir: pathlib.Path)
             since = time.perf_counter()
             batch = sharding.to_devices(next(batches), mesh)
             timing.waited(time.perf_counter() - since)
-            with progress.waiting("compiling the step") if step == start + 1 else contextlib.nullcontext():
+            with timing.compiling(step):
                 state, metrics = step_fn(state, batch, cached)
             # The step before is checked while this one runs: the device never waits for the host.
             previous, current = current, (step, metrics)
