@@ -15,7 +15,7 @@ from lrfr_jax import checkpoint, model_card, models, paths, sharding
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals import embed
 from lrfr_jax.evals.fusion import FUSIONS, fuse
-from lrfr_jax.evals.thresholds import Threshold
+from lrfr_jax.evals.thresholds import Threshold, newest_fusion
 from lrfr_jax.exports import formats
 from lrfr_jax.image_ops import IMAGE_SIZE
 from lrfr_jax.pictures import faces
@@ -61,6 +61,9 @@ class Embedder:
     program: Callable[[tuple[int, ...]], embed.Embedder]
     batch_sizes: tuple[int, int]
 
+    def __repr__(self) -> str:
+        return f"<Embedder {self.path}: {models.in_words(self.metadata['model'])}, fusion {self.fusion}>"
+
     @property
     def digest(self) -> str:
         """Tells models apart: of the weights and of all that decides about an embedding but the resolution."""
@@ -69,28 +72,28 @@ class Embedder:
 
     def thresholds(self) -> list[Threshold]:
         """What the model was calibrated to by `evaluate --calibrate`; see `evals.thresholds.choose`."""
-        if not model_card.path_of(self.path).exists():
-            return []
-        return model_card.read(self.path, weights=self.weights).thresholds
+        return _thresholds(self.path, self.weights)
 
     @classmethod
-    def load(cls, path: str | os.PathLike, *, fusion: str = "sum", batch_size: int = 64) -> "Embedder":
+    def load(cls, path: str | os.PathLike, *, fusion: str | None = "sum", batch_size: int = 64) -> "Embedder":
         """Loads a model.
 
         Args:
           path: a run's folder (its newest checkpoint is taken), one checkpoint, or a file that `lrfr_jax.export` made.
           fusion: 'sum' adds the features of an image and of its mirror image, as most evaluations do; 'none' takes the
-            image alone and half of the time; the others are in `evals.fusion.FUSIONS`.
+            image alone and half of the time; the others are in `evals.fusion.FUSIONS`. None takes that of the model's
+            last calibration, and 'sum' without one.
           batch_size: images at a time; rounded up to a multiple of the devices.
 
         Raises:
           UserError: no model, one that cannot be read, or an unknown fusion.
         """
-        if fusion not in FUSIONS:
+        if fusion is not None and fusion not in FUSIONS:
             raise UserError(f"fusion={fusion!r} is unknown: choose one of {', '.join(FUSIONS)}")
         if batch_size < 1:
             raise UserError(f"batch_size={batch_size} must be at least 1")
         found = open_model(path)
+        fusion = fusion or newest_fusion(_thresholds(found.path, found.weights)) or "sum"
         mesh = sharding.make_mesh(class_shards=1)
         make = functools.partial(
             embed.make_embedder,
@@ -189,6 +192,9 @@ class Model(NamedTuple):
     variables: Any
     is_traced: bool = True
 
+    def __repr__(self) -> str:
+        return f"<Model {self.path}: {models.in_words(self.metadata['model'])}>"
+
 
 def open_model(path: str | os.PathLike) -> Model:
     """Opens a run's newest checkpoint, a checkpoint, or an exported file with the card beside it.
@@ -199,10 +205,9 @@ def open_model(path: str | os.PathLike) -> Model:
     path = paths.of(path)
     if path.is_file():
         path = paths.local(path, "the exported file")
-        with path.open("rb") as file:
-            weights = hashlib.file_digest(file, "sha256").hexdigest()
+        weights = digest_of(path)
         card = model_card.read(path, weights=weights)
-        opened = formats.open_file(path, model=card.model)
+        opened = formats.open_file(path, facts=facts_of(card))
         metadata = {"model": card.model, "degradation_rounding": card.degradation_rounding, "step": card.step}
         return Model(path, metadata, weights, *opened)
     path = checkpoint.newest(path) if (path / checkpoint.FOLDER).is_dir() else path
@@ -211,11 +216,29 @@ def open_model(path: str | os.PathLike) -> Model:
     return Model(path, metadata, weights, models.create_backbone(**metadata["model"]), variables)
 
 
+def digest_of(path: str | os.PathLike) -> str:
+    """Returns the SHA-256 of a file, by which its card knows it."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def facts_of(card: model_card.Card) -> formats.Facts:
+    """Returns what the card of an exported file says of it; `UserError` if it is no such file's."""
+    made = card.history[-1] if card.history else {}
+    if made.get("kind") != "export":
+        raise UserError("the card of an exported file must end its history with the export: export the model again")
+    return formats.Facts(card.model, made["names"], made["code"].get("jax", "of an unknown version"))
+
+
 def card_of(model: Model) -> model_card.Card:
     """Returns the card of a checkpoint or exported file; `UserError` if the one beside it is damaged or another's."""
     if model.path.is_file():
         return model_card.read(model.path, weights=model.weights)
     return model_card.of_checkpoint(model.path, variables=model.variables, metadata=model.metadata)
+
+
+def _thresholds(path: paths.AnyPath, weights: str) -> list[Threshold]:
+    return model_card.read(path, weights=weights).thresholds if model_card.path_of(path).exists() else []
 
 
 def way_to_face(*, resize: bool, align: bool) -> MakeFace:

@@ -17,12 +17,14 @@ import jax
 
 from lrfr_jax import checkpoint, comma_list, model_card, paths, sharding
 from lrfr_jax.data import face_sets
+from lrfr_jax.data.protocol_arrays import VerificationProtocol
 from lrfr_jax.embedder import Model, card_of, open_model
 from lrfr_jax.errors import UserError, one_sentence, reason_of
-from lrfr_jax.evals import calibration, embed, evaluation, plots, protocols, report, tables, templates
+from lrfr_jax.evals import calibration, earlier_results, embed, evaluation, plots, protocols, report, tables, templates
 from lrfr_jax.evals.embedding_cache import EmbeddingCache
 from lrfr_jax.evals.fusion import FUSIONS
 from lrfr_jax.evals.verification import VerificationResult
+from lrfr_jax.image_ops import IMAGE_SIZE
 
 # Options that replace a setting of the same name, in those sets whose kind has it.
 SETTINGS = ("protocol", "resolutions", "fusion", "fars", "fpirs", "ranks", "split", "mean_average_precision")
@@ -40,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     path, metadata = model.path, model.metadata
     output, figures = _places(options, metadata["step"])
     planned = evaluation.plan(options.data_dir, evals_of(metadata.get("evals", {}), options))
+    card = _card(model, planned) if options.calibrate else None
     mesh = sharding.make_mesh(class_shards=1)
     batch_size = sharding.rounded_up("--batch_size", options.batch_size, mesh)
     rounding = metadata["degradation_rounding"]
@@ -60,18 +63,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         num_threads=os.cpu_count() or 1,
         cache=_cache(options, model),
     )
-    made = report.report_of(results, step=metadata["step"], checkpoint=str(path))
+    made = report.report_of(results, step=metadata["step"], checkpoint=str(path), weights=model.weights)
     # Before anything is written, so that no failure of that loses it.
     print(f"{path}\n{tables.table(made)}", flush=True)
     if output:
-        report.write_report(output, made if options.output else report.with_earlier_sets(made, output))
-        print(f"json: {output}")
-    if options.calibrate:
-        card = card_of(model)
-        known = {"results": card.results | made["sets"], "thresholds": calibration.thresholds_of(results)}
+        print("\n".join([*earlier_results.write(output, made), f"json: {output}"]))
+    if card:
+        known = {"results": earlier_results.merge(card.results, made["sets"])}
+        known |= {"thresholds": calibration.merge(card.thresholds, calibration.thresholds_of(results))}
         print(f"card: {model_card.write(path, dataclasses.replace(card, **known))}")
-    if figures:
-        draw(figures, results, made)
+    if figures and draw(figures, results, made):
         print(f"plots: {figures}")
 
 
@@ -97,41 +98,55 @@ def evals_of(configured: Mapping[str, Mapping[str, Any]], options: argparse.Name
     return {name: {**configured.get(name, {}), **taken[name]} for name in names}
 
 
-def draw(folder: paths.AnyPath, results: Mapping[str, evaluation.SetResult], made: Mapping[str, Any]) -> None:
+def draw(folder: paths.AnyPath, results: Mapping[str, evaluation.SetResult], made: Mapping[str, Any]) -> bool:
     """Writes accuracy by resolution of the verification sets, and for each its ROC curves and similarity histograms.
+
+    Returns:
+      Whether there was anything to draw.
 
     Raises:
       UserError: the folder cannot be written.
     """
     try:
-        _draw(folder, results, made)
+        return _draw(folder, results, made)
     except OSError as error:
         raise UserError(
             f"the figures cannot be written to {folder} ({reason_of(error)}): choose another folder with --plots"
         ) from error
 
 
-def _draw(folder: paths.AnyPath, results: Mapping[str, evaluation.SetResult], made: Mapping[str, Any]) -> None:
+def _draw(folder: paths.AnyPath, results: Mapping[str, evaluation.SetResult], made: Mapping[str, Any]) -> bool:
     drawn = {name: r.outcome for name, r in results.items() if isinstance(r.outcome, VerificationResult)}
     if not drawn:
-        return
+        return False
     if not paths.is_remote(folder):
         folder.mkdir(parents=True, exist_ok=True)
     plots.accuracy_by_resolution(
         folder / "accuracy_by_resolution.png", {f"step {made['step']}": made}, sets=list(drawn)
     )
     for name, result in drawn.items():
-        full, *lower = (c for c in result.comparisons if c.mode in report.MODE_TITLES)
+        lower = dict(result.by_mode)
+        full = lower.pop(("hr_hr", IMAGE_SIZE))
         rows, shown_name = {}, report.full_name(name, made["sets"][name])
-        for mode in sorted({c.mode for c in lower}) or ["hr_hr"]:
+        for mode in sorted({mode for mode, _ in lower}) or ["hr_hr"]:
             title = report.MODE_TITLES[mode]
-            entries = [full, *(c for c in lower if c.mode == mode)]
+            entries = [full, *(comparison for which, comparison in lower.items() if which[0] == mode)]
             curves = {f"{c.resolution} px": (c.cosines, result.is_same) for c in entries}
             plots.roc_curves(folder / f"{name}_roc_{mode}.png", curves, title=f"{shown_name}, {title}")
             # The full, a middle and the lowest resolution tell the story; all of them would not fit.
             shown = list(dict.fromkeys([entries[0], entries[len(entries) // 2], entries[-1]]))
             rows[title] = {f"{c.resolution} px": curves[f"{c.resolution} px"] for c in shown}
         plots.similarity_histograms(folder / f"{name}_similarities.png", rows)
+    return True
+
+
+def _card(model: Model, planned: Mapping[str, evaluation.Evaluation]) -> model_card.Card:
+    """The card that a calibration adds to, read before anything is embedded: so is what it cannot be made from."""
+    kinds = {name: one.test_set.protocol for name, one in planned.items()}
+    calibration.check({n: kept.is_same for n, kept in kinds.items() if isinstance(kept, VerificationProtocol)})
+    card = card_of(model)
+    tables.check(card.results, model_card.path_of(model.path))
+    return card
 
 
 def _fitting(changes: Mapping[str, Any], kind: str) -> dict[str, Any]:
@@ -190,15 +205,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--output",
         metavar="FILE.json",
-        help="default with --workdir W: W/eval/<step>.json, which keeps the other sets that it holds of that step; a "
-        "file named here is replaced",
+        help="default with --workdir W: W/eval/<step>.json; a file that holds results of these weights keeps those "
+        "that are not measured again, and one with other results gets another name",
     )
     parser.add_argument("--plots", metavar="DIR", help="folder of the figures; default: the json's name without .json")
     parser.add_argument(
         "--calibrate",
         action="store_true",
-        help="write the thresholds at false accept rates that the verification sets support, for every size that was "
-        "compared, to the model's card in place of earlier ones, for `compare` and `verify`; and the results",
+        help="add the thresholds at false accept rates that the verification sets support, for every size that is "
+        "compared, to the model's card, for `compare`, `verify` and `demo`; and the results",
     )
     parser.add_argument("--batch_size", type=int, default=64, help="images at a time over all devices (default 64)")
     parser.add_argument(

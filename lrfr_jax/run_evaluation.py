@@ -8,13 +8,14 @@ import jax
 from jax.sharding import Mesh
 
 from lrfr_jax import checkpoint, paths, sharding
-from lrfr_jax.evals import embed, evaluation, report, tables
+from lrfr_jax.evals import earlier_results, embed, evaluation, report, tables
 
 
 def make(
     planned: Mapping[str, evaluation.Evaluation],
     backbone: nn.Module,
     *,
+    model: Mapping[str, Any],
     mesh: Mesh,
     rounding: str,
     batch_size: int,
@@ -27,6 +28,7 @@ def make(
     Args:
       planned: from `evaluation.plan`.
       backbone: of the run.
+      model: the arguments that it was made of, for the digest of the weights.
       mesh: over which the variables are replicated.
       rounding: as in training.
       batch_size: images at a time over all devices, a multiple of them.
@@ -61,8 +63,11 @@ def make(
             cache=None,  # every evaluation of a run has other weights
             on_result=tell_set,
         )
+        weights = checkpoint.model_digest(variables, model)
         if jax.process_index() == 0:
-            report.write_report(workdir / "eval" / f"{step}.json", report.report_of(results, **about))
+            summary = report.report_of(results, **about, weights=weights)
+            for sentence in earlier_results.write(workdir / "eval" / f"{step}.json", summary):
+                tell(sentence)
         return report.metrics_of(results)
 
     return evaluate

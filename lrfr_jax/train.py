@@ -37,7 +37,6 @@ from lrfr_jax import (
 )
 from lrfr_jax import workdir as workdirs
 from lrfr_jax.data import face_sets
-from lrfr_jax.errors import UserError
 from lrfr_jax.evals import evaluation
 
 logger = logging.getLogger("lrfr_jax")
@@ -70,7 +69,7 @@ def train(config: ConfigDict, *, workdir: paths.AnyPath, data_dir: pathlib.Path)
     evaluate = _build_evaluation(config, run, mesh, workdir, data_dir)
     plain, is_main_process = json.loads(config.to_json()), jax.process_index() == 0
     workdirs.claim(workdir, plain, is_main_process=is_main_process)
-    metadata = _metadata(config, training_set)
+    metadata = _metadata(config, training_set, data_dir)
     manager = checkpoint.create_manager(workdir, keep=config.keep_checkpoints)
     start, state = _first_state(config, run, training_set, mesh, manager, metadata, num_steps)
     evaluation_due = progress.is_due(config.eval_every_steps, start, num_steps)
@@ -134,16 +133,18 @@ def train(config: ConfigDict, *, workdir: paths.AnyPath, data_dir: pathlib.Path)
     logger.info("finished: checkpoints and their cards, metrics and evaluations are in %s", workdir)
 
 
-def _metadata(config: ConfigDict, training_set: face_sets.TrainingSet) -> dict[str, Any]:
+def _metadata(config: ConfigDict, training_set: face_sets.TrainingSet, data_dir: pathlib.Path) -> dict[str, Any]:
     """What every checkpoint says of itself: how to build the model, which data it counts batches of, its history."""
     data = {
         "dataset": config.input.dataset,
         "num_images": training_set.num_images,
         "num_identities": training_set.num_identities,
+        "digest": training_set.digest,
+        "test_sets": {name: face_sets.digest_of(str(data_dir), name) for name in config.evals},
         "batch_size": config.batch_size,
         "seed": config.seed,
     }
-    facts = {name: data[name] for name in ("dataset", "num_images", "num_identities")}
+    facts = {name: data[name] for name in ("dataset", "num_images", "num_identities", "digest")}
     plain = json.loads(config.to_json())
     recipe = flatten_dict({name: value for name, value in plain.items() if name != "evals"}, sep=".")
     return {
@@ -237,10 +238,7 @@ def _restore(manager: Any, state: train_step.TrainState, metadata: dict) -> tupl
     before: dict = {}
 
     def check(found: dict) -> None:
-        differences = workdirs.differences("data", found["data"], metadata["data"])
-        if differences:
-            place = checkpoint.folder_of(manager)
-            raise UserError(f"the checkpoints in {place} saw other data ({'; '.join(differences)})")
+        workdirs.check_data(checkpoint.folder_of(manager), found["data"], metadata["data"])
         metadata["history"] = found.get("history", [])  # what it began with; the folder of `init_from` may be gone
         before.clear()
         before.update(continuation.config_at(found))
@@ -288,6 +286,7 @@ def _build_evaluation(
     return run_evaluation.make(
         planned,
         run.backbone,
+        model=_model_arguments(config),
         mesh=mesh,
         rounding=config.augment.rounding,
         batch_size=sharding.rounded_up("--config.eval_batch_size", config.eval_batch_size, mesh),

@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float
 
-from lrfr_jax import checkpoint, sharding, workdir
+from lrfr_jax import checkpoint, paths, sharding, workdir
 from lrfr_jax.data import face_sets
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals import embed
@@ -41,6 +41,11 @@ def check(init_from: str, class_centers: str, *, model: dict[str, Any], begins: 
         raise UserError("config.class_centers='mean_embedding' needs a trained backbone: set config.init_from")
     if not begins or not init_from:
         return
+    if paths.of(init_from).is_file():
+        raise UserError(
+            f"config.init_from={init_from} is a file: `python -m lrfr_jax.pretrained --source {init_from} --out DIR` "
+            "makes the checkpoint of it that config.init_from takes"
+        )
     there = checkpoint.load_metadata(init_from)["model"]
     found, wanted = ({key: value for key, value in of.items() if key not in FREE} for of in (there, model))
     changes = workdir.differences("model", found, wanted)

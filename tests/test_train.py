@@ -15,8 +15,9 @@ import pytest
 from configs import quickstart
 from lrfr_jax import checkpoint, metric_writers, train
 from lrfr_jax.data import face_sets, pipeline
+from lrfr_jax.embedder import open_model
 from lrfr_jax.errors import UserError
-from lrfr_jax.evals import evaluation
+from lrfr_jax.evals import evaluation, report
 from tests.evals import made_up_sets
 
 logging.getLogger("lrfr_jax").setLevel(logging.INFO)
@@ -124,12 +125,21 @@ def test_run_and_every_kind_of_interruption(start, tmp_path, monkeypatch, caplog
             start(stopped)
     assert checkpoint.newest(stopped).name == "6"
     assert [line["step"] for line in metric_writers.read_metrics(stopped)] == [1, 2, 3, 4, 4, 5, 6]
+    # What was there of these weights stays: another set, measured in between.
+    weights = open_model(stopped).weights
+    earlier = {"more": json.loads((stopped / "eval/4.json").read_text())["sets"]["searches"]}
+    report.write_report(stopped / "eval/6.json", {"step": 6, "checkpoint": "", "weights": weights, "sets": earlier})
     start(stopped)
+    assert "kept from earlier evaluations of these weights: the sets more" in caplog.text
+    made = json.loads((stopped / "eval/6.json").read_text())
+    assert made["sets"].pop("more") == earlier["more"]
+    report.write_report(stopped / "eval/6.json", made)
     assert "step 6 was saved and then not evaluated: it is now" in caplog.text
     assert_same_run(whole, stopped)
     for run, step in ((whole, 4), (whole, 6), (stopped, 6)):
         card = json.loads((run / f"checkpoints/{step}/card.json").read_text())
-        assert list(card["results"]) == ["generated_test", "searches"]
+        assert [name for name in card["results"] if name != "more"] == ["generated_test", "searches"]
+        assert json.loads((run / f"eval/{step}.json").read_text())["weights"] == card["weights"]
 
     caplog.clear()
     before = {path: path.stat().st_mtime_ns for path in whole.rglob("*")}
@@ -216,6 +226,11 @@ def test_other_data_under_the_same_name_is_refused(start, tmp_path, monkeypatch)
         with pytest.raises(KeyboardInterrupt):
             start(tmp_path)
     real = train.face_sets.open_training_set
+    with monkeypatch.context() as patch:
+        other = lambda *args: dataclasses.replace(real(*args), digest="sha256:0")  # noqa: E731
+        patch.setattr(train.face_sets, "open_training_set", other)
+        with pytest.raises(UserError, match=r"generated_train holds other images or labels now: .* sha256:0 here"):
+            start(tmp_path)
     fewer = lambda *args: dataclasses.replace(real(*args), num_images=40)  # noqa: E731
     monkeypatch.setattr(train.face_sets, "open_training_set", fewer)
     with pytest.raises(UserError, match=r"saw other data \(data\.num_images is 48 there, 40 here\)"):

@@ -10,6 +10,7 @@ reach the page, and nothing is stored. Ctrl-C ends it.
 import argparse
 from collections.abc import Sequence
 
+from lrfr_jax import model_options
 from lrfr_jax.demo import comparison, server
 from lrfr_jax.errors import UserError, one_sentence
 from lrfr_jax.evals.fusion import FUSIONS
@@ -24,7 +25,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     with one_sentence():
         if len(options.checkpoint) > MOST_MODELS:
             raise UserError(f"--checkpoint was given {len(options.checkpoint)} times: the page compares {MOST_MODELS}")
-        models = [comparison.load(path, fusion=options.fusion, far=options.far) for path in options.checkpoint]
+        asked = {"fusion": options.fusion, "far": options.far, "calibrated_on": options.calibrated_on}
+        models = [comparison.load(path, **asked) for path in options.checkpoint]
         # The first comparison compiles, and would keep the page waiting.
         generated = [comparison.generated(0, image) for image in range(2)]
         comparison.compare(generated, models, make_face=resized)
@@ -42,8 +44,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--checkpoint", action="append", required=True, help="a run's folder, a checkpoint, or a file of `export`")
-    add("--fusion", choices=sorted(FUSIONS), default="sum", help="how an image and its mirror image become one vector")
+    default = f"(default {model_options.CARDS_FUSION})"
+    add("--fusion", choices=sorted(FUSIONS), help=f"how an image and its mirror image become one vector {default}")
     add("--far", type=float, metavar="F", help="false accept rate of the decisions, one that was calibrated")
+    model_options.add_calibrated_on(parser)
     add("--port", type=int, default=8112, help="of this machine; 0 takes a free one (default 8112)")
     return parser
 

@@ -10,9 +10,9 @@ from jaxtyping import UInt8
 from lrfr_jax.data import records
 from lrfr_jax.data.records import IMAGE_SIZE
 from lrfr_jax.errors import UserError
-from lrfr_jax.pictures import photos, resize, sources, warp
+from lrfr_jax.pictures import photos, plausibility, resize, sources, stored_files, warp
 from lrfr_jax.pictures.landmarks import Face, choose_face
-from lrfr_jax.pictures.sources import SourceImage
+from lrfr_jax.pictures.stored_files import SourceImage
 
 # A file, an image of a folder or tar, or RGB pixels.
 Picture = str | os.PathLike | SourceImage | np.ndarray
@@ -74,7 +74,7 @@ def to_pixels(picture: Picture) -> UInt8[np.ndarray, "height width 3"]:
     if isinstance(picture, SourceImage):
         return photos.decode_photo(sources.read_image(picture))
     path = pathlib.Path(picture)
-    size, reason = sources.file_size(os.fspath(path))
+    size, reason = stored_files.file_size(os.fspath(path))
     if size > sources.MAX_IMAGE_BYTES:
         reason = f"has {size} bytes, more than the {sources.MAX_IMAGE_BYTES} that an image may have"
     if reason:
@@ -108,6 +108,9 @@ def aligned_by(find_faces: FindFaces) -> MakeFace:
             raise ValueError("shows no face that the detector finds")
         height, width = photo.shape[:2]
         landmarks = choose_face(faces, choice="largest", height=height, width=width).landmarks
+        reason = plausibility.doubt(landmarks)
+        if reason:
+            raise ValueError(reason.replace("has landmarks", "shows a face with landmarks", 1))
         matrix, _ = warp.fit_similarity(landmarks, warp.TEMPLATE)
         enlarged = np.sqrt(np.linalg.det(matrix[:, :2]))
         return warp.warp_face(photo, landmarks)[0], max(round(IMAGE_SIZE / enlarged), 1)
