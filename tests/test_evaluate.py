@@ -59,7 +59,7 @@ def test_options_change_the_settings_of_the_sets_that_have_them(workdir, data_di
     options += ["--comparisons", "hr_lr,matrix", "--ssim", "--split", "half", "--ranks", "1,2", "--fpirs", "0.5"]
     places = ["--output", str(tmp_path / "x" / "e.json"), "--plots", str(tmp_path / "figures")]
     path = str(workdir / "checkpoints" / "5")
-    options += ["--batch_size", "16", "--resolutions", "20"]
+    options += ["--batch_size", "13", "--resolutions", "20"]
     with pytest.raises(UserError, match=r"evals\.videos\.resolutions must be empty"):
         evaluate.main(["--checkpoint", path, "--data_dir", data_dir, *options, *places])
     options[1] = "one,two,cams"
@@ -264,7 +264,7 @@ def test_a_set_that_the_run_does_not_know_gets_the_settings_of_its_kind(workdir,
     [
         (["--sets", "absent"], "no set named absent"),
         (["--resolutions", "300"], r"must be whole pixels in 1\.\.112"),
-        (["--batch_size", "12"], "--batch_size=12 cannot be split evenly over 8 devices"),
+        (["--batch_size", "0"], "--batch_size=0 must be at least 1"),
         (["--ranks", "1"], r"--ranks \(1,\) fits none of the sets one \(verification\)"),
         (["--protocol", "tinyface"], "--protocol tinyface fits none of the sets"),
         (["--size_lists", "low"], "test set one: the set holds no size list 'low'"),
