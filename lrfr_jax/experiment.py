@@ -70,6 +70,8 @@ def build_run(config: ConfigDict, num_identities: int, steps_per_epoch: float) -
       UserError: a value that is out of range, or does not fit the others.
     """
     check_ranges(config)
+    if num_identities < 2:
+        raise UserError(f"config.input.dataset={config.input.dataset} has one identity, and nothing to tell apart")
     try:
         model = config.model.to_dict()
         batch_norm = model.pop("batch_norm")

@@ -63,7 +63,7 @@ def train(config: ConfigDict, *, workdir: paths.AnyPath, data_dir: pathlib.Path)
     evaluate = _build_evaluation(config, run.backbone, mesh, workdir, data_dir)
     workdirs.claim(workdir, json.loads(config.to_json()), is_main_process=jax.process_index() == 0)
     state = run.fresh_state(config.seed, mesh)
-    metadata = _metadata(config, training_set)
+    metadata = _metadata(config, training_set, data_dir)
     manager = checkpoint.create_manager(workdir, keep=config.keep_checkpoints)
     start, state = _restore(manager, state, metadata)
     if start == 0 and config.init_from:
@@ -128,16 +128,18 @@ def train(config: ConfigDict, *, workdir: paths.AnyPath, data_dir: pathlib.Path)
     logger.info("finished: checkpoints and their cards, metrics and evaluations are in %s", workdir)
 
 
-def _metadata(config: ConfigDict, training_set: face_sets.TrainingSet) -> dict[str, Any]:
+def _metadata(config: ConfigDict, training_set: face_sets.TrainingSet, data_dir: pathlib.Path) -> dict[str, Any]:
     """What every checkpoint says of itself: how to build the model, which data it counts batches of, its history."""
     data = {
         "dataset": config.input.dataset,
         "num_images": training_set.num_images,
         "num_identities": training_set.num_identities,
+        "digest": training_set.digest,
+        "test_sets": {name: face_sets.digest_of(str(data_dir), name) for name in config.evals},
         "batch_size": config.batch_size,
         "seed": config.seed,
     }
-    facts = {name: data[name] for name in ("dataset", "num_images", "num_identities")}
+    facts = {name: data[name] for name in ("dataset", "num_images", "num_identities", "digest")}
     plain = json.loads(config.to_json())
     recipe = flatten_dict({name: value for name, value in plain.items() if name != "evals"}, sep=".")
     return {
@@ -205,10 +207,7 @@ def _restore(manager: Any, state: train_step.TrainState, metadata: dict) -> tupl
     """Returns (0, state) for a fresh run, else the newest step and its state."""
 
     def check(found: dict) -> None:
-        differences = workdirs.differences("data", found["data"], metadata["data"])
-        if differences:
-            place = checkpoint.folder_of(manager)
-            raise UserError(f"the checkpoints in {place} saw other data ({'; '.join(differences)})")
+        workdirs.check_data(checkpoint.folder_of(manager), found["data"], metadata["data"])
         metadata["history"] = found.get("history", [])  # what it began with; the folder of `init_from` may be gone
 
     backbone, training = _split(state)

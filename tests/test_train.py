@@ -226,6 +226,11 @@ def test_other_data_under_the_same_name_is_refused(start, tmp_path, monkeypatch)
         with pytest.raises(KeyboardInterrupt):
             start(tmp_path)
     real = train.face_sets.open_training_set
+    with monkeypatch.context() as patch:
+        other = lambda *args: dataclasses.replace(real(*args), digest="sha256:0")  # noqa: E731
+        patch.setattr(train.face_sets, "open_training_set", other)
+        with pytest.raises(UserError, match=r"generated_train holds other images or labels now: .* sha256:0 here"):
+            start(tmp_path)
     fewer = lambda *args: dataclasses.replace(real(*args), num_images=40)  # noqa: E731
     monkeypatch.setattr(train.face_sets, "open_training_set", fewer)
     with pytest.raises(UserError, match=r"saw other data \(data\.num_images is 48 there, 40 here\)"):

@@ -1,6 +1,7 @@
 """A workdir belongs to one config."""
 
 import json
+import pathlib
 
 import pytest
 
@@ -50,3 +51,38 @@ def test_differences_name_missing_fields():
         "config.a is 1 there, None here",
         "config.b is None there, 2 here",
     ]
+
+
+CHECKPOINTS = pathlib.Path("checkpoints")
+
+
+def data(**changes):
+    facts = {"dataset": "casia", "num_images": 9, "seed": 0, "digest": "sha256:a", "test_sets": {"lfw": "sha256:l"}}
+    return facts | changes
+
+
+def test_the_same_data_is_accepted_in_silence(caplog):
+    workdir.check_data(CHECKPOINTS, data(), data())
+    workdir.check_data(CHECKPOINTS, data(), data(test_sets={"lfw": "sha256:l", "new": "sha256:n"}))
+    assert not caplog.records
+
+
+def test_other_content_under_the_same_name_is_refused():
+    with pytest.raises(
+        UserError,
+        match=r"checkpoints saw other data \(casia holds other images or labels now: .*sha256:a there, sha256:b here\)",
+    ):
+        workdir.check_data(CHECKPOINTS, data(), data(digest="sha256:b"))
+
+
+@pytest.mark.parametrize("found", [data(digest=""), {"dataset": "casia", "num_images": 9, "seed": 0}])
+def test_data_of_an_older_version_is_accepted_and_told(found, caplog):
+    workdir.check_data(CHECKPOINTS, found, data())
+    assert "casia was prepared before sets had digests" in caplog.text
+    with pytest.raises(UserError, match=r"data\.num_images is 9 there, 8 here"):
+        workdir.check_data(CHECKPOINTS, found, data(num_images=8))
+
+
+def test_another_test_set_of_the_same_name_is_told(caplog):
+    workdir.check_data(CHECKPOINTS, data(), data(test_sets={"lfw": "sha256:m"}))
+    assert "lfw holds other images or pairs now" in caplog.text

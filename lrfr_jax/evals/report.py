@@ -37,11 +37,12 @@ def flat_metrics(report: Mapping[str, Any]) -> dict[str, float]:
 def report_of(results: Mapping[str, SetResult], *, step: int, checkpoint: str, weights: str = "") -> dict[str, Any]:
     """Returns all but the scores as plain json values; rates in [0, 1].
 
-    The schema: {step, checkpoint, weights, sets: {name: {kind, protocol, is_partial, ssim: {resolution: value}, ...}}},
-    weights as `model_card.Card.weights`. A verification set has {pairs, folds, feature_norm, results: [{mode,
-    resolution, first_resolution, accuracy, accuracy_interval, std, fold_accuracies, thresholds, auc, auc_interval, tar:
-    {far: rate}, tar_intervals}]}, the others {images, results: [{name, group, resolution, value, interval, std, parts,
-    trials}]}. Intervals are of 95 %. `earlier_results` adds {beside: [set, ...]} of other protocols or other data.
+    The schema: {step, checkpoint, weights, sets: {name: {kind, protocol, is_partial, digest, ssim: {resolution:
+    value}, ...}}}; `weights` as `model_card.Card.weights`, `digest` of the set as `face_sets.TestSet`. A verification
+    set has {pairs, folds, feature_norm, results: [{mode, resolution, first_resolution, accuracy, accuracy_interval,
+    std, fold_accuracies, thresholds, auc, auc_interval, tar: {far: rate}, tar_intervals}]}, the others {images,
+    results: [{name, group, resolution, value, interval, std, parts, trials}]}. Intervals are of 95 %.
+    `earlier_results` adds {beside: [set, ...]} of other protocols or other data.
     """
     sets = {name: _set_report(result) for name, result in results.items()}
     return {"step": step, "checkpoint": checkpoint, "weights": weights, "sets": sets}
@@ -189,6 +190,7 @@ def _set_report(result: SetResult) -> dict[str, Any]:
         "kind": evaluation.test_set.kind,
         "protocol": protocols.description(evaluation.protocol, evaluation.rules),
         "is_partial": evaluation.test_set.is_partial,
+        "digest": evaluation.test_set.digest,
         "ssim": {str(resolution): value for resolution, value in result.ssim.items()},
     }
     outcome = result.outcome

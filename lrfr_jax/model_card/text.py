@@ -67,6 +67,7 @@ def _import(entry: Mapping[str, Any]) -> str:
 
 def _training(entry: Mapping[str, Any]) -> str:
     size = f"{entry['num_images']:,} images of {entry['num_identities']:,} identities"
+    size += f", digest {entry['digest']}" if entry.get("digest") else ""
     recipe = "\n".join(f"   - {name}: {value}" for name, value in entry["recipe"].items())
     return f"Trained on {entry['dataset']}: {size}; {_licence(entry)}. {_code(entry)} Recipe:\n{recipe}"
 

@@ -10,6 +10,7 @@ from lrfr_jax.data import records
 from lrfr_jax.data.records import IMAGE_SIZE
 from lrfr_jax.pictures import photos
 
+RGB, BGR = ORDERS = ("rgb", "bgr")  # in which files hold the colors
 _A = -0.5  # the bicubic kernel of Pillow and of jax.image.resize; cv2.INTER_CUBIC has -0.75 and no antialias
 _REACH = 2  # the kernel is zero from this distance on
 _FIXED_POINT = 2**22  # Pillow's weights are whole multiples of 1 / 2**22
@@ -32,14 +33,23 @@ def decode(encoded: bytes, *, resize: bool) -> UInt8[np.ndarray, "height width 3
     return photos.decode_photo(encoded)
 
 
-def to_record(encoded: bytes, *, resize: bool) -> bytes:
-    """Returns a 112x112 picture's bytes as they are, and any other one resized, as PNG, which loses nothing.
+def to_record(encoded: bytes, *, resize: bool, order: str) -> bytes:
+    """Returns the bytes of a 112x112 picture in RGB as they are; any other one as PNG, which loses nothing more.
+
+    Args:
+      encoded: the picture's file.
+      resize: take pictures of any size.
+      order: of the colors in the file, one of `ORDERS`; red and blue of `bgr` are exchanged.
 
     Raises:
       ValueError: as in `decode`.
     """
     image = decode(encoded, resize=resize)
-    return encoded if image.shape == (IMAGE_SIZE, IMAGE_SIZE, 3) else encode_png(to_face_size(image))
+    if image.shape == (IMAGE_SIZE, IMAGE_SIZE, 3) and order == RGB:
+        return encoded
+    if image.shape != (IMAGE_SIZE, IMAGE_SIZE, 3):
+        image = to_face_size(image)
+    return encode_png(image[..., ::-1] if order == BGR else image)
 
 
 def encode_png(image: UInt8[np.ndarray, "height width 3"]) -> bytes:

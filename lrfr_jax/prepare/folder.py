@@ -4,13 +4,12 @@ import argparse
 import time
 from collections.abc import Callable
 
-from tqdm import tqdm
-
 from lrfr_jax.data import builders
 from lrfr_jax.errors import UserError
 from lrfr_jax.pictures import sources
 from lrfr_jax.pictures.sources import Problem, SourceImage
-from lrfr_jax.prepare import labeled_sources, training_options
+from lrfr_jax.prepare import labeled_sources, official_sets, pixel_options, training_options
+from lrfr_jax.prepare.pixel_options import PixelOptions
 
 SUMMARY = "aligned faces in folders, tars (also of webdataset) or .lst lists -> training set"
 EXAMPLE = """python -m lrfr_jax.prepare folder --source casia112.tar --name casia --data_dir ~/faces \\
@@ -49,7 +48,7 @@ def prepare(arguments: argparse.Namespace) -> str:
     start = time.perf_counter()
     builders.check_target(arguments.name, num_shards=arguments.shards)
     _check_limits(arguments)
-    selection = training_options.read_selection(arguments)
+    selection, pixels = training_options.read_selection(arguments), pixel_options.read(arguments)
     listed = labeled_sources.list_all(arguments.source)
     identities = {image.identity for image in listed.images}
     if identities and all(map(training_options.is_integer, identities)):
@@ -64,20 +63,18 @@ def prepare(arguments: argparse.Namespace) -> str:
     if builders.is_complete(arguments.data_dir, arguments.name, arguments=record):
         return f"{arguments.name} is complete already in {arguments.data_dir}: nothing to do"
     images = [image for image in listed.images if selection.takes(image.identity)]
-    images, problems = _usable(images, listed.problems, on_error=arguments.on_error)
+    if images:
+        _check_before_decoding(_limited(images, arguments), arguments, pixels)
+    images, problems = _usable(images, listed.problems, pixels, on_error=arguments.on_error)
     if not images:
         raise training_options.nothing_left(problems, selection)
-    least = arguments.min_images or 1
-    found = labeled_sources.by_identity(images)
-    kept = {name: images[: arguments.max_images] for name, images in found.items() if len(images) >= least}
-    if not kept:
-        raise UserError(f"no identity has {least} images or more: lower --min_images")
+    kept = _limited(images, arguments)
     labeled = [(image, label) for label, images in enumerate(kept.values()) for image in images]
-    stored = ((sources.read_image(image), label) for image, label in labeled)
+    stored = official_sets.encoded_of([image for image, _ in labeled], pixels)
     folder = builders.write_training_set(
         arguments.data_dir,
         arguments.name,
-        images=iter(tqdm(stored, total=len(labeled), desc="write", unit=" images", disable=None)),
+        images=zip(stored, (label for _, label in labeled), strict=True),
         num_images=len(labeled),
         identities=list(kept),
         num_shards=arguments.shards,
@@ -98,14 +95,34 @@ def _check_limits(arguments: argparse.Namespace) -> None:
             raise UserError(f"{flag} must be at least 1, it is {limit}")
 
 
+def _limited(images: list[SourceImage], arguments: argparse.Namespace) -> dict[str, list[SourceImage]]:
+    """Groups images by identity, without the identities and the images that --min_images and --max_images leave out."""
+    least = arguments.min_images or 1
+    found = labeled_sources.by_identity(images)
+    kept = {name: images[: arguments.max_images] for name, images in found.items() if len(images) >= least}
+    if not kept:
+        raise UserError(f"no identity has {least} images or more: lower --min_images")
+    return kept
+
+
+def _check_before_decoding(
+    kept: dict[str, list[SourceImage]], arguments: argparse.Namespace, pixels: PixelOptions
+) -> None:
+    """Refuses what bad images can only make worse: hours later it would be too late."""
+    builders.check_identities(len(kept), name=arguments.name)
+    sizes = [image.size for images in kept.values() for image in images]
+    num_bytes = sum(sizes) if pixels.keeps_bytes else 0  # else nobody knows yet
+    builders.check_fits(arguments.data_dir, num_images=len(sizes), num_bytes=num_bytes, num_shards=arguments.shards)
+
+
 def _usable(
-    images: list[SourceImage], problems: list[Problem], *, on_error: str
+    images: list[SourceImage], problems: list[Problem], pixels: PixelOptions, *, on_error: str
 ) -> tuple[list[SourceImage], list[Problem]]:
     """Parts the images that decode from those that do not; under `error`, the first bad one ends the command."""
     good, bad = [], list(problems)
     if bad and on_error == "error":
         raise training_options.as_error(bad[0])
-    for image, problem in zip(images, sources.unusable(images), strict=True):
+    for image, problem in zip(images, sources.unusable(images, decode=pixels.check), strict=True):
         if problem is None:
             good.append(image)
         elif on_error == "error":

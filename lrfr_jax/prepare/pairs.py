@@ -13,7 +13,7 @@ from lrfr_jax.data.protocol_arrays import VerificationProtocol
 from lrfr_jax.errors import UserError
 from lrfr_jax.pictures import sources
 from lrfr_jax.pictures.sources import SourceImage
-from lrfr_jax.prepare import official_counts, verification
+from lrfr_jax.prepare import official_counts, pixel_options, verification
 
 SUMMARY = "pairs file in the format of LFW -> verification set"
 EXAMPLE = "python -m lrfr_jax.prepare pairs --source faces.tar --pairs pairs.txt --name mine --data_dir ~/faces"
@@ -50,6 +50,7 @@ def add_files(add: Callable) -> None:
         metavar="FILE",
         help="the pairs file: `folds<TAB>n`, then n matched, n mismatched a fold",
     )
+    pixel_options.add_arguments(add)
 
 
 def prepare(arguments: argparse.Namespace) -> str:
@@ -101,6 +102,7 @@ def make(
         "folds": folds,
         "sizes": verification.describe_sizes(all_sizes),
         "partial": is_partial or None,
+        **pixel_options.read(arguments).remembered(),
     }
     if builders.is_complete(arguments.data_dir, arguments.name, arguments=record):
         return f"{arguments.name} is complete already in {arguments.data_dir}: nothing to do"

@@ -1,11 +1,13 @@
 import io
 import re
 import tarfile
+import types
 
 import numpy as np
 import pytest
 
-from lrfr_jax.data import face_sets, records
+from lrfr_jax.data import builders, face_sets, records
+from lrfr_jax.pictures import sources
 from lrfr_jax.prepare.__main__ import main
 
 
@@ -65,20 +67,23 @@ def test_identities_are_chosen_and_labels_stay_without_gaps(tmp_path, two_source
     (tmp_path / "b.txt").write_text("b\nunknown\n")
     _prepare(tmp_path, *two_sources, "--exclude_identities", str(tmp_path / "b.txt"), name="without")
     assert _content(tmp_path, "without") == ([(0, 1), (1, 60)], 2)
-    _prepare(tmp_path, *two_sources, "--only_identities", str(tmp_path / "b.txt"), name="only")
-    assert _content(tmp_path, "only") == ([(0, 2), (0, 10), (0, 50)], 1)
-    (tmp_path / "c.txt").write_text("c\n")
-    both = [flag for name in ("b.txt", "c.txt") for flag in ("--exclude_identities", str(tmp_path / name))]
+    (tmp_path / "bc.txt").write_text("b\nunknown\nc\n")
+    _prepare(tmp_path, *two_sources, "--only_identities", str(tmp_path / "bc.txt"), name="only")
+    assert _content(tmp_path, "only") == ([(0, 2), (0, 10), (0, 50), (1, 60)], 2)
+    (tmp_path / "e.txt").write_text("d\n")
+    both = [flag for name in ("b.txt", "e.txt") for flag in ("--exclude_identities", str(tmp_path / name))]
+    _source(tmp_path / "two", {"root/d/1.jpg": _face(70)})
     _prepare(tmp_path, *two_sources, *both, name="a", shards="1")
-    assert _content(tmp_path, "a") == ([(0, 1)], 1)
+    assert _content(tmp_path, "a") == ([(0, 1), (1, 60)], 2)
 
 
 def test_names_are_compared_as_check_does_and_the_summary_says_how_many_occur(tmp_path, capsys):
     files = {"Ann B/1.jpg": _face(1), "cid/1.jpg": _face(2), "7/1.jpg": _face(3), "é.f/1.jpg": _face(4)}
+    files["8/1.jpg"] = _face(5)
     source = ["--source", _source(tmp_path / "one", files)]
     (tmp_path / "names.txt").write_text("ann_b\nC'id\n07\nÉF\nunknown\n")
     _prepare(tmp_path, *source, "--exclude_identities", str(tmp_path / "names.txt"), name="without", shards="1")
-    assert _content(tmp_path, "without") == ([(0, 3)], 1)
+    assert _content(tmp_path, "without") == ([(0, 3), (1, 5)], 2)
     assert "0 skipped, 3 of 5 excluded names occur, 1 shards" in capsys.readouterr().out
     _prepare(tmp_path, *source, "--only_identities", str(tmp_path / "names.txt"), name="only")
     assert _content(tmp_path, "only") == ([(0, 1), (1, 2), (2, 4)], 3)
@@ -89,15 +94,15 @@ def test_names_are_compared_as_check_does_and_the_summary_says_how_many_occur(tm
 
 
 def test_names_are_refused_where_all_identities_are_integers(tmp_path, capsys):
-    _source(tmp_path, {"x/1.jpg": _face(1), "x/2.jpg": _face(2)})
-    (tmp_path / "train.lst").write_text("0\t10\tx/1.jpg\n1\t9\tx/2.jpg\n")
+    _source(tmp_path, {"x/1.jpg": _face(1), "x/2.jpg": _face(2), "x/3.jpg": _face(3)})
+    (tmp_path / "train.lst").write_text("0\t10\tx/1.jpg\n1\t9\tx/2.jpg\n1\t11\tx/3.jpg\n")
     source = ["--source", str(tmp_path / "train.lst")]
     (tmp_path / "names.txt").write_text("9\nAnn_Example\n")
     line = _refused(capsys, tmp_path, *source, "--exclude_identities", str(tmp_path / "names.txt"))
     assert "names.txt names 'Ann_Example': the identities of these sources are integers, as in 17" in line
     (tmp_path / "names.txt").write_text("9\n")
     _prepare(tmp_path, *source, "--exclude_identities", str(tmp_path / "names.txt"), shards="1")
-    assert _content(tmp_path) == ([(0, 1)], 1)
+    assert _content(tmp_path) == ([(0, 1), (1, 3)], 2)
     assert "1 of 1 excluded names occur" in capsys.readouterr().out
 
 
@@ -133,6 +138,19 @@ def test_a_bad_image_ends_the_command_or_is_skipped_and_listed(tmp_path, capsys)
         assert reason in line
 
 
+def test_what_needs_no_decoding_is_told_before_it(tmp_path, two_sources, capsys, monkeypatch):
+    monkeypatch.setattr(sources, "unusable", None)  # must not be reached
+    (tmp_path / "b.txt").write_text("b\n")
+    one = "training set faces would have 1 identity, and nothing to tell apart"
+    assert one in _refused(capsys, tmp_path, *two_sources, "--only_identities", str(tmp_path / "b.txt"))
+    assert one in _refused(capsys, tmp_path, *two_sources, "--min_images", "2")
+    assert "--shards must be at most the number of images, 5; it is 6" in _refused(
+        capsys, tmp_path, *two_sources, shards="6"
+    )
+    monkeypatch.setattr(builders.shutil, "disk_usage", lambda path: types.SimpleNamespace(free=1000))
+    assert "GB free, 5 images take " in _refused(capsys, tmp_path, *two_sources)
+
+
 def test_a_second_run_changes_nothing_and_other_arguments_are_refused(tmp_path, two_sources, capsys):
     _prepare(tmp_path, *two_sources)
     files = {path: path.stat().st_mtime_ns for path in tmp_path.glob("sets/**/*")}
@@ -152,11 +170,11 @@ def test_each_bad_input_is_one_sentence_and_writes_nothing(tmp_path, two_sources
     (tmp_path / "all.txt").write_text("a\nb\nc\n")
     (tmp_path / "blank.txt").write_text("\n")
     skip = ["--on_error", "skip"]
-    all_bad = ["--source", _source(tmp_path / "bad", {"a/1.jpg": b"text"}), *skip]
+    all_bad = ["--source", _source(tmp_path / "bad", {"a/1.jpg": b"text", "b/1.jpg": b""}), *skip]
     exclude = [*two_sources, "--exclude_identities"]
     cases = [
         (("--source", str(tmp_path / "none")), {}, "none does not exist"),
-        (all_bad, {}, "not one of the 1 images can be used"),
+        (all_bad, {}, "not one of the 2 images can be used"),
         ([*exclude, str(tmp_path / "none.txt")], {}, "--exclude_identities .*none.txt cannot be read"),
         ([*exclude, str(tmp_path / "blank.txt")], {}, "blank.txt is empty"),
         ([*exclude, str(tmp_path / "all.txt")], {}, "no identity is left"),
