@@ -129,9 +129,14 @@ def full_name(name: str, set_report: Mapping[str, Any]) -> str:
 def scoring_in_words(set_report: Mapping[str, Any]) -> str:
     """Names what tells results of one set apart: how they were scored, on which data."""
     digest = set_report.get("digest", "")
-    data = f"data {digest[:8]}" if digest else "data without a digest"
+    data = f"data {short(digest)}" if digest else "data without a digest"
     count = f"{set_report[key]} {key}" if (key := "pairs" if "pairs" in set_report else "images") in set_report else ""
     return ", ".join(filter(None, (f"protocol {set_report['protocol']}", data, count)))
+
+
+def short(digest: str) -> str:
+    """The beginning of a set's digest, enough to tell two sets of one name apart."""
+    return digest.rpartition(":")[2][:8]
 
 
 def read(path: paths.AnyPath) -> dict[str, Any]:
