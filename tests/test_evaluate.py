@@ -210,6 +210,16 @@ def test_results_of_earlier_calls_are_kept(workdir, data_dir, tmp_path, capsys):
     assert [json.loads(path.read_text())["step"] for path in (named, tmp_path / "named.earlier1.json")] == [5, 10]
 
 
+def test_rates_that_the_pairs_cannot_show_are_told(workdir, data_dir, capsys):
+    arguments = ["--workdir", str(workdir), "--data_dir", data_dir, "--sets", "one,videos", "--no_cache"]
+    evaluate.main([*arguments, "--fars", "0.1,0.00001"])
+    printed = capsys.readouterr().out
+    for name in ("one", "videos"):
+        assert f"{name}: no TAR at FAR 0.00001, as it has 20 impostor pairs" in printed
+    made = json.loads((workdir / "eval/10.json").read_text())
+    assert list(made["sets"]["one"]["results"][0]["tar"]) == ["0.1"]
+
+
 def test_no_figures_are_claimed_where_there_is_nothing_to_draw(workdir, data_dir, capsys):
     evaluate.main(["--workdir", str(workdir), "--data_dir", data_dir, "--sets", "cams", "--split", "half"])
     assert "plots:" not in capsys.readouterr().out
