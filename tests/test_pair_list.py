@@ -23,6 +23,18 @@ def test_images_are_listed_once(read):
     assert listed.is_same is None
 
 
+def test_spaces_after_commas_belong_to_no_column(read):
+    listed = read(
+        "first, second, is_same , fold",
+        "a b.png, b.png, 1, 2",
+        " c.png , a b.png , 0 , 2 ",
+        '"c,1.png", "d,2.png", 1, 2',
+    )
+    assert listed.images == ["a b.png", "b.png", "c.png", "c,1.png", "d,2.png"]
+    np.testing.assert_array_equal(listed.is_same, [True, False, True])
+    np.testing.assert_array_equal(listed.fold, [2, 2, 2])
+
+
 def test_truth_and_folds_in_any_order_of_columns(read):
     listed = read("\ufefffold,is_same,second,first", "3,1,b,a", "4,0,c,a", "4,True,c,b", "3, no ,d,a")
     np.testing.assert_array_equal(listed.is_same, [True, False, True, False])

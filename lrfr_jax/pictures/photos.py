@@ -21,11 +21,7 @@ def decode_photo(encoded: bytes) -> UInt8[np.ndarray, "height width 3"]:
       ValueError: no picture, truncated, too large, or not decodable; the message starts with "is" or "cannot".
     """
     kind = kind_of(encoded)
-    width, height = size_of(encoded)
-    if not 0 < width * height <= _MAX_PIXELS:
-        raise ValueError(f"is {width}x{height}, its pixels must number from 1 to {_MAX_PIXELS}")
-    if max(width, height) > _MAX_SIDE:
-        raise ValueError(f"is {width}x{height}, a side may have at most {_MAX_SIDE} pixels")
+    checked_size(encoded)
     if kind != HELD:
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # it prints a paragraph for each bad file
     try:
@@ -39,6 +35,20 @@ def decode_photo(encoded: bytes) -> UInt8[np.ndarray, "height width 3"]:
     return photo
 
 
+def checked_size(encoded: bytes) -> tuple[int, int]:
+    """Reads (width, height) in pixels from a photo's header, without decoding it.
+
+    Raises:
+      ValueError: as in `decode_photo`, save for damaged content.
+    """
+    width, height = size_of(encoded)
+    if not 0 < width * height <= _MAX_PIXELS:
+        raise ValueError(f"is {width}x{height}, its pixels must number from 1 to {_MAX_PIXELS}")
+    if max(width, height) > _MAX_SIDE:
+        raise ValueError(f"is {width}x{height}, a side may have at most {_MAX_SIDE} pixels")
+    return width, height
+
+
 def size_of(encoded: bytes) -> tuple[int, int]:
     """Reads a picture's (width, height) in pixels from its header.
 
@@ -49,6 +59,8 @@ def size_of(encoded: bytes) -> tuple[int, int]:
     if kind == HELD:
         return records.image_size(encoded)
     if kind is None:
+        if encoded.startswith(b"version https://git-lfs"):
+            raise ValueError("is a pointer of Git LFS, not the picture itself: run `git lfs pull`")
         formats = "JPEG, PNG, WebP, BMP, TIFF, GIF, JPEG 2000, AVIF or Netpbm"
         raise ValueError(f"is not an image in a known format ({formats})" if encoded else "is an empty file")
     return other_formats.size_of(encoded, kind)
