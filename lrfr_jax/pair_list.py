@@ -35,9 +35,11 @@ def read(path: str) -> PairList:
     """Reads a csv whose first line names its columns: first and second, and if known is_same (1 or 0) and fold.
 
     Raises:
-      UserError: unreadable, without pairs, or with a wrong column or value; it names the line.
+      UserError: unreadable, without pairs, or with a wrong column or value; it names the line. Or it says of a pair
+        what cannot be.
     """
     rows = _rows(path)
+    _check_truth(path, rows)
     place = {name: number for number, name in enumerate(dict.fromkeys(name for row in rows for name in row[:2]))}
     pairs = np.array([[place[row[0]], place[row[1]]] for row in rows])
     if rows[0][2] is None:
@@ -63,6 +65,17 @@ def _rows(path: str) -> list[tuple[str, str, bool | None, int | None]]:
     if not rows:
         raise UserError(f"{path} names no pairs: write a line `first,second` for each below the first one")
     return rows
+
+
+def _check_truth(path: str, rows: list[tuple[str, str, bool | None, int | None]]) -> None:
+    told: dict[frozenset[str], bool | None] = {}
+    for first, second, is_same, _ in rows:
+        if first == second and is_same is False:
+            raise UserError(f"{path} says that {first} and {second}, one picture, show different persons: correct it")
+        if told.setdefault(frozenset((first, second)), is_same) != is_same:
+            raise UserError(
+                f"{path} says of {first} and {second} both that they show one person and that they do not: correct it"
+            )
 
 
 def _check_columns(path: str, names: list[str]) -> None:

@@ -167,11 +167,20 @@ class Progress:
             batch_size,
             unit,
         )
+        self._first = step + 1
         self._begin(step)
 
     def _begin(self, step: int) -> None:
         self._step, self._since, self._waited = step, time.perf_counter(), 0.0
         self._told = self._since
+
+    @contextlib.contextmanager
+    def compiling(self, step: int) -> Iterator[None]:
+        """Around a step: the first one, for which its program is compiled, says so and counts for no speed."""
+        with waiting("compiling the step") if step == self._first else contextlib.nullcontext():
+            yield
+        if step == self._first:
+            self._begin(step)
 
     def waited(self, seconds: float) -> None:
         """Adds time in which the device had no input."""
@@ -206,13 +215,17 @@ class Progress:
         return f"step {step}/{self._num_steps} epoch {step / self._steps_per_epoch:.2f}"
 
     def _speeds(self, step: int) -> dict[str, float]:
+        if step == self._step:
+            return {}
         seconds = max(time.perf_counter() - self._since, 1e-9)  # a clock may not have moved
         per_second = (step - self._step) / seconds * self._batch_size
         return {f"speed/{self._unit}_per_second": per_second, "speed/input_wait": self._waited / seconds}
 
     def _pace(self, step: int, speeds: Mapping[str, float]) -> str:
+        if not speeds:
+            return "| the next step is measured"
         per_second, waiting = speeds[f"speed/{self._unit}_per_second"], speeds["speed/input_wait"]
-        left = (self._num_steps - step) * self._batch_size / per_second if per_second else 0.0
+        left = (self._num_steps - step) * self._batch_size / per_second
         # For input; a few in a hundred are what handing over takes.
         waits = f"{waiting:.0%} wait, " if waiting >= 0.05 else ""
         return f"| {per_second:.4g} {self._unit}/s, {waits}ETA {duration(left)}"

@@ -59,7 +59,7 @@ def test_options_change_the_settings_of_the_sets_that_have_them(workdir, data_di
     options += ["--comparisons", "hr_lr,matrix", "--ssim", "--split", "half", "--ranks", "1,2", "--fpirs", "0.5"]
     places = ["--output", str(tmp_path / "x" / "e.json"), "--plots", str(tmp_path / "figures")]
     path = str(workdir / "checkpoints" / "5")
-    options += ["--batch_size", "16", "--resolutions", "20"]
+    options += ["--batch_size", "13", "--resolutions", "20"]
     with pytest.raises(UserError, match=r"evals\.videos\.resolutions must be empty"):
         evaluate.main(["--checkpoint", path, "--data_dir", data_dir, *options, *places])
     options[1] = "one,two,cams"
@@ -210,6 +210,16 @@ def test_results_of_earlier_calls_are_kept(workdir, data_dir, tmp_path, capsys):
     assert [json.loads(path.read_text())["step"] for path in (named, tmp_path / "named.earlier1.json")] == [5, 10]
 
 
+def test_rates_that_the_pairs_cannot_show_are_told(workdir, data_dir, capsys):
+    arguments = ["--workdir", str(workdir), "--data_dir", data_dir, "--sets", "one,videos", "--no_cache"]
+    evaluate.main([*arguments, "--fars", "0.1,0.00001"])
+    printed = capsys.readouterr().out
+    for name in ("one", "videos"):
+        assert f"{name}: no TAR at FAR 0.00001, as it has 20 impostor pairs" in printed
+    made = json.loads((workdir / "eval/10.json").read_text())
+    assert list(made["sets"]["one"]["results"][0]["tar"]) == ["0.1"]
+
+
 def test_no_figures_are_claimed_where_there_is_nothing_to_draw(workdir, data_dir, capsys):
     evaluate.main(["--workdir", str(workdir), "--data_dir", data_dir, "--sets", "cams", "--split", "half"])
     assert "plots:" not in capsys.readouterr().out
@@ -264,7 +274,7 @@ def test_a_set_that_the_run_does_not_know_gets_the_settings_of_its_kind(workdir,
     [
         (["--sets", "absent"], "no set named absent"),
         (["--resolutions", "300"], r"must be whole pixels in 1\.\.112"),
-        (["--batch_size", "12"], "--batch_size=12 cannot be split evenly over 8 devices"),
+        (["--batch_size", "0"], "--batch_size=0 must be at least 1"),
         (["--ranks", "1"], r"--ranks \(1,\) fits none of the sets one \(verification\)"),
         (["--protocol", "tinyface"], "--protocol tinyface fits none of the sets"),
         (["--size_lists", "low"], "test set one: the set holds no size list 'low'"),

@@ -20,6 +20,7 @@ Picture = str | os.PathLike | SourceImage | np.ndarray
 FindFaces = Callable[[np.ndarray], list[Face]]
 # (a photo's RGB pixels) -> its face at 112x112, and the side length in pixels that it had in the photo.
 MakeFace = Callable[[np.ndarray], tuple[np.ndarray, int]]
+_LEAST_CONTRAST = 8  # gray levels, which the noise of a camera with its lens covered stays below
 
 
 class Faces(Sequence):
@@ -41,6 +42,7 @@ class Faces(Sequence):
     def __getitem__(self, index: int) -> dict[str, bytes]:
         try:
             face, self.sizes[index] = self._make_face(to_pixels(self._pictures[index]))
+            _require_content(face)
         except (ValueError, OSError) as error:
             self.problems[index] = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             face = np.zeros((IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
@@ -58,6 +60,12 @@ class Faces(Sequence):
         if self.problems:
             first = min(self.problems)
             raise UserError(f"{self.name(first)} {self.problems[first]}")
+
+
+def _require_content(face: UInt8[np.ndarray, "112 112 3"]) -> None:
+    # Networks embed all such pictures alike, so that two of them would be taken for one person.
+    if np.ptp(face, axis=(0, 1)).max() < _LEAST_CONTRAST:
+        raise ValueError("shows one color alone, no face")
 
 
 def to_pixels(picture: Picture) -> UInt8[np.ndarray, "height width 3"]:
