@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         known = {"results": earlier_results.merge(card.results, made["sets"])}
         known |= {"thresholds": calibration.merge(card.thresholds, calibration.thresholds_of(results))}
         print(f"card: {model_card.write(path, dataclasses.replace(card, **known))}")
-    if figures and draw(figures, results, made):
+    if figures and draw(figures, results, report.read(output) if output else made):
         print(f"plots: {figures}")
 
 
@@ -122,9 +122,9 @@ def _draw(folder: paths.AnyPath, results: Mapping[str, evaluation.SetResult], ma
         return False
     if not paths.is_remote(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    plots.accuracy_by_resolution(
-        folder / "accuracy_by_resolution.png", {f"step {made['step']}": made}, sets=list(drawn)
-    )
+    # With the sizes and sets that were measured before; the other figures need the scores, which no json keeps.
+    known = [name for name, one in made["sets"].items() if one["kind"] == "verification"]
+    plots.accuracy_by_resolution(folder / "accuracy_by_resolution.png", {f"step {made['step']}": made}, sets=known)
     for name, result in drawn.items():
         lower = dict(result.by_mode)
         full = lower.pop(("hr_hr", IMAGE_SIZE))

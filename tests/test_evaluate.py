@@ -188,11 +188,17 @@ def test_calibrations_add_up_and_a_matrix_gives_what_its_cells_are(workdir, tmp_
     ]
 
 
-def test_results_of_earlier_calls_are_kept(workdir, data_dir, tmp_path, capsys):
+def test_results_of_earlier_calls_are_kept(workdir, data_dir, tmp_path, capsys, monkeypatch):
     arguments = ["--workdir", str(workdir), "--data_dir", data_dir]
     evaluate.main([*arguments, "--sets", "one,two"])
     capsys.readouterr()
+    figure = []
+    monkeypatch.setattr(
+        evaluate.plots, "accuracy_by_resolution", lambda path, *args, sets: figure.extend((*args, sets))
+    )
     evaluate.main([*arguments, "--sets", "one", "--resolutions", "20"])
+    [shown, names] = figure
+    assert (names, len(shown["step 10"]["sets"]["one"]["results"])) == (["one", "two"], 5)
     printed = capsys.readouterr().out
     assert "one: kept 2 results that were measured before and not now" in printed
     made = json.loads((workdir / "eval" / "10.json").read_text())
