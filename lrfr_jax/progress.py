@@ -1,7 +1,25 @@
-"""How far a run is: what is due after a step, and the line that says its loss, its speed, its waiting and its end."""
+"""How far the work is: a bar on a terminal or lines in a log for every longer wait, and the line of a training step.
 
+for image in progress.bar(images, "embedding lfw", "images"): ...
+with progress.bar(len(images), "embedding lfw", "images") as done: done.update(64)
+with progress.waiting("compiling the step"): ...
+"""
+
+import contextlib
+import logging
+import sys
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from typing import Any
+
+from tqdm import tqdm
+
+logger = logging.getLogger("lrfr_jax")
+
+# What is over sooner needs no word; what takes longer is told of again so often.
+QUIET_SECONDS = 3.0
+EVERY_SECONDS = 30.0
 
 
 def is_due(every: int, step: int, num_steps: int) -> bool:
@@ -9,10 +27,126 @@ def is_due(every: int, step: int, num_steps: int) -> bool:
     return step > 0 and (step == num_steps or (every > 0 and step % every == 0))
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Hours, minutes and seconds as people read them."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}"
+
+
+def bar(items: Iterable[Any] | int, what: str, unit: str, *, total: int | None = None) -> "Bar":
+    """Shows how far a piece of work is: iterate over it, or enter it and call `update`.
+
+    On a terminal it is a tqdm bar. Elsewhere nothing is said of work that is over within `QUIET_SECONDS`; then a line
+    says how much is done, another one every `EVERY_SECONDS`, and a last one how long it took.
+
+    Args:
+      items: what is iterated over, or the number of pieces for `update`.
+      what: the work, such as 'embedding lfw'.
+      unit: what is counted, in the plural.
+      total: number of pieces, where `items` is an iterable that does not say it; None where nobody knows.
+    """
+    return Bar(items, what, unit, total)
+
+
+class Bar:
+    """What `bar` returns; its name in annotations."""
+
+    def __init__(self, items: Iterable[Any] | int, what: str, unit: str, total: int | None):
+        self._items = () if isinstance(items, int) else items
+        if total is None:
+            total = items if isinstance(items, int) else len(items) if isinstance(items, Sized) else None
+        self._what, self._unit, self._total, self._done = what, unit, total, 0
+        self._open = contextlib.ExitStack()
+
+    def __enter__(self) -> "Bar":
+        self._since = time.perf_counter()
+        # None: off where standard error is no terminal.
+        disable = None if _is_wanted() else True
+        self._bar = tqdm(total=self._total, desc=self._what, unit=f" {self._unit}", disable=disable)
+        self._open.callback(self._bar.close)
+        if self._bar.disable and _is_wanted():
+            self._open.enter_context(_told(self._tell))
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._bar.leave = self._seconds() >= QUIET_SECONDS
+        self._open.__exit__(*error)
+
+    def __iter__(self) -> Iterator[Any]:
+        with self:
+            for item in self._items:
+                yield item
+                self.update()
+
+    def update(self, count: int = 1) -> None:
+        """Counts so many pieces as done."""
+        self._done += count
+        self._bar.update(count)
+
+    def _seconds(self) -> float:
+        return time.perf_counter() - self._since
+
+    def _tell(self, is_over: bool) -> str:
+        seconds = self._seconds()
+        if is_over:
+            return f"{self._what}: {self._done} {self._unit} in {duration(seconds)}"
+        if self._total is None:
+            return f"{self._what}: {self._done} {self._unit} in {duration(seconds)} so far"
+        text = f"{self._what}: {self._done} of {self._total} {self._unit}"
+        left = f", about {duration(seconds * (self._total / self._done - 1))} left" if self._done else ""
+        return f"{text}{left}"
+
+
+@contextlib.contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """Says what is waited for, where it takes longer than `QUIET_SECONDS`, and in the end how long it took."""
+    since = time.perf_counter()
+
+    def tell(is_over: bool) -> str:
+        seconds = time.perf_counter() - since
+        if is_over:
+            return f"{what} took {duration(seconds)}"
+        return f"{what} ..." if seconds < EVERY_SECONDS else f"{what} ... {duration(seconds)} so far"
+
+    with _told(tell) if _is_wanted() else contextlib.nullcontext():
+        yield
+
+
+@contextlib.contextmanager
+def _told(tell: Callable[[bool], str]) -> Iterator[None]:
+    """Says `tell(False)` from time to time by a thread, and `tell(True)` at the end if anything was said before."""
+    over, has_spoken = threading.Event(), threading.Event()
+
+    def speak() -> None:
+        pause = QUIET_SECONDS
+        while not over.wait(pause):
+            _say(tell(False))
+            has_spoken.set()
+            pause = EVERY_SECONDS
+
+    speaker = threading.Thread(target=speak, daemon=True)
+    speaker.start()
+    try:
+        yield
+    finally:
+        over.set()
+        speaker.join()
+    if has_spoken.is_set():
+        _say(tell(True))
+
+
+def _is_wanted() -> bool:
+    """Not on processes that keep their log to themselves, see `main`."""
+    return not logger.handlers or logger.isEnabledFor(logging.INFO)
+
+
+def _say(text: str) -> None:
+    """Into the log of a command that has one, else to standard error, beside its results."""
+    if logger.handlers:
+        logger.info(text)
+    else:
+        print(text, file=sys.stderr, flush=True)
 
 
 class Progress:
@@ -43,7 +177,7 @@ class Progress:
         parts = " ".join(f"{key.removeprefix('train/')} {value:.4g}" for key, value in metrics.items())
         text = (
             f"step {step}/{num_steps} {parts} | {speeds['speed/images_per_second']:.1f} images/s, "
-            f"{speeds['speed/input_wait']:.0%} waiting for input, ETA {_duration(eta)}"
+            f"{speeds['speed/input_wait']:.0%} waiting for input, ETA {duration(eta)}"
         )
         self._begin(step)
         return text, speeds

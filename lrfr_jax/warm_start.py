@@ -91,6 +91,7 @@ def mean_embeddings(
             wanted={IMAGE_SIZE: records},
             batch_size=batch_size,
             num_threads=num_threads,
+            what=f"class means, images {first + 1} to {first + len(records)} of {training_set.num_images}",
         )[IMAGE_SIZE][records]
         if sums is None:
             sums = np.zeros((training_set.num_identities, features.shape[-1]))

@@ -10,9 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int, UInt8
-from tqdm import tqdm
 
-from lrfr_jax import image_ops, models
+from lrfr_jax import image_ops, models, progress
 from lrfr_jax.data import records
 from lrfr_jax.errors import UserError
 
@@ -98,6 +97,7 @@ def embed_records(
     wanted: Mapping[int, Int[np.ndarray, " records"]],
     batch_size: int,
     num_threads: int,
+    what: str = "embedding",
 ) -> dict[int, Float[np.ndarray, "images views dim"]]:
     """Embeds records at the resolutions wanted of each; every record is read and decoded once.
 
@@ -107,6 +107,7 @@ def embed_records(
       wanted: {side length in pixels: numbers of the records}.
       batch_size: over all devices; the last batch is filled up with black images, whose features are dropped.
       num_threads: threads that decode while the device works.
+      what: how the work is called while one waits for it.
 
     Returns:
       For each resolution the raw features of [image, mirrored image] (of the image alone without `mirror`), float32, a
@@ -126,7 +127,8 @@ def embed_records(
             table = features.setdefault(resolution, np.zeros((len(source), *rows.shape[1:]), np.float32))
             table[[jobs[place][0] for place in chosen]] = rows[chosen]
 
-    for images, resolutions, jobs in _batches(source, wanted, batch_size=batch_size, num_threads=num_threads):
+    reading = {"batch_size": batch_size, "num_threads": num_threads, "what": what}
+    for images, resolutions, jobs in _batches(source, wanted, **reading):
         flying.append((embedder(variables, images, resolutions), jobs))
         if len(flying) > _IN_FLIGHT:
             land()
@@ -143,10 +145,12 @@ def mean_similarity(
     wanted: Mapping[int, Int[np.ndarray, " records"]],
     batch_size: int,
     num_threads: int,
+    what: str = "structural similarity",
 ) -> dict[int, float]:
     """Returns, for each resolution, the mean structural similarity of reduced records to their whole selves."""
     totals = dict.fromkeys(wanted, 0.0)
-    for images, resolutions, jobs in _batches(source, wanted, batch_size=batch_size, num_threads=num_threads):
+    reading = {"batch_size": batch_size, "num_threads": num_threads, "what": what}
+    for images, resolutions, jobs in _batches(source, wanted, **reading):
         for (_, resolution), value in zip(jobs, np.asarray(meter(images, resolutions)), strict=False):
             totals[resolution] += float(value)
     return {resolution: total / max(len(wanted[resolution]), 1) for resolution, total in totals.items()}
@@ -177,6 +181,7 @@ def _batches(
     *,
     batch_size: int,
     num_threads: int,
+    what: str,
 ) -> Iterator[tuple[UInt8[np.ndarray, "batch size size 3"], Int[np.ndarray, " batch"], list[tuple[int, int]]]]:
     """Yields images, their resolutions, and (record, resolution) of those that are no filling.
 
@@ -188,7 +193,7 @@ def _batches(
             resolutions_of.setdefault(record, []).append(resolution)
     queues: dict[bool, list] = {True: [], False: []}
     decoded = _decoded(source, sorted(resolutions_of), batch_size=batch_size, num_threads=num_threads)
-    for record, image in tqdm(decoded, total=len(resolutions_of), desc="embed", unit=" images", disable=None):
+    for record, image in progress.bar(decoded, what, "images", total=len(resolutions_of)):
         for resolution in resolutions_of[record]:
             queue = queues[resolution == image_ops.IMAGE_SIZE]
             queue.append((image, (record, resolution)))

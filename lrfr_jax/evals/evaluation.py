@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
+from lrfr_jax import progress
 from lrfr_jax.data import face_sets, protocol_arrays
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals import embed, identification, protocols, templates, verification
@@ -90,6 +91,7 @@ def run(
     batch_size: int,
     num_threads: int,
     cache: EmbeddingCache | None,
+    on_result: Callable[[str, SetResult], None] | None = None,
 ) -> dict[str, SetResult]:
     """Embeds and scores every set.
 
@@ -101,6 +103,7 @@ def run(
       rounding: as the embedder's; for the structural similarity.
       batch_size, num_threads: see `embed.embed_records`.
       cache: where features are looked up and kept; None for none.
+      on_result: gets each set's name and result as soon as they are known.
 
     Raises:
       UserError: an undecodable image, features that are not finite, a set that cannot be scored.
@@ -113,7 +116,8 @@ def run(
         features = cache.load(evaluation.test_set, wanted=wanted, num_views=num_views) if cache else {}
         missing = {r: records for r, records in wanted.items() if r not in features}
         if missing:
-            made = _named(name, embed.embed_records, embedder, variables, source, wanted=missing, **reading)
+            work = {"wanted": missing, "what": f"embedding {name}", **reading}
+            made = _named(name, embed.embed_records, embedder, variables, source, **work)
             if cache:
                 cache.store(evaluation.test_set, made, wanted=missing)
             features |= made
@@ -121,8 +125,13 @@ def run(
         features = {r: table[:, :num_views] for r, table in features.items()}
         ssim = {}
         if getattr(evaluation.rules, "ssim", False):
-            ssim = embed.mean_similarity(meter, source, wanted=wanted, **reading)
-        results[name] = SetResult(evaluation, _named(name, _score, evaluation, features), ssim)
+            ssim = embed.mean_similarity(
+                meter, source, wanted=wanted, what=f"structural similarity of {name}", **reading
+            )
+        with progress.waiting(f"scoring {name}"):
+            results[name] = SetResult(evaluation, _named(name, _score, evaluation, features), ssim)
+        if on_result:
+            on_result(name, results[name])
     return results
 
 

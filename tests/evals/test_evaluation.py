@@ -48,11 +48,12 @@ def run(data_dir):
             traces.append(images.shape)
             return super().__call__(images, train)
 
-    def run(evals, cache=None):
+    def run(evals, cache=None, on_result=None):
         planned = evaluation.plan(data_dir, evals)
         embedder = embed.make_embedder(Traced(), sizes=evaluation.sizes_of(planned), rounding="uint8")
         traces.clear()
-        made = evaluation.run(planned, embedder, model, rounding="uint8", batch_size=16, num_threads=2, cache=cache)
+        how = {"rounding": "uint8", "batch_size": 16, "num_threads": 2, "cache": cache, "on_result": on_result}
+        made = evaluation.run(planned, embedder, model, **how)
         return made, list(traces)
 
     return run
@@ -147,6 +148,13 @@ def test_a_set_is_scored_on_the_views_of_its_own_fusion(run, data_dir, tmp_path)
 def test_bad_settings_are_told_before_anything_is_embedded(data_dir, evals, sentence):
     with pytest.raises(UserError, match=sentence):
         evaluation.plan(data_dir, evals)
+
+
+def test_each_set_is_told_as_soon_as_it_is_done(run, data_dir, monkeypatch):
+    order, score = [], evaluation._score
+    monkeypatch.setattr(evaluation, "_score", lambda *args: (order.append("scored"), score(*args))[1])
+    made, _ = run(ALL, on_result=lambda name, result: order.append((name, result)))
+    assert order == [step for name in ALL for step in ("scored", (name, made[name]))]
 
 
 def test_what_cannot_be_decoded_is_told_with_the_sets_name(run, monkeypatch):
