@@ -117,6 +117,34 @@ def test_bad_input_is_a_sentence(embedder, call, sentence):
         call(embedder)
 
 
+@pytest.mark.parametrize(
+    ("images", "sentence"),
+    [
+        ([IMAGES[0], "nosuch.jpg", "other.jpg"], "^nosuch.jpg does not exist; 1 more of 3 pictures"),
+        (IMAGES[:5, :64, :64], "^image 0 is 64x64, not 112x112: align cuts .*; 4 more of 5"),
+        (IMAGES[:5].astype(np.float32), r"^image 0 is an array of float32 \(112, 112, 3\), not of uint8"),
+        (IMAGES[0, :, :, 0], r"^image 0 is an array of uint8 \(112, 112\), not"),
+        ([IMAGES[0], IMAGES[1].astype(np.int64)], "^image 1 is an array of int64"),
+    ],
+)
+def test_unusable_images_are_told_before_any_compute(embedder, images, sentence, monkeypatch):
+    monkeypatch.setattr("lrfr_jax.evals.embed.stream_records", lambda **kwargs: pytest.fail("the network ran"))
+    with pytest.raises(UserError, match=sentence):
+        embedder.embed(images)
+
+
+def test_faces_come_batch_by_batch_in_order(embedder):
+    source = Faces([*IMAGES, IMAGES[0][:50]], make_face=as_it_is)
+    source.look()
+    parts = list(embedder.stream_faces(source, resolution=14))
+    assert [len(places) for places, _ in parts] == [24, 16]
+    np.testing.assert_array_equal(np.concatenate([places for places, _ in parts]), np.arange(40))  # without the last
+    vectors, norms = (np.concatenate(field) for field in zip(*(part for _, part in parts), strict=True))
+    every = embedder.embed(IMAGES, resolution=14)
+    np.testing.assert_array_equal(vectors, every.vectors)
+    np.testing.assert_array_equal(norms, every.norms)
+
+
 def test_digests_tell_models_apart(tiny_checkpoint, embedder):
     again, other = Embedder.load(tiny_checkpoint, batch_size=3), Embedder.load(tiny_checkpoint, fusion="none")
     assert again.digest == embedder.digest != other.digest

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 
 from lrfr_jax import metric_writers, paths, sweep_file
-from lrfr_jax.analysis import compare, html_page, output_place, run_facts, tables, training_curves
+from lrfr_jax.analysis import compare, html_page, run_facts, tables, training_curves
 from lrfr_jax.errors import UserError, one_sentence
 from lrfr_jax.evals import plots, report
 
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(argv)
     paths.require_local(vars(options))
     output = pathlib.Path(options.output)
-    output_place.check_file(output)
+    paths.check_file(output)
     command = shlex.join(["python", "-m", "lrfr_jax.analysis.report", *(sys.argv[1:] if argv is None else argv)])
     if options.sweep:
         if not options.workdir:

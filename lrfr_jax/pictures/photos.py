@@ -17,11 +17,7 @@ def decode_photo(encoded: bytes) -> UInt8[np.ndarray, "height width 3"]:
       ValueError: another format than JPEG, PNG, WebP or PPM, truncated, too large, or not decodable; the message
         starts with "is" or "cannot".
     """
-    width, height = records.image_size(encoded)
-    if not 0 < width * height <= _MAX_PIXELS:
-        raise ValueError(f"is {width}x{height}, its pixels must number from 1 to {_MAX_PIXELS}")
-    if max(width, height) > _MAX_SIDE:
-        raise ValueError(f"is {width}x{height}, a side may have at most {_MAX_SIDE} pixels")
+    checked_size(encoded)
     try:
         photo = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR_RGB)
     except cv2.error:
@@ -29,3 +25,17 @@ def decode_photo(encoded: bytes) -> UInt8[np.ndarray, "height width 3"]:
     if photo is None:
         raise ValueError("cannot be decoded: its header is that of an image, its content is damaged")
     return photo
+
+
+def checked_size(encoded: bytes) -> tuple[int, int]:
+    """Reads (width, height) in pixels from a photo's header, without decoding it.
+
+    Raises:
+      ValueError: as in `decode_photo`, save for damaged content.
+    """
+    width, height = records.image_size(encoded)
+    if not 0 < width * height <= _MAX_PIXELS:
+        raise ValueError(f"is {width}x{height}, its pixels must number from 1 to {_MAX_PIXELS}")
+    if max(width, height) > _MAX_SIDE:
+        raise ValueError(f"is {width}x{height}, a side may have at most {_MAX_SIDE} pixels")
+    return width, height

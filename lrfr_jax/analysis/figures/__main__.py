@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from lrfr_jax import paths
-from lrfr_jax.analysis import output_place
 from lrfr_jax.analysis.figures import (
     derivatives,
     dimension_errors,
@@ -44,8 +43,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     with one_sentence():
         paths.require_local(vars(arguments))
         png = png_of(arguments.output, arguments.kind)
-        output_place.check_file(png)
-        output_place.check_file(png.with_suffix(".npz"))
+        paths.check_file(png)
+        paths.check_file(png.with_suffix(".npz"))
         try:
             _make(arguments, png)
         except OSError as error:  # of a write or, as it names its file itself, of a read
