@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import jax
 
-from lrfr_jax import checkpoint, lineage, model_card, paths
+from lrfr_jax import checkpoint, lineage, model_card, paths, progress
 from lrfr_jax.errors import UserError, one_sentence
 from lrfr_jax.image_ops import HALF_RANGE, IMAGE_SIZE
 from lrfr_jax.models import BACKBONES, ORDERS
@@ -44,7 +44,9 @@ def import_weights(options: argparse.Namespace) -> str:
     source = options.source
     if pathlib.Path(options.out).exists():
         raise UserError(f"{options.out} is there already: name another folder, or remove it")
-    tensors = read_tensors(source)
+    paths.check_folder(pathlib.Path(options.out), flag="--out")
+    with progress.waiting(f"reading {source}"):
+        tensors = read_tensors(source)
     layout, before = recognize(tensors, source=source, layout=options.layout)
     convention = {field: getattr(options, field) for field in PLAIN if getattr(options, field) is not None}
     how = {"source": source, "layout": layout, "before": before}
@@ -57,7 +59,8 @@ def import_weights(options: argparse.Namespace) -> str:
         "evals": {},
         "history": [lineage.entry("import", **facts, licence=options.licence)],
     }
-    checkpoint.save_backbone(options.out, converted.variables, metadata)
+    with progress.waiting(f"writing {options.out}"):
+        checkpoint.save_backbone(options.out, converted.variables, metadata)
     card = model_card.of_checkpoint(options.out, variables=converted.variables, metadata=metadata)
     model_card.write(options.out, card)
     return _report(converted, layout=layout, out=options.out)

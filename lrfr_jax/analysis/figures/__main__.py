@@ -7,6 +7,7 @@ import argparse
 import io
 import os
 import pathlib
+import tempfile
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -53,11 +54,15 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _make(arguments: argparse.Namespace, png: pathlib.Path) -> None:
-    """Draws beside the PNG first, so that it and its arrays belong together or none is there."""
-    png.parent.mkdir(parents=True, exist_ok=True)
+    """Draws elsewhere and writes the arrays before the PNG, so that both belong together or none is there."""
     partial = png.with_name(f".{png.stem}.{os.getpid()}.partial.png")
+    with tempfile.TemporaryDirectory() as folder:
+        drawn = pathlib.Path(folder) / png.name
+        data = KINDS[arguments.kind].draw(arguments, drawn)
+        content = drawn.read_bytes()
     try:
-        data = KINDS[arguments.kind].draw(arguments, partial)
+        png.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(content)
         save_arrays(png.with_suffix(".npz"), data)
         os.replace(partial, png)
     finally:
