@@ -13,6 +13,7 @@ import argparse
 import numpy as np
 from scipy import stats
 
+from lrfr_jax import comma_list
 from lrfr_jax.embedder import Embedder
 from lrfr_jax.errors import UserError, one_sentence
 from lrfr_jax.evals import evaluation, metrics
@@ -23,7 +24,7 @@ LEAST_FOLDS = 4  # two to ask, two to calibrate on
 def main() -> None:
     """Prints a line for each comparison, and how many counts lie outside of their interval."""
     options = _parser().parse_args()
-    sizes = tuple(int(size) for size in options.resolutions.split(","))
+    sizes = tuple(map(int, comma_list.words(options.resolutions)))
     rules = {"resolutions": sizes, "comparisons": ("hr_lr", "lr_lr"), "fusion": options.fusion}
     model = Embedder.load(options.checkpoint, fusion=options.fusion)
     planned = evaluation.plan(options.data_dir, {options.set_name: rules})
@@ -63,7 +64,15 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--checkpoint", required=True, help="a run's folder, one checkpoint, or an exported file")
     add("--data_dir", required=True, help="folder of the prepared sets")
-    add("--set", required=True, dest="set_name", metavar="NAME", help="a verification set with at least four folds")
+    add(
+        "--set",
+        "--sets",
+        required=True,
+        type=comma_list.one_word,
+        dest="set_name",
+        metavar="NAME",
+        help="a verification set with at least four folds",
+    )
     add("--resolutions", default="20,14,7", metavar="R,R", help="side lengths in pixels (default %(default)s)")
     add("--fusion", default="sum", help="how an image and its mirror image become one vector (default %(default)s)")
     add("--far", type=float, default=0.01, help="false accept rate (default %(default)s)")

@@ -16,8 +16,8 @@ POLICIES = {
 def parse_arg(arg: str | None, **defaults):
     """Returns a ConfigDict of `defaults`, changed by `key=value,key=value`; a value takes its default's type."""
     args = ConfigDict(defaults)
-    for item in filter(None, (arg or "").split(",")):
-        key, separator, value = item.partition("=")
+    for item in filter(None, map(str.strip, (arg or "").split(","))):
+        key, separator, value = (part.strip() for part in item.partition("="))
         if not separator or key not in defaults:
             known = ", ".join(f"{name}={default}" for name, default in defaults.items())
             raise ValueError(f"config argument {item!r} is not one of {known}")

@@ -8,11 +8,9 @@ random is stored.
 import contextlib
 import hashlib
 import json
-import logging
 import os
 import pathlib
-import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -23,12 +21,9 @@ from absl import logging as absl_logging
 from lrfr_jax import paths, staged_checkpoints
 from lrfr_jax.errors import UserError, reason_of
 
-logger = logging.getLogger("lrfr_jax")
-
 FOLDER = "checkpoints"
 # What `metadata` must say, so that a model can be built and asked.
 METADATA = {"step", "model", "degradation_rounding"}
-UNREADABLE_FOLDER = "unreadable_checkpoints"
 
 
 def create_manager(workdir: str | os.PathLike, *, keep: int) -> ocp.CheckpointManager:
@@ -89,79 +84,6 @@ def _writing(manager: ocp.CheckpointManager) -> Iterator[None]:
             f"a checkpoint cannot be written into {folder_of(manager)} ({reason_of(error)}): make room there or mend "
             "what it says; the same command continues from the newest whole one"
         ) from error
-
-
-def restore_newest(
-    manager: ocp.CheckpointManager, *, backbone: Any, training: Any, check: Callable[[dict], None]
-) -> tuple[int, Any, Any] | None:
-    """Restores the newest checkpoint that can be read; None if the folder has none at all.
-
-    One that cannot be read (cut off by a full disk) is moved to `unreadable_checkpoints` and the one before is used. If
-    none can be read they stay where they are, as the disk may be at fault, and so the run cannot begin anew over them.
-
-    Args:
-      manager: from `create_manager`.
-      backbone: arrays of the shapes, types and shardings wanted.
-      training: the same for the second item.
-      check: gets the metadata before any array is read; raises `UserError` if the checkpoint belongs to another run.
-
-    Returns:
-      (step, backbone, training).
-
-    Raises:
-      UserError: there are checkpoints, but none is readable, or `check` raised it; of several processes, which have to
-        take the same one, the newest cannot be read by one.
-    """
-    backbone, training = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), (backbone, training)
-    )
-    unreadable: dict[int, Exception] = {}
-    for step in sorted(manager.all_steps(), reverse=True):
-        try:
-            check(manager.restore(step, args=ocp.args.Composite(metadata=ocp.args.JsonRestore())).metadata)
-            # Not strict: the class centers end in rows of zeros, as many as the number of shards asks for.
-            items = ocp.args.Composite(
-                backbone=ocp.args.StandardRestore(backbone),
-                training=ocp.args.StandardRestore(training, strict=False),
-            )
-            restored = manager.restore(step, args=items)
-        except UserError:
-            raise
-        except Exception as error:
-            if jax.process_count() > 1:
-                raise UserError(
-                    f"checkpoint {step} of {folder_of(manager)} cannot be read by process {jax.process_index()} "
-                    f"({reason_of(error)}): mend that, or move it away to continue from the one before"
-                ) from error
-            unreadable[step] = error
-            continue
-        for other, error in unreadable.items():
-            _set_aside(manager, other, error)
-        return step, restored.backbone, restored.training
-    if unreadable:
-        newest_error = next(iter(unreadable.values()))
-        raise UserError(
-            f"none of the checkpoints {list(unreadable)} of {folder_of(manager)} can be read "
-            f"({reason_of(newest_error)}): copy them again, or start with a new --workdir"
-        )
-    return None
-
-
-def _set_aside(manager: ocp.CheckpointManager, step: int, error: Exception) -> None:
-    reason = reason_of(error)
-    logger.warning("checkpoint %d cannot be read (%s): it is set aside and the one before is used", step, reason)
-    if jax.process_index() == 0:
-        folder = folder_of(manager)
-        targets = (folder.parent / UNREADABLE_FOLDER / f"{step}{end}" for end in ("", *map("_{}".format, range(2, 99))))
-        target = next(target for target in targets if not target.exists())
-        if paths.is_remote(folder):
-            paths.move(folder / str(step), target)
-            if not paths.is_remote(manager.directory):  # it is staged
-                shutil.rmtree(manager.directory / str(step))
-        else:
-            target.parent.mkdir(exist_ok=True)
-            shutil.move(folder / str(step), target)
-    manager.reload()
 
 
 def steps_of(workdir: str | os.PathLike) -> list[int]:

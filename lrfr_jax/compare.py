@@ -26,33 +26,50 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     if options.threshold is not None and not -1 <= options.threshold <= 1:
         raise UserError(f"--threshold {options.threshold} must be a cosine similarity in [-1, 1]")
+    if options.threshold is not None and options.calibrated_on:
+        raise UserError("--calibrated_on does nothing with --threshold: give one of them")
     source = model_options.faces_of(options, [options.first, options.second])
-    embedder = model_options.load(options)
+    embedder = model_options.load(options, default_fusion=None)
+    held = None if options.threshold is not None else _held(embedder, options)
     found = embedder.embed_faces(source, resolution=[IMAGE_SIZE, options.resolution])
     source.require_all()
     similarity = float(found.vectors[0] @ found.vectors[1])
     sizes = min(source.sizes[0], IMAGE_SIZE), min(source.sizes[1], options.resolution)
-    calibrated = None if options.threshold is not None else _calibrated(embedder, options, sizes)
+    calibrated, reason = (None, "") if held is None else _chosen(embedder, held, sizes, options.far)
     threshold = calibrated.threshold if calibrated else options.threshold
     is_same = None if threshold is None else similarity > threshold
     if options.json:
         origin = dataclasses.asdict(calibrated) if calibrated else None
         answer = {"similarity": similarity, "is_same": is_same, "threshold": threshold, "calibration": origin}
+        answer |= {"no_decision": reason, "fusion": embedder.fusion}
         print(json.dumps(answer | {"sizes": sizes, "norms": found.norms.tolist()}))
+    elif reason:
+        print(f"no decision: similarity {similarity:.4f}, but {reason}; or give --threshold")
     else:
         print(_in_words(similarity, is_same, threshold, calibrated))
-    return model_options.DONE_BUT if is_same is False else 0
+    return {True: 0, False: model_options.DONE_BUT, None: model_options.NO_DECISION}[is_same]
 
 
-def _calibrated(embedder: Embedder, options: argparse.Namespace, sizes: tuple[int, int]) -> Threshold | None:
-    """The model's own threshold for faces of these sizes; none if it was not calibrated and no rate was asked for."""
-    held = thresholds.of_fusion(embedder.thresholds(), fusion=embedder.fusion, far=options.far)
-    return thresholds.choose(held, sizes=sizes, far=options.far) if held else None
+def _held(embedder: Embedder, options: argparse.Namespace) -> list[Threshold]:
+    """The model's own thresholds that may decide; `UserError` if the rate or the set asked for is none of theirs."""
+    asked = {"far": options.far, "calibrated_on": options.calibrated_on}
+    return thresholds.of_rate(embedder.thresholds(), fusion=embedder.fusion, **asked)
 
 
-def _in_words(similarity: float, is_same: bool | None, threshold: float | None, calibrated: Threshold | None) -> str:
-    if is_same is None:
-        return f"similarity {similarity:.4f}; no decision: give --threshold, or calibrate the model with `evaluate`"
+def _chosen(
+    embedder: Embedder, held: list[Threshold], sizes: tuple[int, int], far: float | None
+) -> tuple[Threshold | None, str]:
+    """The threshold for faces of these sizes, or why there is none."""
+    known = embedder.thresholds()
+    if not held:
+        return None, thresholds.why_none(known, fusion=embedder.fusion)
+    try:
+        return thresholds.choose(held, sizes=sizes, far=far), ""
+    except UserError as error:
+        return None, thresholds.with_others(str(error), known, held)
+
+
+def _in_words(similarity: float, is_same: bool, threshold: float, calibrated: Threshold | None) -> str:
     if calibrated is not None:
         return thresholds.in_words(similarity, calibrated)
     decision = "the same person" if is_same else "not the same person"
@@ -63,11 +80,11 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m lrfr_jax.compare",
         description="The cosine similarity of two aligned 112x112 faces.",
-        epilog="Exit status: 0 the same person (or no decision), 3 not the same person, 1 error.",
+        epilog="Exit status: 0 the same person, 3 not the same person, 4 no decision (no threshold for them), 1 error.",
     )
     parser.add_argument("first", help="image file")
     parser.add_argument("second", help="image file")
-    model_options.add_model(parser)
+    model_options.add_model(parser, default_fusion=model_options.CARDS_FUSION)
     model_options.add_pictures(parser)
     model_options.add_resolution(parser, "the second face is")
     how = parser.add_mutually_exclusive_group()
@@ -81,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
         help="false accept rate of the threshold, one that `evaluate --calibrate` found for this model and the size of "
         "the faces; default: the lowest one",
     )
+    model_options.add_calibrated_on(parser)
     parser.add_argument("--json", action="store_true", help="print json")
     return parser
 

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -15,12 +15,10 @@ from lrfr_jax import checkpoint, model_card, models, paths, sharding
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals import embed
 from lrfr_jax.evals.fusion import FUSIONS, fuse
-from lrfr_jax.evals.thresholds import Threshold
+from lrfr_jax.evals.thresholds import Threshold, newest_fusion
 from lrfr_jax.exports import formats
 from lrfr_jax.image_ops import IMAGE_SIZE
-from lrfr_jax.pictures import faces
-from lrfr_jax.pictures.face_detector import Mtcnn
-from lrfr_jax.pictures.faces import Faces, MakeFace, Picture
+from lrfr_jax.pictures.faces import Faces, Picture, listed, way_to_face
 
 # A call with no more images than this takes a small program, so that two faces do not cost as much as a batch.
 FEW = 2
@@ -61,6 +59,9 @@ class Embedder:
     program: Callable[[tuple[int, ...]], embed.Embedder]
     batch_sizes: tuple[int, int]
 
+    def __repr__(self) -> str:
+        return f"<Embedder {self.path}: {models.in_words(self.metadata['model'])}, fusion {self.fusion}>"
+
     @property
     def digest(self) -> str:
         """Tells models apart: of the weights and of all that decides about an embedding but the resolution."""
@@ -69,28 +70,28 @@ class Embedder:
 
     def thresholds(self) -> list[Threshold]:
         """What the model was calibrated to by `evaluate --calibrate`; see `evals.thresholds.choose`."""
-        if not model_card.path_of(self.path).exists():
-            return []
-        return model_card.read(self.path, weights=self.weights).thresholds
+        return _thresholds(self.path, self.weights)
 
     @classmethod
-    def load(cls, path: str | os.PathLike, *, fusion: str = "sum", batch_size: int = 64) -> "Embedder":
+    def load(cls, path: str | os.PathLike, *, fusion: str | None = "sum", batch_size: int = 64) -> "Embedder":
         """Loads a model.
 
         Args:
           path: a run's folder (its newest checkpoint is taken), one checkpoint, or a file that `lrfr_jax.export` made.
           fusion: 'sum' adds the features of an image and of its mirror image, as most evaluations do; 'none' takes the
-            image alone and half of the time; the others are in `evals.fusion.FUSIONS`.
+            image alone and half of the time; the others are in `evals.fusion.FUSIONS`. None takes that of the model's
+            last calibration, and 'sum' without one.
           batch_size: images at a time; rounded up to a multiple of the devices.
 
         Raises:
           UserError: no model, one that cannot be read, or an unknown fusion.
         """
-        if fusion not in FUSIONS:
+        if fusion is not None and fusion not in FUSIONS:
             raise UserError(f"fusion={fusion!r} is unknown: choose one of {', '.join(FUSIONS)}")
         if batch_size < 1:
             raise UserError(f"batch_size={batch_size} must be at least 1")
         found = open_model(path)
+        fusion = fusion or newest_fusion(_thresholds(found.path, found.weights)) or "sum"
         mesh = sharding.make_mesh(class_shards=1)
         make = functools.partial(
             embed.make_embedder,
@@ -134,7 +135,7 @@ class Embedder:
           UserError: an image or a resolution cannot be used, or the model's features are not finite; the sentence
             names it.
         """
-        found = Faces(_listed(images), make_face=way_to_face(resize=resize, align=align))
+        found = Faces(listed(images), make_face=way_to_face(resize=resize, align=align))
         found.look()
         found.require_all()
         embeddings = self.embed_faces(found, resolution=resolution)
@@ -224,6 +225,9 @@ class Model(NamedTuple):
     variables: Any
     is_traced: bool = True
 
+    def __repr__(self) -> str:
+        return f"<Model {self.path}: {models.in_words(self.metadata['model'])}>"
+
 
 def open_model(path: str | os.PathLike) -> Model:
     """Opens a run's newest checkpoint, a checkpoint, or an exported file with the card beside it.
@@ -233,10 +237,9 @@ def open_model(path: str | os.PathLike) -> Model:
     """
     path = find_model(path)
     if path.is_file():
-        with path.open("rb") as file:
-            weights = hashlib.file_digest(file, "sha256").hexdigest()
+        weights = digest_of(path)
         card = model_card.read(path, weights=weights)
-        opened = formats.open_file(path, model=card.model)
+        opened = formats.open_file(path, facts=facts_of(card))
         metadata = {"model": card.model, "degradation_rounding": card.degradation_rounding, "step": card.step}
         return Model(path, metadata, weights, *opened)
     variables, metadata = checkpoint.load_backbone(path)
@@ -258,6 +261,20 @@ def find_model(path: str | os.PathLike) -> paths.AnyPath:
     return path
 
 
+def digest_of(path: str | os.PathLike) -> str:
+    """Returns the SHA-256 of a file, by which its card knows it."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def facts_of(card: model_card.Card) -> formats.Facts:
+    """Returns what the card of an exported file says of it; `UserError` if it is no such file's."""
+    made = card.history[-1] if card.history else {}
+    if made.get("kind") != "export":
+        raise UserError("the card of an exported file must end its history with the export: export the model again")
+    return formats.Facts(card.model, made["names"], made["code"].get("jax", "of an unknown version"))
+
+
 def card_of(model: Model) -> model_card.Card:
     """Returns the card of a checkpoint or exported file; `UserError` if the one beside it is damaged or another's."""
     if model.path.is_file():
@@ -265,13 +282,8 @@ def card_of(model: Model) -> model_card.Card:
     return model_card.of_checkpoint(model.path, variables=model.variables, metadata=model.metadata)
 
 
-def way_to_face(*, resize: bool, align: bool) -> MakeFace:
-    """Chooses how a picture becomes an aligned face; `UserError` for both at once, or without the detector."""
-    if resize and align:
-        raise UserError("give resize or align, not both: align cuts the face out of a photo and sizes it")
-    if align:
-        return faces.aligned_by(Mtcnn())
-    return faces.resized if resize else faces.as_it_is
+def _thresholds(path: paths.AnyPath, weights: str) -> list[Threshold]:
+    return model_card.read(path, weights=weights).thresholds if model_card.path_of(path).exists() else []
 
 
 def _size_of_each(resolution: int | Sequence[int] | np.ndarray, images: int) -> np.ndarray:
@@ -281,14 +293,3 @@ def _size_of_each(resolution: int | Sequence[int] | np.ndarray, images: int) -> 
     if sizes.dtype.kind not in "iuf" or np.any(sizes % 1):
         raise UserError(f"resolutions {np.unique(sizes).tolist()} must be whole pixels in 1..{IMAGE_SIZE}")
     return np.broadcast_to(sizes, images)
-
-
-def _listed(images: Any) -> Sequence[Any]:
-    """All images as a sequence; what is no picture in it, `Faces` tells by its place."""
-    if isinstance(images, str | os.PathLike) or (isinstance(images, np.ndarray) and images.ndim != 4):
-        return [images]
-    if not isinstance(images, Iterable):
-        raise UserError(
-            f"images of type {type(images).__name__} cannot be embedded: give paths or arrays of RGB pixels"
-        )
-    return list(images)

@@ -15,14 +15,16 @@ from typing import Any
 
 import jax
 
-from lrfr_jax import checkpoint, model_card, paths, progress, sharding
+from lrfr_jax import checkpoint, comma_list, model_card, paths, progress, sharding
 from lrfr_jax.data import face_sets
+from lrfr_jax.data.protocol_arrays import VerificationProtocol
 from lrfr_jax.embedder import Model, card_of, find_model, open_model
 from lrfr_jax.errors import UserError, one_sentence, reason_of
-from lrfr_jax.evals import calibration, embed, evaluation, plots, protocols, report, tables, templates
+from lrfr_jax.evals import calibration, earlier_results, embed, evaluation, plots, protocols, report, tables, templates
 from lrfr_jax.evals.embedding_cache import EmbeddingCache
 from lrfr_jax.evals.fusion import FUSIONS
 from lrfr_jax.evals.verification import VerificationResult
+from lrfr_jax.image_ops import IMAGE_SIZE
 
 # Options that replace a setting of the same name, in those sets whose kind has it.
 SETTINGS = ("protocol", "resolutions", "fusion", "fars", "fpirs", "ranks", "split", "mean_average_precision")
@@ -40,11 +42,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     known = {} if path.is_file() else checkpoint.load_metadata(path)
     output, figures = _places(options, known.get("step"))
     planned = evaluation.plan(options.data_dir, evals_of(known.get("evals", {}), options))
+    mesh = sharding.make_mesh(class_shards=1)
+    batch_size = sharding.rounded_up("--batch_size", options.batch_size, mesh)
     with progress.waiting(f"loading {path}"):
         model = open_model(path)
     metadata = model.metadata
-    mesh = sharding.make_mesh(class_shards=1)
-    sharding.check_batch_size("--batch_size", options.batch_size, mesh)
+    card = _card(model, planned) if options.calibrate else None
     rounding = metadata["degradation_rounding"]
     embedder = embed.make_embedder(
         model.backbone,
@@ -59,24 +62,21 @@ def main(argv: Sequence[str] | None = None) -> None:
         embedder,
         jax.device_put(model.variables, sharding.replicated(mesh)),
         rounding=rounding,
-        batch_size=options.batch_size,
+        batch_size=batch_size,
         num_threads=os.cpu_count() or 1,
         cache=_cache(options, model),
         on_result=_tell_early(planned),
     )
-    made = report.report_of(results, step=metadata["step"], checkpoint=str(path))
+    made = report.report_of(results, step=metadata["step"], checkpoint=str(path), weights=model.weights)
     # Before anything is written, so that no failure of that loses it.
     print(f"{path}\n{tables.table(made)}", flush=True)
     if output:
-        report.write_report(output, made if options.output else report.with_earlier_sets(made, output))
-        print(f"json: {output}")
-    if options.calibrate:
-        card = card_of(model)
-        known = {"results": card.results | made["sets"], "thresholds": calibration.thresholds_of(results)}
+        print("\n".join([*earlier_results.write(output, made), f"json: {output}"]))
+    if card:
+        known = {"results": earlier_results.merge(card.results, made["sets"])}
+        known |= {"thresholds": calibration.merge(card.thresholds, calibration.thresholds_of(results))}
         print(f"card: {model_card.write(path, dataclasses.replace(card, **known))}")
-    if figures:
-        with progress.waiting("drawing"):
-            draw(figures, results, made)
+    if figures and draw(figures, results, made):
         print(f"plots: {figures}")
 
 
@@ -114,41 +114,56 @@ def evals_of(configured: Mapping[str, Mapping[str, Any]], options: argparse.Name
     return {name: {**configured.get(name, {}), **taken[name]} for name in names}
 
 
-def draw(folder: paths.AnyPath, results: Mapping[str, evaluation.SetResult], made: Mapping[str, Any]) -> None:
+def draw(folder: paths.AnyPath, results: Mapping[str, evaluation.SetResult], made: Mapping[str, Any]) -> bool:
     """Writes accuracy by resolution of the verification sets, and for each its ROC curves and similarity histograms.
+
+    Returns:
+      Whether there was anything to draw.
 
     Raises:
       UserError: the folder cannot be written.
     """
     try:
-        _draw(folder, results, made)
+        with progress.waiting("drawing"):
+            return _draw(folder, results, made)
     except OSError as error:
         raise UserError(
             f"the figures cannot be written to {folder} ({reason_of(error)}): choose another folder with --plots"
         ) from error
 
 
-def _draw(folder: paths.AnyPath, results: Mapping[str, evaluation.SetResult], made: Mapping[str, Any]) -> None:
+def _draw(folder: paths.AnyPath, results: Mapping[str, evaluation.SetResult], made: Mapping[str, Any]) -> bool:
     drawn = {name: r.outcome for name, r in results.items() if isinstance(r.outcome, VerificationResult)}
     if not drawn:
-        return
+        return False
     if not paths.is_remote(folder):
         folder.mkdir(parents=True, exist_ok=True)
     plots.accuracy_by_resolution(
         folder / "accuracy_by_resolution.png", {f"step {made['step']}": made}, sets=list(drawn)
     )
     for name, result in drawn.items():
-        full, *lower = (c for c in result.comparisons if c.mode in report.MODE_TITLES)
+        lower = dict(result.by_mode)
+        full = lower.pop(("hr_hr", IMAGE_SIZE))
         rows, shown_name = {}, report.full_name(name, made["sets"][name])
-        for mode in sorted({c.mode for c in lower}) or ["hr_hr"]:
+        for mode in sorted({mode for mode, _ in lower}) or ["hr_hr"]:
             title = report.MODE_TITLES[mode]
-            entries = [full, *(c for c in lower if c.mode == mode)]
+            entries = [full, *(comparison for which, comparison in lower.items() if which[0] == mode)]
             curves = {f"{c.resolution} px": (c.cosines, result.is_same) for c in entries}
             plots.roc_curves(folder / f"{name}_roc_{mode}.png", curves, title=f"{shown_name}, {title}")
             # The full, a middle and the lowest resolution tell the story; all of them would not fit.
             shown = list(dict.fromkeys([entries[0], entries[len(entries) // 2], entries[-1]]))
             rows[title] = {f"{c.resolution} px": curves[f"{c.resolution} px"] for c in shown}
         plots.similarity_histograms(folder / f"{name}_similarities.png", rows)
+    return True
+
+
+def _card(model: Model, planned: Mapping[str, evaluation.Evaluation]) -> model_card.Card:
+    """The card that a calibration adds to, read before anything is embedded: so is what it cannot be made from."""
+    kinds = {name: one.test_set.protocol for name, one in planned.items()}
+    calibration.check({n: kept.is_same for n, kept in kinds.items() if isinstance(kept, VerificationProtocol)})
+    card = card_of(model)
+    tables.check(card.results, model_card.path_of(model.path))
+    return card
 
 
 def _fitting(changes: Mapping[str, Any], kind: str) -> dict[str, Any]:
@@ -199,20 +214,20 @@ def _parser() -> argparse.ArgumentParser:
     which.add_argument("--workdir", help="folder of a run: its newest checkpoint is evaluated")
     which.add_argument("--checkpoint", help="one checkpoint, W/checkpoints/<step>, or an exported file")
     parser.add_argument("--data_dir", required=True, help="folder of the prepared sets")
-    parser.add_argument("--sets", type=_list_of(str), metavar="A,B", help="test sets; default: the run's own")
+    parser.add_argument("--sets", "--set", type=_list_of(str), metavar="A,B", help="test sets; default: the run's own")
     _add_settings(parser)
     parser.add_argument(
         "--output",
         metavar="FILE.json",
-        help="default with --workdir W: W/eval/<step>.json, which keeps the other sets that it holds of that step; a "
-        "file named here is replaced",
+        help="default with --workdir W: W/eval/<step>.json; a file that holds results of these weights keeps those "
+        "that are not measured again, and one with other results gets another name",
     )
     parser.add_argument("--plots", metavar="DIR", help="folder of the figures; default: the json's name without .json")
     parser.add_argument(
         "--calibrate",
         action="store_true",
-        help="write the thresholds at false accept rates that the verification sets support, for every size that was "
-        "compared, to the model's card in place of earlier ones, for `compare` and `verify`; and the results",
+        help="add the thresholds at false accept rates that the verification sets support, for every size that is "
+        "compared, to the model's card, for `compare`, `verify` and `demo`; and the results",
     )
     parser.add_argument("--batch_size", type=int, default=64, help="images at a time over all devices (default 64)")
     parser.add_argument(
@@ -260,7 +275,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
 
 def _list_of(kind: type):
     def parse(text: str) -> tuple:
-        return tuple(kind(part) for part in text.split(",") if part)
+        return tuple(map(kind, comma_list.words(text)))
 
     parse.__name__ = f"comma-separated {kind.__name__}"
     return parse

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from lrfr_jax import augment, image_ops, losses, models, optimizer, sharding, train_step
+from lrfr_jax.data import face_sets
 from lrfr_jax.errors import UserError
 from lrfr_jax.models import layers
 from lrfr_jax.models.classifier import Classifier
@@ -46,6 +47,7 @@ class Run:
     init: Callable
     step: Callable
     schedule: optax.Schedule
+    unit: str  # what a batch consists of: 'images', or 'pairs' of two views of an image
 
     def fresh_state(self, seed: int, mesh: Mesh) -> train_step.TrainState:
         """Draws the state of step 0 and lays it out over the mesh, as `sharding.of_state` says."""
@@ -70,6 +72,8 @@ def build_run(config: ConfigDict, num_identities: int, steps_per_epoch: float) -
       UserError: a value that is out of range, or does not fit the others.
     """
     check_ranges(config)
+    if num_identities < 2:
+        raise UserError(f"config.input.dataset={config.input.dataset} has one identity, and nothing to tell apart")
     try:
         model = config.model.to_dict()
         batch_norm = model.pop("batch_norm")
@@ -86,9 +90,8 @@ def build_run(config: ConfigDict, num_identities: int, steps_per_epoch: float) -
         backbone = models.create_backbone(**model, remat=config.remat)
         precision = layers.PRODUCT_PRECISIONS[config.model.dtype]
         classifier = Classifier(num_identities, **config.classifier, precision=precision)
-        settings = dict(config.optimizer)
-        update = {name: settings.pop(name) for name in UPDATE}
-        schedule = optimizer.make_schedule(num_epochs=config.num_epochs, steps_per_epoch=steps_per_epoch, **settings)
+        update = {name: config.optimizer[name] for name in UPDATE}
+        schedule = schedule_of(dict(config.optimizer), num_epochs=config.num_epochs, steps_per_epoch=steps_per_epoch)
         sgd = optimizer.make_optimizer(schedule, **update)
         step = functools.partial(
             train_step.train_step,
@@ -110,7 +113,29 @@ def build_run(config: ConfigDict, num_identities: int, steps_per_epoch: float) -
         jax.eval_shape(step, jax.eval_shape(init, rng), *_abstract_batch(config.batch_size, shape))
     except (ValueError, TypeError, OverflowError, AttributeError) as error:
         raise UserError(f"the config does not fit together: {error}") from error
-    return Run(backbone, classifier, init, step, schedule)
+    return Run(backbone, classifier, init, step, schedule, "pairs" if len(config.augment.sizes) else "images")
+
+
+def description(
+    config: ConfigDict, run: Run, params: Mapping[str, Any], training_set: face_sets.TrainingSet, mesh: Mesh
+) -> list[str]:
+    """Says in two lines what is trained, and on what."""
+    counts = {name: sum(leaf.size for leaf in jax.tree.leaves(tree)) for name, tree in params.items()}
+    total, centers = sum(counts.values()), counts["classifier"]
+    model = f"{config.model.backbone} of width {config.model.width:g}, embedding of {config.model.embedding_size}"
+    views = "two views of " if run.unit == "pairs" else ""
+    return [
+        f"{model}: {total:,} parameters, {centers:,} of them class centers",
+        f"{config.input.dataset}: {training_set.num_images} images of {training_set.num_identities} identities; "
+        f"{views}{config.batch_size} images a step on {mesh.size} devices ({mesh.devices.flat[0].device_kind}); "
+        f"{training_set.num_images / config.batch_size:.6g} steps an epoch",
+    ]
+
+
+def schedule_of(settings: Mapping[str, Any], *, num_epochs: float, steps_per_epoch: float) -> optax.Schedule:
+    """The learning rates that a config's group `optimizer` stands for."""
+    rates = {name: value for name, value in settings.items() if name not in UPDATE}
+    return optimizer.make_schedule(num_epochs=num_epochs, steps_per_epoch=steps_per_epoch, **rates)
 
 
 def _abstract_batch(batch_size: int, shape: tuple[int, ...]) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:

@@ -92,7 +92,7 @@ def export(options: argparse.Namespace) -> str:
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         partial.write_bytes(content)
-        parity = measure(model, partial)
+        parity = measure(model, partial, names=options.names)
         facts = {"format": options.format, "names": options.names, "parity": str(parity)}
         history = [*card.history, lineage.entry("export", **facts)]
         card = dataclasses.replace(card, weights=hashlib.sha256(content).hexdigest(), history=history)
@@ -115,15 +115,20 @@ def _check_format(options: argparse.Namespace) -> None:
             raise UserError(formats.NO_EXTRA.format(package))
 
 
-def measure(model: Model, exported: pathlib.Path) -> Parity:
+def measure(model: Model, exported: pathlib.Path, *, names: str) -> Parity:
     """Compares an exported file with the model that it was made of, both in float32, on made-up images.
+
+    Args:
+      model: the original.
+      exported: the file, which has no card yet.
+      names: of its tensors.
 
     Raises:
       UserError: they differ by more than rounding does.
     """
     arguments = model.metadata["model"]
     live = models.create_backbone(**{**arguments, "dtype": "float32"})
-    opened = formats.open_file(exported, model=arguments)
+    opened = formats.open_file(exported, facts=formats.Facts(arguments, names, jax.__version__))
     images = made_up_images(max(BATCHES))
     with progress.waiting("comparing the file with the model"):
         wanted = _features(formats.Opened(live, model.variables), images)

@@ -16,8 +16,10 @@ from lrfr_jax.models.classifier import Classifier
 # Bytes of a float32, which parameters, gradients, momentum and everything in the classifier are.
 FLOAT = 4
 # What the program of `classifier.cross_entropy` and its gradient holds at a time: so many arrays as large as the
-# cosines of a chunk, and so many as large as the centers that take part (normalized; with chunks, moved as well).
-COSINES, CENTERS, CENTERS_IN_CHUNKS = 3.0, 1.0, 1.5
+# cosines of a chunk (two more with chunks, whose cosines are computed twice), and so many as large as the centers that
+# take part: normalized, and of a sample gathered as well. From jax 0.12 on the compiler keeps no copy of all chunks.
+COSINES, COSINES_IN_CHUNKS = 3, 5
+CENTERS, CENTERS_IN_CHUNKS, CENTERS_OF_SAMPLE = 1, int(jax.__version_info__ < (0, 12)), 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,10 +77,10 @@ def of_config(config: ConfigDict, *, num_identities: int, num_images: int, devic
 def head_bytes(classifier: Classifier, *, batch: int, images: float | int, dim: int) -> float:
     r"""Bytes that the classification and its gradient hold on one device beside centers and features.
 
-    .. math:: 4\,(3\,n\,r / c + k\,r\,d), \quad r = \text{rows of a shard that take part}
+    .. math:: 4\,(a\,n\,r / c + k\,r\,d), \quad r = \text{rows of a shard that take part}
 
-    n images of all views meet the centers of one shard, r of them in c chunks; k is 1, or 1.5 with chunks, and 1
-    more for a sample.
+    n images of all views meet the centers of one shard, r of them in c chunks; a is 3, or 5 with chunks; k is 2 for a
+    sample, else 1, or with chunks 0 from jax 0.12 on.
 
     Args:
       classifier: layout of the centers.
@@ -87,9 +89,10 @@ def head_bytes(classifier: Classifier, *, batch: int, images: float | int, dim: 
       dim: d, length of a feature.
     """
     rows = classifier.rows_taking_part(batch)
-    # A sample is gathered first.
-    copies = (CENTERS if classifier.chunks == 1 else CENTERS_IN_CHUNKS) + (classifier.sampled_share < 1)
-    return FLOAT * (COSINES * images * rows / classifier.chunks + copies * rows * dim)
+    cosines, copies = (COSINES, CENTERS) if classifier.chunks == 1 else (COSINES_IN_CHUNKS, CENTERS_IN_CHUNKS)
+    if classifier.sampled_share < 1:
+        copies = CENTERS_OF_SAMPLE
+    return FLOAT * (cosines * images * rows / classifier.chunks + copies * rows * dim)
 
 
 @functools.cache

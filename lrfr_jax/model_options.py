@@ -8,21 +8,23 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from lrfr_jax import paths, progress
-from lrfr_jax.embedder import Embedder, find_model, way_to_face
+from lrfr_jax.embedder import Embedder, find_model
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals.fusion import FUSIONS
 from lrfr_jax.image_ops import IMAGE_SIZE
 from lrfr_jax.pictures import sources
-from lrfr_jax.pictures.faces import Faces
-from lrfr_jax.pictures.sources import SourceImage
+from lrfr_jax.pictures.faces import Faces, way_to_face
+from lrfr_jax.pictures.stored_files import SourceImage
 
 # Exit status beside 0 (done), 1 (an error, in one sentence) and 2 (wrong usage).
 DONE_BUT = 3
+NO_DECISION = 4
 BATCH_SIZE = 64
 _NAMED = 20  # unusable pictures, of which a wrong folder may have thousands
+CARDS_FUSION = "that of the model's last calibration, sum without one"
 
 
-def add_model(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+def add_model(parser: argparse.ArgumentParser, *, required: bool = True, default_fusion: str = "sum") -> None:
     """Declares `--checkpoint`, `--fusion` and `--batch_size`."""
     parser.add_argument(
         "--checkpoint",
@@ -32,7 +34,8 @@ def add_model(parser: argparse.ArgumentParser, *, required: bool = True) -> None
     parser.add_argument(
         "--fusion",
         choices=sorted(FUSIONS),
-        help="how the features of an image and of its mirror image become one; see docs/protocols.md (default sum)",
+        help="how the features of an image and of its mirror image become one; see docs/protocols.md (default "
+        f"{default_fusion})",
     )
     parser.add_argument(
         "--batch_size",
@@ -71,10 +74,21 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def load(options: argparse.Namespace) -> Embedder:
-    """Loads the model that the options name."""
+def add_calibrated_on(parser: argparse.ArgumentParser) -> None:
+    """Declares `--calibrated_on`."""
+    parser.add_argument(
+        "--calibrated_on",
+        metavar="SET",
+        help="decide by the thresholds that `evaluate --calibrate` found on this test set (default: on the last ones; "
+        "of several the strictest)",
+    )
+
+
+def load(options: argparse.Namespace, *, default_fusion: str | None = "sum") -> Embedder:
+    """Loads the model that the options name; a default of None is the fusion of its last calibration."""
+    fusion = options.fusion or default_fusion
     with progress.waiting(f"loading {options.checkpoint}"):
-        return Embedder.load(options.checkpoint, fusion=options.fusion or "sum", batch_size=options.batch_size)
+        return Embedder.load(options.checkpoint, fusion=fusion, batch_size=options.batch_size)
 
 
 def faces_of(options: argparse.Namespace, pictures: Sequence[Any]) -> Faces:
@@ -149,9 +163,12 @@ def _list_pictures(folder: str, *, flag: str) -> tuple[list[SourceImage], dict[s
     Raises:
       UserError: it is missing, or holds none.
     """
-    images, problems = sources.find_images(folder, flag=flag)
-    if not images:
-        reason = f" that may be read ({problems[0].reason})" if problems else ""
-        raise UserError(f"{flag} {folder} holds no image{reason}, of {', '.join(sources.IMAGE_SUFFIXES)}")
-    ordered = sorted(images.values(), key=lambda image: sources.natural(image.path))
-    return ordered, {os.path.relpath(problem.where, folder): problem.reason for problem in problems}
+    found = sources.find_images(folder, flag=flag)
+    if not found.images:
+        raise UserError(f"{flag} {folder} holds no image{sources.why_none(found)}")
+    ordered = sorted(found.images.values(), key=lambda image: sources.natural(image.path))
+    unread = {os.path.relpath(problem.where, folder): problem.reason for problem in found.problems}
+    strange = sources.unexpected(found.others)
+    if usual := len(found.others) - len(strange):
+        print(f"passed over in {flag} {folder}: {usual} hidden files, texts and the like", file=sys.stderr)
+    return ordered, unread | dict.fromkeys(strange, sources.NO_PICTURE)

@@ -1,20 +1,24 @@
 """`python -m lrfr_jax.pretrained`: foreign weights become a checkpoint, for evaluation and as a start of training.
 
 python -m lrfr_jax.pretrained --source backbone.pth --backbone iresnet50 --out weights/r50
+python -m lrfr_jax.pretrained --source lowres.safetensors --out weights/lowres        a file of lrfr_jax.export
 
 Nothing in the file is run. Which layout it has shows in the names of its tensors; with it come the input's color order,
-mean and scale, which the checkpoint keeps and every command uses.
+mean and scale, which the checkpoint keeps and every command uses. An exported file needs its card beside it, which
+says all that; what the model went through and was calibrated to goes along.
 """
 
 import argparse
-import hashlib
+import dataclasses
 import pathlib
 from collections.abc import Sequence
 
 import jax
 
 from lrfr_jax import checkpoint, lineage, model_card, paths, progress
+from lrfr_jax.embedder import digest_of, facts_of
 from lrfr_jax.errors import UserError, one_sentence
+from lrfr_jax.exports import formats
 from lrfr_jax.image_ops import HALF_RANGE, IMAGE_SIZE
 from lrfr_jax.models import BACKBONES, ORDERS
 from lrfr_jax.weights.conversion import Converted, convert
@@ -41,34 +45,66 @@ def import_weights(options: argparse.Namespace) -> str:
       UserError: the file cannot be read or does not fit the backbone, or the folder is there already; nothing is
         written then.
     """
-    source = options.source
     if pathlib.Path(options.out).exists():
         raise UserError(f"{options.out} is there already: name another folder, or remove it")
     paths.check_folder(pathlib.Path(options.out), flag="--out")
-    with progress.waiting(f"reading {source}"):
-        tensors = read_tensors(source)
-    layout, before = recognize(tensors, source=source, layout=options.layout)
-    convention = {field: getattr(options, field) for field in PLAIN if getattr(options, field) is not None}
-    how = {"source": source, "layout": layout, "before": before}
-    converted = convert(tensors, **how, backbone=options.backbone, convention=convention)
-    facts = {"file": pathlib.Path(source).name, "sha256": _sha256(source), "layout": layout}
+    with progress.waiting(f"reading {options.source}"):
+        card = _card_of(options)
+        converted, layout = _foreign(options) if card is None else _exported(options, card)
+    facts = {"file": pathlib.Path(options.source).name, "sha256": digest_of(options.source), "layout": layout}
     metadata = {
-        "step": 0,
+        "step": card.step if card else 0,
         "model": converted.model,
-        "degradation_rounding": "uint8",
+        "degradation_rounding": card.degradation_rounding if card else "uint8",
         "evals": {},
-        "history": [lineage.entry("import", **facts, licence=options.licence)],
+        "history": [*(card.history if card else ()), lineage.entry("import", **facts, licence=options.licence)],
     }
     with progress.waiting(f"writing {options.out}"):
         checkpoint.save_backbone(options.out, converted.variables, metadata)
-    card = model_card.of_checkpoint(options.out, variables=converted.variables, metadata=metadata)
-    model_card.write(options.out, card)
+    made = model_card.of_checkpoint(options.out, variables=converted.variables, metadata=metadata)
+    known = {"results": card.results, "thresholds": card.thresholds} if card else {}
+    model_card.write(options.out, dataclasses.replace(made, **known))
     return _report(converted, layout=layout, out=options.out)
 
 
-def _sha256(path: str) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _card_of(options: argparse.Namespace) -> model_card.Card | None:
+    """The card beside an exported file; None for the files of others."""
+    source = options.source
+    if pathlib.Path(source).suffix.removeprefix(".") in formats.PROGRAMS:
+        raise UserError(
+            f"{source} is a program, whose weights cannot be taken out: export the model that it was made of as "
+            "safetensors, and import that"
+        )
+    if not pathlib.Path(source).is_file():
+        raise UserError(f"{source} is no file: name the weights with --source")
+    return model_card.read(source, weights=digest_of(source)) if model_card.path_of(source).exists() else None
+
+
+def _exported(options: argparse.Namespace, card: model_card.Card) -> tuple[Converted, str]:
+    """Reads a file that `lrfr_jax.export` made, by what its card says."""
+    facts, path = facts_of(card), model_card.path_of(options.source)
+    known = {"backbone": card.model["backbone"], "layout": facts.names} | dict.fromkeys(PLAIN)
+    for name, value in known.items():
+        given = getattr(options, name)
+        if given not in (None, value):
+            raise UserError(f"--{name} {given} is not what {path} says of {options.source}: leave --{name} out")
+    model, variables = formats.weights_of(options.source, facts=facts)
+    return Converted(model, variables, []), facts.names
+
+
+def _foreign(options: argparse.Namespace) -> tuple[Converted, str]:
+    """Reads a file of others, by the names of its tensors."""
+    source, tensors = options.source, read_tensors(options.source)
+    if all(name.split("/")[0] in formats.COLLECTIONS for name in tensors):
+        path = model_card.path_of(source)
+        raise UserError(f"{source} has our names but no card {path} beside it, which says what it is: copy that along")
+    layout, before = recognize(tensors, source=source, layout=options.layout)
+    if options.backbone is None:
+        fitting = " or ".join(LAYOUTS[layout].backbones)
+        raise UserError(f"{source} is of layout {layout}: say with --backbone which network it is, {fitting}")
+    convention = {field: getattr(options, field) for field in PLAIN if getattr(options, field) is not None}
+    how = {"source": source, "layout": layout, "before": before, "backbone": options.backbone}
+    return convert(tensors, **how, convention=convention, width=None), layout
 
 
 def _report(converted: Converted, *, layout: str, out: str) -> str:
@@ -103,7 +139,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--source", required=True, help="MXNet .params, PyTorch .pth/.pt/.ckpt/.bin, safetensors or .npz")
-    add("--backbone", required=True, choices=sorted(BACKBONES), help="the network whose weights these are")
+    add(
+        "--backbone",
+        choices=sorted(BACKBONES),
+        help="the network whose weights these are; an exported file's card says it",
+    )
     add("--out", required=True, metavar="DIR", help="folder of the checkpoint, which must not be there yet")
     add("--layout", choices=sorted(LAYOUTS), help="how the tensors are named; default: as recognized")
     add("--licence", default="", metavar="TEXT", help="under which the weights may be used; goes into the model's card")

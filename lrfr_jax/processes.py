@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 
 import jax
+import numpy as np
 from jax.experimental import multihost_utils
 
 from lrfr_jax.errors import UserError, reason_of
@@ -20,6 +21,9 @@ SIGNS_OF_SEVERAL = {
     "OMPI_COMM_WORLD_SIZE": lambda count: count not in ("", "1"),
     "TPU_WORKER_HOSTNAMES": lambda names: "," in names,
 }
+
+# Bytes of what processes tell each other.
+LONGEST_TEXT = 1024
 
 
 def start(
@@ -65,6 +69,17 @@ def start(
             f"the processes of this run do not come together ({reason}): give each --coordinator HOST:PORT of process "
             "0, --num_processes and its own --process_id, or --nodistributed for one process"
         ) from error
+
+
+def texts_of_all(text: str) -> list[str]:
+    """Returns what each process says, in order of process; all of them have to call it, and wait here for the last."""
+    if jax.process_count() == 1:
+        return [text]
+    mine = np.zeros(LONGEST_TEXT, np.uint8)
+    data = text.encode()[:LONGEST_TEXT]
+    mine[: len(data)] = np.frombuffer(data, np.uint8)
+    rows = np.asarray(multihost_utils.process_allgather(mine)).astype(np.uint8)
+    return [row.tobytes().rstrip(b"\0").decode(errors="ignore") for row in rows]
 
 
 def _says_several(environment: Mapping[str, str]) -> bool:

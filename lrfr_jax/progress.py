@@ -150,13 +150,28 @@ def _say(text: str) -> None:
 
 
 class Progress:
-    """Measures one stretch of steps after the other, without the time that was spent on evaluation."""
+    """Measures one stretch of steps after the other, without the time that was spent on evaluation.
 
-    def __init__(self, step: int):
+    Args:
+      step: the one that the run has reached.
+      num_steps: at which it ends.
+      steps_per_epoch: need not be whole.
+      batch_size: what a step takes of `unit`.
+      unit: 'images', or 'pairs' where an image gives two views.
+    """
+
+    def __init__(self, *, step: int, num_steps: int, steps_per_epoch: float, batch_size: int, unit: str):
+        self._num_steps, self._steps_per_epoch, self._batch_size, self._unit = (
+            num_steps,
+            steps_per_epoch,
+            batch_size,
+            unit,
+        )
         self._begin(step)
 
     def _begin(self, step: int) -> None:
         self._step, self._since, self._waited = step, time.perf_counter(), 0.0
+        self._told = self._since
 
     def waited(self, seconds: float) -> None:
         """Adds time in which the device had no input."""
@@ -165,19 +180,39 @@ class Progress:
     def paused(self, seconds: float) -> None:
         """Takes out time that was not spent on training."""
         self._since += seconds
+        self._told += seconds
 
-    def line(
-        self, step: int, num_steps: int, metrics: Mapping[str, float], batch_size: int
-    ) -> tuple[str, dict[str, float]]:
-        """Ends the stretch at `step`; returns the line to print and its speeds as scalars."""
-        seconds = max(time.perf_counter() - self._since, 1e-9)  # a clock may not have moved
-        steps_per_second = (step - self._step) / seconds
-        speeds = {"speed/images_per_second": steps_per_second * batch_size, "speed/input_wait": self._waited / seconds}
-        eta = (num_steps - step) / steps_per_second if steps_per_second else 0.0
-        parts = " ".join(f"{key.removeprefix('train/')} {value:.4g}" for key, value in metrics.items())
-        text = (
-            f"step {step}/{num_steps} {parts} | {speeds['speed/images_per_second']:.1f} images/s, "
-            f"{speeds['speed/input_wait']:.0%} waiting for input, ETA {duration(eta)}"
-        )
+    def line(self, step: int, metrics: Mapping[str, float]) -> tuple[str, dict[str, float]]:
+        """Ends the stretch at `step`; returns the line to print, of what people watch, and its speeds as scalars."""
+        speeds = self._speeds(step)
+        parts = [f"{self._place(step)} loss {metrics['train/loss']:.4g} accuracy"]
+        for view in ("hr", "lr"):
+            if f"train/accuracy_{view}" in metrics:
+                parts.append(f"{100 * metrics[f'train/accuracy_{view}']:.1f}% {view.upper()}")
+        parts += [f"rate {metrics['train/learning_rate']:.3g}", self._pace(step, speeds)]
         self._begin(step)
-        return text, speeds
+        return " ".join(parts), speeds
+
+    def is_overdue(self) -> bool:
+        """Whether nothing was said for so long that one may wonder whether it still runs."""
+        return time.perf_counter() - self._told >= EVERY_SECONDS
+
+    def sign_of_life(self, step: int) -> str:
+        """Returns a line of how far the stretch is, without its end."""
+        self._told = time.perf_counter()
+        return f"{self._place(step)} {self._pace(step, self._speeds(step))}"
+
+    def _place(self, step: int) -> str:
+        return f"step {step}/{self._num_steps} epoch {step / self._steps_per_epoch:.2f}"
+
+    def _speeds(self, step: int) -> dict[str, float]:
+        seconds = max(time.perf_counter() - self._since, 1e-9)  # a clock may not have moved
+        per_second = (step - self._step) / seconds * self._batch_size
+        return {f"speed/{self._unit}_per_second": per_second, "speed/input_wait": self._waited / seconds}
+
+    def _pace(self, step: int, speeds: Mapping[str, float]) -> str:
+        per_second, waiting = speeds[f"speed/{self._unit}_per_second"], speeds["speed/input_wait"]
+        left = (self._num_steps - step) * self._batch_size / per_second if per_second else 0.0
+        # For input; a few in a hundred are what handing over takes.
+        waits = f"{waiting:.0%} wait, " if waiting >= 0.05 else ""
+        return f"| {per_second:.4g} {self._unit}/s, {waits}ETA {duration(left)}"

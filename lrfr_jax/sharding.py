@@ -57,18 +57,50 @@ def of_state(mesh: Mesh, state: PyTree) -> PyTree:
     return jax.tree.map_with_path(sharding, state)
 
 
-def check_batch_size(flag: str, batch_size: int, mesh: Mesh, *, parts: int = 1) -> None:
-    """Raises `UserError` if the global batch, which the user sets by `flag`, cannot be split evenly into parts."""
+def check_batch_size(flag: str, batch_size: int, mesh: Mesh, *, parts: int = 1, begins: bool = True) -> None:
+    """Raises `UserError` if the global batch, which the user sets by `flag`, cannot be split evenly into parts.
+
+    Args:
+      flag: for the sentence.
+      batch_size: images over all devices and parts.
+      mesh: over which it is split.
+      parts: into which each device's share is split.
+      begins: False where the batch is that of a run that continues, and cannot change any more.
+    """
     if parts < 1:
         raise UserError(f"--config.batch_parts={parts} must be at least 1")
-    unit = mesh.size * parts
-    if batch_size < 1 or batch_size % unit:
-        lower, upper = batch_size // unit * unit, (batch_size // unit + 1) * unit
-        choice = f"{lower} or {upper}" if lower > 0 else f"{upper}"
-        in_parts = f" in {parts} parts" if parts > 1 else ""
+    if batch_size >= 1 and batch_size % (mesh.size * parts) == 0:
+        return
+    in_parts = f" in {parts} parts" if parts > 1 else ""
+    said = f"{flag}={batch_size} cannot be split evenly over {mesh.size} devices{in_parts}"
+    if batch_size >= 1 and batch_size % mesh.size == 0:
+        fitting = [str(count) for count in _divisors(batch_size // mesh.size) if count < parts]
+        raise UserError(f"{said}: set --config.batch_parts to {' or '.join(fitting)}")
+    if not begins:
+        fitting = [str(count) for count in _divisors(batch_size) if count < mesh.size]
         raise UserError(
-            f"{flag}={batch_size} cannot be split evenly over {mesh.size} devices{in_parts}: set it to {choice}"
+            f"{said}, and a run keeps its batch: continue it on {' or '.join(fitting)} devices, which "
+            "CUDA_VISIBLE_DEVICES can choose"
         )
+    unit = mesh.size * parts
+    lower, upper = batch_size // unit * unit, (batch_size // unit + 1) * unit
+    choice = f"{lower} or {upper}" if lower > 0 else f"{upper}"
+    raise UserError(f"{said}: set it to {choice}")
+
+
+def _divisors(number: int) -> list[int]:
+    return [divisor for divisor in range(1, number + 1) if number % divisor == 0]
+
+
+def rounded_up(flag: str, batch_size: int, mesh: Mesh) -> int:
+    """Returns the next batch that is split evenly: what only says how many images are worked on at a time.
+
+    Raises:
+      UserError: it, which the user sets by `flag`, is below 1.
+    """
+    if batch_size < 1:
+        raise UserError(f"{flag}={batch_size} must be at least 1")
+    return mesh.size * -(-batch_size // mesh.size)
 
 
 def to_devices(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:

@@ -7,10 +7,9 @@ import math
 import pathlib
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
-import flax.linen as nn
 import jax
 import numpy as np
 from clu import parameter_overview
@@ -20,24 +19,30 @@ from ml_collections import ConfigDict
 
 from lrfr_jax import (
     checkpoint,
+    continuation,
     device_cache,
+    divergence,
     experiment,
     lineage,
     metric_writers,
     model_card,
+    newest_state,
     paths,
     processes,
     progress,
+    run_evaluation,
     sharding,
     train_step,
     warm_start,
 )
 from lrfr_jax import workdir as workdirs
 from lrfr_jax.data import face_sets
-from lrfr_jax.errors import UserError
-from lrfr_jax.evals import embed, evaluation, report, tables
+from lrfr_jax.evals import evaluation
 
 logger = logging.getLogger("lrfr_jax")
+
+# Every parameter by name, shape and size, in the workdir.
+PARAMETERS_FILE = "parameters.txt"
 
 
 def train(config: ConfigDict, *, workdir: paths.AnyPath, data_dir: pathlib.Path) -> None:
@@ -48,66 +53,65 @@ def train(config: ConfigDict, *, workdir: paths.AnyPath, data_dir: pathlib.Path)
       SystemExit: 143 after SIGTERM, with the state saved.
     """
     # ---- Devices and data. A set that is missing is found now, not after hours.
+    begins = not checkpoint.steps_of(workdir)
     mesh = sharding.make_mesh(config.classifier.shards)
-    sharding.check_batch_size("--config.batch_size", config.batch_size, mesh, parts=config.batch_parts)
+    sharding.check_batch_size("--config.batch_size", config.batch_size, mesh, parts=config.batch_parts, begins=begins)
     training_set = face_sets.open_training_set(str(data_dir), config.input.dataset)
     device_cache.check(config.input.cache, training_set, mesh)
     steps_per_epoch = training_set.num_images / config.batch_size
 
     # ---- Model, state, restore.
-    begins = not checkpoint.steps_of(workdir)
     warm_start.check(config.init_from, config.class_centers, model=_model_arguments(config), begins=begins)
-    with jax.set_mesh(mesh):  # as in the loop, which need not trace the network again then
+    # The mesh as in the loop, which need not trace the network again then.
+    with jax.set_mesh(mesh), progress.waiting("tracing the step"):
         run = experiment.build_run(config, training_set.num_identities, steps_per_epoch)
     num_steps = math.ceil(config.num_epochs * steps_per_epoch)
-    evaluate = _build_evaluation(config, run.backbone, mesh, workdir, data_dir)
-    workdirs.claim(workdir, json.loads(config.to_json()), is_main_process=jax.process_index() == 0)
-    state = run.fresh_state(config.seed, mesh)
-    metadata = _metadata(config, training_set)
+    evaluate = _build_evaluation(config, run, mesh, workdir, data_dir)
+    plain, is_main_process = json.loads(config.to_json()), jax.process_index() == 0
+    workdirs.claim(workdir, plain, is_main_process=is_main_process)
+    metadata = _metadata(config, training_set, data_dir)
     manager = checkpoint.create_manager(workdir, keep=config.keep_checkpoints)
-    start, state = _restore(manager, state, metadata)
-    if start == 0 and config.init_from:
-        state = _warm_start(config, run, state, training_set, mesh)
-        metadata["history"][:0] = checkpoint.load_metadata(config.init_from).get("history", [])
+    start, state = _first_state(config, run, training_set, mesh, manager, metadata, num_steps)
     evaluation_due = progress.is_due(config.eval_every_steps, start, num_steps)
     is_unevaluated = evaluation_due and not metric_writers.is_evaluated(workdir, start)
     if start >= num_steps and not is_unevaluated and model_card.is_written(workdir, start):
         logger.info("%s is finished (step %d of %d): see its folder eval", workdir, start, num_steps)
         return
-    is_main_process = jax.process_index() == 0
+    workdirs.renew(workdir, plain, is_main_process=is_main_process)
     writer, side_writer = metric_writers.create_writers(workdir, start_step=start, is_main_process=is_main_process)
-    _announce(config, state, training_set, mesh, start, num_steps, side_writer)
+    if start < num_steps:
+        _announce(config, run, state, training_set, mesh, start, num_steps, workdir, side_writer)
 
     # ---- The loop.
     outputs = (sharding.of_state(mesh, state), sharding.replicated(mesh))
     step_fn = jax.jit(device_cache.on_batch(run.step, mesh), donate_argnums=0, out_shardings=outputs)
     batches, cached = _feed(config, training_set, mesh, start)
-    timing, current, undescribed, stopping, step = progress.Progress(start), None, None, False, start
+    length = {"step": start, "num_steps": num_steps, "steps_per_epoch": steps_per_epoch}
+    timing = progress.Progress(**length, batch_size=config.batch_size, unit=run.unit)
+    current, undescribed, stopping, step = None, None, False, start
     with processes.sigterm_noted() as stop_wanted, jax.set_mesh(mesh), contextlib.closing(writer):
         if is_unevaluated:
             logger.info("step %d was saved and then not evaluated: it is now", start)
-            writer.write_scalars(start, evaluate(state, start))
+            writer.write_scalars(start, evaluate(_split(state)[0], start))
         for step in range(start + 1, num_steps + 1):
             since = time.perf_counter()
             batch = sharding.to_devices(next(batches), mesh)
             timing.waited(time.perf_counter() - since)
-            state, metrics = step_fn(state, batch, cached)
+            with progress.waiting("compiling the step") if step == start + 1 else contextlib.nullcontext():
+                state, metrics = step_fn(state, batch, cached)
             # The step before is checked while this one runs: the device never waits for the host.
             previous, current = current, (step, metrics)
-            _check_finite(previous, workdir)
+            divergence.check(previous, workdir)
             stopping = stop_wanted(step)
             log_due = progress.is_due(config.log_every_steps, step, num_steps)
             evaluation_due = progress.is_due(config.eval_every_steps, step, num_steps)
             save_due = progress.is_due(config.checkpoint_every_steps, step, num_steps) or stopping
             if log_due or evaluation_due or save_due:
-                _check_finite(current, workdir)
+                divergence.check(current, workdir)
             if log_due:
-                scalars = {f"train/{key}": float(value) for key, value in metrics.items()}
-                scalars["train/learning_rate"] = float(run.schedule(step - 1))
-                writer.write_scalars(step, scalars)
-                line, speeds = timing.line(step, num_steps, scalars, config.batch_size)
-                side_writer.write_scalars(step, speeds)
-                logger.info(line)
+                _log(step, metrics, float(run.schedule(step - 1)), timing, writer, side_writer)
+            elif timing.is_overdue():
+                logger.info(timing.sign_of_life(step))
             # Saved after its line is written: no checkpoint is newer than the last line of metrics.jsonl. And on the
             # disk before it is evaluated, which may fail: what is missing is made up for when the run continues.
             if save_due:
@@ -118,7 +122,7 @@ def train(config: ConfigDict, *, workdir: paths.AnyPath, data_dir: pathlib.Path)
             if evaluation_due:
                 since = time.perf_counter()
                 checkpoint.wait(manager)
-                writer.write_scalars(step, evaluate(state, step))
+                writer.write_scalars(step, evaluate(_split(state)[0], step))
                 timing.paused(time.perf_counter() - since)
         checkpoint.close(manager)
         model_card.describe_run(workdir, is_main_process=is_main_process)
@@ -128,16 +132,18 @@ def train(config: ConfigDict, *, workdir: paths.AnyPath, data_dir: pathlib.Path)
     logger.info("finished: checkpoints and their cards, metrics and evaluations are in %s", workdir)
 
 
-def _metadata(config: ConfigDict, training_set: face_sets.TrainingSet) -> dict[str, Any]:
+def _metadata(config: ConfigDict, training_set: face_sets.TrainingSet, data_dir: pathlib.Path) -> dict[str, Any]:
     """What every checkpoint says of itself: how to build the model, which data it counts batches of, its history."""
     data = {
         "dataset": config.input.dataset,
         "num_images": training_set.num_images,
         "num_identities": training_set.num_identities,
+        "digest": training_set.digest,
+        "test_sets": {name: face_sets.digest_of(str(data_dir), name) for name in config.evals},
         "batch_size": config.batch_size,
         "seed": config.seed,
     }
-    facts = {name: data[name] for name in ("dataset", "num_images", "num_identities")}
+    facts = {name: data[name] for name in ("dataset", "num_images", "num_identities", "digest")}
     plain = json.loads(config.to_json())
     recipe = flatten_dict({name: value for name, value in plain.items() if name != "evals"}, sep=".")
     return {
@@ -153,6 +159,35 @@ def _model_arguments(config: ConfigDict) -> dict[str, Any]:
     return {key: value for key, value in config.model.to_dict().items() if key != "batch_norm"}
 
 
+def _first_state(
+    config: ConfigDict,
+    run: experiment.Run,
+    training_set: face_sets.TrainingSet,
+    mesh: Mesh,
+    manager: Any,
+    metadata: dict[str, Any],
+    num_steps: int,
+) -> tuple[int, train_step.TrainState]:
+    """Returns the step that was reached and its state, or 0 and the first one; completes the history of `metadata`."""
+    with progress.waiting("drawing the first parameters"):
+        state = jax.block_until_ready(run.fresh_state(config.seed, mesh))
+    with progress.waiting("reading the newest checkpoint"):
+        start, state, before = _restore(manager, state, metadata)
+    if start:
+        place = checkpoint.folder_of(manager) / str(start)
+        steps_per_epoch = training_set.num_images / config.batch_size
+        length = {"step": start, "num_steps": num_steps, "steps_per_epoch": steps_per_epoch}
+        continuation.check(before, schedule=run.schedule, place=place, **length)
+        fields = continuation.changes(before, json.loads(config.to_json()))
+        metadata["history"] = continuation.with_changes(metadata["history"], start, fields)
+        changed = f", now with {continuation.as_text(fields)}" if fields else ""
+        logger.info("continuing after step %d%s", start, changed)
+    elif config.init_from:
+        state = _warm_start(config, run, state, training_set, mesh)
+        metadata["history"][:0] = checkpoint.load_metadata(config.init_from).get("history", [])
+    return start, state
+
+
 def _warm_start(
     config: ConfigDict, run: experiment.Run, state: train_step.TrainState, training_set: Any, mesh: Mesh
 ) -> train_step.TrainState:
@@ -160,19 +195,15 @@ def _warm_start(
     logger.info("the backbone starts from %s", config.init_from)
     if config.class_centers == "random":
         return state
-    centers = warm_start.mean_embeddings(
+    return warm_start.with_mean_embeddings(
+        state,
         run.backbone,
-        _split(state)[0],
         training_set,
+        rows=run.classifier.rows,
         mesh=mesh,
-        batch_size=config.eval_batch_size,
+        batch_size=sharding.rounded_up("--config.eval_batch_size", config.eval_batch_size, mesh),
         num_threads=config.input.num_threads,
     )
-    logger.info("the class centers start from the mean embeddings of %d identities", len(centers))
-    # On the host, since the whole may be more than one device holds.
-    centers = {"class_centers": np.pad(centers, ((0, run.classifier.rows - len(centers)), (0, 0)))}
-    centers = jax.device_put(centers, sharding.of_state(mesh, centers))
-    return state.replace(params=state.params | {"classifier": centers})
 
 
 def _split(state: train_step.TrainState) -> tuple[dict, dict]:
@@ -201,42 +232,41 @@ def _save(
     return step
 
 
-def _restore(manager: Any, state: train_step.TrainState, metadata: dict) -> tuple[int, train_step.TrainState]:
-    """Returns (0, state) for a fresh run, else the newest step and its state."""
+def _restore(manager: Any, state: train_step.TrainState, metadata: dict) -> tuple[int, train_step.TrainState, dict]:
+    """Returns (0, state, {}) for a fresh run, else the newest step, its state, and the config that it had."""
+    before: dict = {}
 
     def check(found: dict) -> None:
-        differences = workdirs.differences("data", found["data"], metadata["data"])
-        if differences:
-            place = checkpoint.folder_of(manager)
-            raise UserError(f"the checkpoints in {place} saw other data ({'; '.join(differences)})")
+        workdirs.check_data(checkpoint.folder_of(manager), found["data"], metadata["data"])
         metadata["history"] = found.get("history", [])  # what it began with; the folder of `init_from` may be gone
+        before.clear()
+        before.update(continuation.config_at(found))
 
     backbone, training = _split(state)
-    restored = checkpoint.restore_newest(manager, backbone=backbone, training=training, check=check)
+    restored = newest_state.restore(manager, backbone=backbone, training=training, check=check)
     if restored is None:
-        return 0, state
+        return 0, state, before
     step, backbone, training = restored
     params = {"backbone": backbone["params"], "classifier": training["classifier"]}
-    logger.info("continuing after step %d", step)
-    return step, train_step.TrainState(training["step"], params, backbone["batch_stats"], training["opt_state"])
+    state = train_step.TrainState(training["step"], params, backbone["batch_stats"], training["opt_state"])
+    return step, state, before
 
 
-def _announce(config, state, training_set, mesh: Mesh, start: int, num_steps: int, side_writer: Any) -> None:
-    if start == num_steps:
-        return
+def _log(step: int, metrics: dict, rate: float, timing: progress.Progress, writer: Any, side_writer: Any) -> None:
+    scalars = {f"train/{key}": float(value) for key, value in metrics.items()} | {"train/learning_rate": rate}
+    writer.write_scalars(step, scalars)
+    line, speeds = timing.line(step, scalars)
+    side_writer.write_scalars(step, speeds)
+    logger.info(line)
+
+
+def _announce(config, run, state, training_set, mesh, start: int, num_steps: int, workdir, side_writer: Any) -> None:
+    for line in experiment.description(config, run, state.params, training_set, mesh):
+        logger.info(line)
+    logger.info("steps %d to %d; every parameter: %s", start + 1, num_steps, workdir / PARAMETERS_FILE)
     overview = parameter_overview.get_parameter_overview(state.params, include_stats=False)
-    logger.info("parameters:\n%s", overview)
-    logger.info(
-        "%s: %d images of %d identities; %d images a step on %d devices (%s); steps %d to %d",
-        config.input.dataset,
-        training_set.num_images,
-        training_set.num_identities,
-        config.batch_size,
-        mesh.size,
-        mesh.devices.flat[0].device_kind,
-        start + 1,
-        num_steps,
-    )
+    if jax.process_index() == 0:
+        paths.write_text(workdir / PARAMETERS_FILE, f"{overview}\n")
     side_writer.write_texts(start, {"config": f"```\n{config}\n```", "parameters": f"```\n{overview}\n```"})
 
 
@@ -249,50 +279,17 @@ def _feed(
 
 
 def _build_evaluation(
-    config: ConfigDict, backbone: nn.Module, mesh: Mesh, workdir: paths.AnyPath, data_dir: pathlib.Path
-) -> Callable[[train_step.TrainState, int], dict[str, float]]:
-    """Returns (state, step) -> metrics of all sets; it also writes `eval/<step>.json` and shows the table."""
+    config: ConfigDict, run: experiment.Run, mesh: Mesh, workdir: paths.AnyPath, data_dir: pathlib.Path
+) -> Any:
     planned = evaluation.plan(data_dir, {name: dict(settings) for name, settings in config.evals.items()})
-    sharding.check_batch_size("--config.eval_batch_size", config.eval_batch_size, mesh)
-    embedder = embed.make_embedder(
-        backbone,
-        sizes=evaluation.sizes_of(planned),
+    return run_evaluation.make(
+        planned,
+        run.backbone,
+        model=_model_arguments(config),
+        mesh=mesh,
         rounding=config.augment.rounding,
-        sharding=sharding.over_batch(mesh),
-        mirror=evaluation.needs_mirror(planned),
-    )
-
-    def evaluate(state: train_step.TrainState, step: int) -> dict[str, float]:
-        results = evaluation.run(
-            planned,
-            embedder,
-            _split(state)[0],
-            rounding=config.augment.rounding,
-            batch_size=config.eval_batch_size,
-            num_threads=config.input.num_threads,
-            cache=None,  # every evaluation of a run has other weights
-        )
-        summary = report.report_of(results, step=step, checkpoint=f"{checkpoint.FOLDER}/{step}")
-        if jax.process_index() == 0:
-            report.write_report(workdir / "eval" / f"{step}.json", summary)
-        logger.info("step %d\n%s", step, tables.table(summary))
-        return report.metrics_of(results)
-
-    return evaluate
-
-
-def _check_finite(step_and_metrics: tuple[int, dict] | None, workdir: paths.AnyPath) -> None:
-    """Raises `UserError` with the step and the loss parts if any of them is NaN or infinite."""
-    if step_and_metrics is None:
-        return
-    step, metrics = step_and_metrics
-    values = {key: float(value) for key, value in metrics.items()}
-    if all(map(math.isfinite, values.values())):
-        return
-    saved = checkpoint.steps_of(workdir)
-    last_good = f"the last good checkpoint is step {max(saved)}" if saved else "no checkpoint was saved before"
-    parts = ", ".join(f"{key}={value:.6g}" for key, value in values.items())
-    raise UserError(
-        f"step {step}: the loss is not finite ({parts}); {last_good} in {workdir / checkpoint.FOLDER}; "
-        "a lower optimizer.learning_rate, a longer warm-up or optimizer.clip_norm in a new --workdir may help"
+        batch_size=sharding.rounded_up("--config.eval_batch_size", config.eval_batch_size, mesh),
+        num_threads=config.input.num_threads,
+        workdir=workdir,
+        tell=logger.info,
     )

@@ -32,6 +32,9 @@ class TrainState(flax.struct.PyTreeNode):
     batch_stats: PyTree
     opt_state: PyTree
 
+    def __repr__(self) -> str:
+        return f"<TrainState of {len(jax.tree.leaves(self))} arrays>"
+
 
 def init_state(
     rng: PRNGKeyArray,

@@ -1,5 +1,6 @@
 """Where a fresh run begins: with the weights of another checkpoint, and class centers that fit them."""
 
+import logging
 import os
 from typing import Any
 
@@ -9,12 +10,14 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float
 
-from lrfr_jax import checkpoint, sharding, workdir
+from lrfr_jax import checkpoint, paths, sharding, workdir
 from lrfr_jax.data import face_sets
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals import embed
 from lrfr_jax.image_ops import IMAGE_SIZE
 from lrfr_jax.train_step import TrainState
+
+logger = logging.getLogger("lrfr_jax")
 
 CLASS_CENTERS = ("random", "mean_embedding")
 # What may differ between the model of a checkpoint and the model that starts from it: neither has weights.
@@ -38,6 +41,11 @@ def check(init_from: str, class_centers: str, *, model: dict[str, Any], begins: 
         raise UserError("config.class_centers='mean_embedding' needs a trained backbone: set config.init_from")
     if not begins or not init_from:
         return
+    if paths.of(init_from).is_file():
+        raise UserError(
+            f"config.init_from={init_from} is a file: `python -m lrfr_jax.pretrained --source {init_from} --out DIR` "
+            "makes the checkpoint of it that config.init_from takes"
+        )
     there = checkpoint.load_metadata(init_from)["model"]
     found, wanted = ({key: value for key, value in of.items() if key not in FREE} for of in (there, model))
     changes = workdir.differences("model", found, wanted)
@@ -60,6 +68,28 @@ def with_backbone_of(state: TrainState, path: str | os.PathLike, *, mesh: Mesh) 
     variables = jax.device_put(variables, sharding.replicated(mesh))
     params = state.params | {"backbone": variables["params"]}
     return state.replace(params=params, batch_stats=variables["batch_stats"])
+
+
+def with_mean_embeddings(
+    state: TrainState, backbone: nn.Module, training_set: face_sets.TrainingSet, *, rows: int, mesh: Mesh, **how: int
+) -> TrainState:
+    """Puts the `mean_embeddings` of a state's own backbone into its classifier.
+
+    Args:
+      state: as `with_backbone_of` made it.
+      backbone: its module.
+      training_set: whose identities the classes are.
+      rows: of the class centers; those beyond the identities are zeros.
+      mesh: over which the state lies.
+      how: `batch_size` and `num_threads` of `mean_embeddings`.
+    """
+    variables = {"params": state.params["backbone"], "batch_stats": state.batch_stats}
+    found = mean_embeddings(backbone, variables, training_set, mesh=mesh, **how)
+    logger.info("the class centers start from the mean embeddings of %d identities", len(found))
+    # On the host, since the whole may be more than one device holds.
+    centers = {sharding.CLASS_CENTERS: np.pad(found, ((0, rows - len(found)), (0, 0)))}
+    centers = jax.device_put(centers, sharding.of_state(mesh, centers))
+    return state.replace(params=state.params | {"classifier": centers})
 
 
 def mean_embeddings(

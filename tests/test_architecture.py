@@ -13,6 +13,7 @@ SCRIPTS = [*SOURCES, *sorted((ROOT / "configs").rglob("*.py")), *sorted((ROOT / 
 # Every file's floor; a file imports lower floors and its own folder. A new file must be given its place here.
 FLOORS = {
     "errors": 0,
+    "comma_list": 0,
     "losses": 1,
     "image_ops": 0,
     "models": 1,
@@ -39,9 +40,13 @@ FLOORS = {
     "evals": 3,
     "experiment": 4,
     "warm_start": 4,
-    "train": 5,
+    "run_evaluation": 4,
+    "divergence": 4,
+    "newest_state": 4,
+    "continuation": 5,
+    "train": 6,
     "evaluate": 6,
-    "main": 6,
+    "main": 7,
     "pictures": 2,
     "pair_list": 1,
     "embeddings_file": 1,

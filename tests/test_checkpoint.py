@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lrfr_jax import checkpoint, sharding
+from lrfr_jax import checkpoint, newest_state, sharding
 from lrfr_jax.errors import UserError
 from lrfr_jax.models.classifier import Classifier, pad_class_centers
 
@@ -33,7 +33,7 @@ def restore(folder, check=lambda metadata: None):
     manager = checkpoint.create_manager(folder, keep=2)
     mesh = sharding.make_mesh(class_shards=1)
     backbone, training = jax.device_put(items(0.0), sharding.replicated(mesh))
-    restored = checkpoint.restore_newest(manager, backbone=backbone, training=training, check=check)
+    restored = newest_state.restore(manager, backbone=backbone, training=training, check=check)
     manager.close()
     return restored
 
@@ -64,9 +64,7 @@ def test_class_centers_continue_on_another_number_of_shards(tmp_path, before, af
     manager = checkpoint.create_manager(tmp_path, keep=2)
     checkpoint.save(manager, 1, backbone=items(1.0)[0], training=placed(*before, centers), metadata=metadata)
     wanted = placed(*after, jnp.zeros_like(centers))
-    _, _, found = checkpoint.restore_newest(
-        manager, backbone=items(0.0)[0], training=wanted, check=lambda metadata: None
-    )
+    _, _, found = newest_state.restore(manager, backbone=items(0.0)[0], training=wanted, check=lambda metadata: None)
     manager.close()
     chex.assert_trees_all_equal(found, placed(*after, centers))
     assert jax.tree.map(lambda leaf: leaf.sharding, found) == jax.tree.map(lambda leaf: leaf.sharding, wanted)
@@ -100,12 +98,12 @@ def test_cut_off_checkpoint_is_set_aside_and_the_one_before_used(tmp_path, caplo
     cut_off(tmp_path / "checkpoints" / "20" / "training")
     assert restore(tmp_path)[0] == 10
     assert "checkpoint 20 cannot be read" in caplog.text
-    assert (tmp_path / checkpoint.UNREADABLE_FOLDER / "20").is_dir()
+    assert (tmp_path / newest_state.UNREADABLE_FOLDER / "20").is_dir()
     save(tmp_path, 20)  # the step can be saved again
     assert restore(tmp_path)[0] == 20
     cut_off(tmp_path / "checkpoints" / "20" / "training")
     assert restore(tmp_path)[0] == 10
-    assert (tmp_path / checkpoint.UNREADABLE_FOLDER / "20_2").is_dir()
+    assert (tmp_path / newest_state.UNREADABLE_FOLDER / "20_2").is_dir()
 
 
 def as_one_of_two(monkeypatch):
@@ -113,13 +111,45 @@ def as_one_of_two(monkeypatch):
     monkeypatch.setattr(checkpoint, "jax", facade)
 
 
-def test_several_processes_take_the_same_checkpoint_or_none(tmp_path, monkeypatch):
+def with_another_process(monkeypatch, unreadable, tries):
+    """Stands in for a second process, which sees the same steps and cannot read one of them so many times."""
+    asked = []
+
+    def texts_of_all(text):
+        asked.append(text)
+        if len(asked) == 1 or text or asked.count("") > tries:
+            return [text, text]
+        return [text, f"no right to read {unreadable}"]
+
+    monkeypatch.setattr(newest_state.processes, "texts_of_all", texts_of_all)
+    monkeypatch.setattr(newest_state, "PAUSE_SECONDS", 0.0)
+
+
+def test_several_processes_fall_back_together_to_the_newest_that_all_can_read(tmp_path, monkeypatch, caplog):
     save(tmp_path, 10, 20)
-    cut_off(tmp_path / "checkpoints" / "20" / "training")
-    as_one_of_two(monkeypatch)
-    with pytest.raises(UserError, match=r"checkpoint 20 of .* cannot be read by process 0 .*: mend that, or move it"):
+    with_another_process(monkeypatch, 20, tries=newest_state.TRIES)
+    step, backbone, _ = restore(tmp_path)
+    assert step == 10
+    np.testing.assert_array_equal(backbone["batch_stats"]["mean"], np.full(32, 10.0, np.float32))
+    assert "checkpoint 20 cannot be read (process 1: no right to read 20): it is set aside as" in caplog.text
+    assert (tmp_path / newest_state.UNREADABLE_FOLDER / "20").is_dir()
+    assert checkpoint.steps_of(tmp_path) == [10]
+
+
+def test_what_one_process_cannot_read_for_a_moment_is_not_moved(tmp_path, monkeypatch, caplog):
+    save(tmp_path, 10, 20)
+    with_another_process(monkeypatch, 20, tries=1)
+    assert restore(tmp_path)[0] == 20
+    assert "checkpoint 20 is not read by all (process 1: no right to read 20): once more" in caplog.text
+    assert checkpoint.steps_of(tmp_path) == [10, 20]
+
+
+def test_processes_that_can_read_none_together_leave_all(tmp_path, monkeypatch):
+    save(tmp_path, 10, 20)
+    with_another_process(monkeypatch, "any", tries=99)
+    with pytest.raises(UserError, match=r"none of the checkpoints \[20, 10\] .*\(process 1: no right to read any\)"):
         restore(tmp_path)
-    assert checkpoint.newest(tmp_path).name == "20"
+    assert checkpoint.steps_of(tmp_path) == [10, 20]
 
 
 def test_a_step_that_cannot_be_written_is_a_sentence(tmp_path, monkeypatch):

@@ -87,6 +87,11 @@ def test_wrong_value_is_found_before_training(group, field, value):
         experiment.build_run(config, num_identities=5, steps_per_epoch=10.0)
 
 
+def test_a_set_of_one_identity_is_refused():
+    with pytest.raises(UserError, match=r"config\.input\.dataset=\w+ has one identity, and nothing to tell apart"):
+        experiment.build_run(load("quickstart", "batch_size=8"), num_identities=1, steps_per_epoch=10.0)
+
+
 @pytest.mark.parametrize(("dtype", "precision"), [("float32", "HIGHEST"), ("bfloat16", "HIGH")])
 def test_class_centers_are_multiplied_as_precisely_as_the_body_deserves(dtype, precision):
     config = load("quickstart", "batch_size=8")

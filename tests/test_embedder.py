@@ -11,10 +11,13 @@ import pytest
 
 import lrfr_jax
 from lrfr_jax import image_ops
-from lrfr_jax.embedder import Embedder, way_to_face
+from lrfr_jax.embedder import Embedder, open_model
 from lrfr_jax.errors import UserError
+from lrfr_jax.exports import formats
 from lrfr_jax.pictures import resize
-from lrfr_jax.pictures.faces import Faces, as_it_is
+from lrfr_jax.pictures.faces import Faces, as_it_is, way_to_face
+from lrfr_jax.train_step import TrainState
+from lrfr_jax.weights.conversion import Converted
 from tests.evals.made_up_sets import TinyBackbone, variables
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -152,6 +155,19 @@ def test_digests_tell_models_apart(tiny_checkpoint, embedder):
     assert embedder.batch_sizes == (8, 24)
 
 
+def test_a_model_is_shown_in_one_line(embedder, tiny_checkpoint):
+    """And not with all its weights, as records of arrays are."""
+    said = f"<Embedder {tiny_checkpoint}: tiny of width 1, embedding of 16, fusion sum>"
+    assert (repr(embedder), str(embedder)) == (said, said)
+    assert repr(open_model(tiny_checkpoint)) == f"<Model {tiny_checkpoint}: tiny of width 1, embedding of 16>"
+    arrays = {"params": {"a": np.ones(3), "b": np.ones(2)}}
+    assert repr(formats.Opened(TinyBackbone(), arrays)) == "<Opened TinyBackbone with 2 arrays>"
+    assert repr(Converted(embedder.metadata["model"], arrays, ["x"])) == (
+        "<Converted tiny of width 1, embedding of 16; 1 tensors left aside>"
+    )
+    assert repr(TrainState(0, arrays, {}, {})) == "<TrainState of 3 arrays>"
+
+
 def test_a_runs_folder_gives_its_newest_checkpoint(tiny_checkpoint, tmp_path):
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints/7").symlink_to(tiny_checkpoint)
@@ -159,9 +175,7 @@ def test_a_runs_folder_gives_its_newest_checkpoint(tiny_checkpoint, tmp_path):
 
 
 def test_the_detector_finds_the_face(monkeypatch):
-    from lrfr_jax import embedder
-
-    monkeypatch.setattr(embedder, "Mtcnn", lambda: lambda photo: [])
+    monkeypatch.setattr("lrfr_jax.pictures.faces.Mtcnn", lambda: lambda photo: [])
     with pytest.raises(ValueError, match="shows no face"):
         way_to_face(resize=False, align=True)(IMAGES[0])
 

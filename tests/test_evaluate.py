@@ -82,7 +82,8 @@ def test_options_change_the_settings_of_the_sets_that_have_them(workdir, data_di
         (f"rank{k}", group, r) for k in (1, 2) for group in ("even", "odd") for r in (112, 20)
     }
     assert "cams (partial), %" in capsys.readouterr().out
-    assert len(list((tmp_path / "figures").iterdir())) == 5
+    # The matrix holds LR-LR as well.
+    assert len(list((tmp_path / "figures").iterdir())) == 7
     assert not (workdir / "eval").exists()
     assert not (workdir / "embeddings").exists()
 
@@ -133,35 +134,100 @@ def test_calibration_goes_beside_the_checkpoint(workdir, data_dir, tmp_path, cap
     expected = [("hr_hr", 112), ("hr_lr", 14), ("lr_lr", 14)]
     assert described == [(*which, 0.1, 760, "many", "none") for which in expected]
     evaluate.main([*arguments, "--fusion", "none"])  # orbax reads the checkpoint as before
+
+
+def test_what_cannot_be_calibrated_or_kept_in_the_card_is_told_before_anything_is_embedded(
+    workdir, data_dir, tmp_path, monkeypatch
+):
+    write_many(tmp_path)
+    monkeypatch.setattr(evaluate.evaluation, "run", None)
     with pytest.raises(UserError, match="nothing to calibrate on"):
         evaluate.main(["--workdir", str(workdir), "--data_dir", data_dir, "--calibrate"])
+    arguments = ["--workdir", str(workdir), "--data_dir", str(tmp_path), "--sets", "many", "--calibrate"]
+    model = evaluate.open_model(workdir)
+    path = model_card.write(model.path, evaluate.card_of(model))
+    plain = json.loads(path.read_text())
+    for change, sentence in (
+        ({"results": {"many": {"kind": 3}}}, r"the results in .*card\.json are not what `evaluate` writes"),
+        ({"results": {"many": {"kind": "verification", "results": "x"}}}, r"the results in .*card\.json are not"),
+        ({"thresholds": [{"threshold": "high"}]}, r"card\.json "),
+    ):
+        path.write_text(json.dumps(plain | change))
+        with pytest.raises(UserError, match=sentence):
+            evaluate.main(arguments)
 
 
-def test_sets_of_earlier_calls_are_kept_where_no_file_is_named(workdir, data_dir, tmp_path):
+def test_calibrations_add_up_and_a_matrix_gives_what_its_cells_are(workdir, tmp_path, capsys):
+    """HR-LR and LR-LR of a matrix are those that are measured by themselves, to the last digit."""
+    write_many(tmp_path)
+    arguments = ["--workdir", str(workdir), "--data_dir", str(tmp_path), "--sets", "many", "--calibrate"]
+
+    def thresholds(*options):
+        evaluate.main([*arguments, *options])
+        card = json.loads((workdir / "checkpoints/10/card.json").read_text())
+        return {(one["fusion"], one["mode"], one["resolution"]): one["threshold"] for one in card["thresholds"]}
+
+    by_default = thresholds("--resolutions", "14")
+    assert list(by_default) == [("sum", "hr_hr", 112), ("sum", "hr_lr", 14), ("sum", "lr_lr", 14)]
+    assert thresholds("--resolutions", "14", "--comparisons", "matrix") == by_default
+    both = thresholds("--resolutions", "20", "--fusion", "none")
+    assert both.items() > by_default.items()
+    assert list(both)[3:] == [("none", "hr_hr", 112), ("none", "hr_lr", 20), ("none", "lr_lr", 20)]
+    text = (workdir / "checkpoints/10/card.md").read_text()
+    for words in (
+        "take fusion none and many, unless --fusion or --calibrated_on is given",
+        "Fusion none, from many, insightface",
+        "Fusion sum, from many, insightface",
+        "many: kept in the json beside these: protocol insightface, ",
+    ):
+        assert words in text
+    card = json.loads((workdir / "checkpoints/10/card.json").read_text())
+    assert [one["protocol"] for one in (card["results"]["many"], *card["results"]["many"]["beside"])] == [
+        "insightface, fusion=none",
+        "insightface",
+    ]
+
+
+def test_results_of_earlier_calls_are_kept(workdir, data_dir, tmp_path, capsys):
     arguments = ["--workdir", str(workdir), "--data_dir", data_dir]
     evaluate.main([*arguments, "--sets", "one,two"])
+    capsys.readouterr()
     evaluate.main([*arguments, "--sets", "one", "--resolutions", "20"])
+    printed = capsys.readouterr().out
+    assert "one: kept 2 results that were measured before and not now" in printed
     made = json.loads((workdir / "eval" / "10.json").read_text())
     assert list(made["sets"]) == ["one", "two"]
-    assert {result["resolution"] for result in made["sets"]["one"]["results"]} == {112, 20}
+    assert [result["resolution"] for result in made["sets"]["one"]["results"]] == [112, 20, 14, 20, 14]
+    assert made["weights"] == checkpoint.model_digest(dict(variables()), MODEL)
     named = tmp_path / "named.json"
     for name in ("two", "one"):
         evaluate.main([*arguments, "--sets", name, "--output", str(named)])
-    assert list(json.loads(named.read_text())["sets"]) == ["one"]
+    assert list(json.loads(named.read_text())["sets"]) == ["two", "one"]
+    # Of another step nothing is mixed in, and nothing lost.
+    other = ["--checkpoint", str(workdir / "checkpoints/5"), "--data_dir", data_dir, "--sets", "one"]
+    evaluate.main([*other, "--output", str(named)])
+    assert "named.json held other results (of step 10): they are in named.earlier1.json now" in capsys.readouterr().out
+    assert [json.loads(path.read_text())["step"] for path in (named, tmp_path / "named.earlier1.json")] == [5, 10]
+
+
+def test_no_figures_are_claimed_where_there_is_nothing_to_draw(workdir, data_dir, capsys):
+    evaluate.main(["--workdir", str(workdir), "--data_dir", data_dir, "--sets", "cams", "--split", "half"])
+    assert "plots:" not in capsys.readouterr().out
+    assert not (workdir / "eval/10").exists()
 
 
 def test_a_failure_to_write_loses_no_number(workdir, data_dir, tmp_path, capsys, monkeypatch):
     write_many(tmp_path)
     arguments = ["--workdir", str(workdir), "--data_dir", str(tmp_path), "--sets", "many", "--no_cache", "--calibrate"]
-    (workdir / "eval").touch()
-    with pytest.raises(UserError, match=r"eval/10\.json cannot be written"):
-        evaluate.main(arguments)
-    assert "many" in capsys.readouterr().out
-    (workdir / "eval").unlink()
 
     def fail(*unused, **ignored):
         raise OSError(28, "No space left on device")
 
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluate.paths, "write_text", fail)
+        with pytest.raises(UserError, match=r"eval/10\.json cannot be written"):
+            evaluate.main(arguments)
+    assert "many" in capsys.readouterr().out
     monkeypatch.setattr(evaluate.plots.plt.Figure, "savefig", fail)
     with pytest.raises(UserError, match=r"figures cannot be written to .*eval/10 \(.*No space left"):
         evaluate.main(arguments)
@@ -213,7 +279,7 @@ def test_a_set_that_the_run_does_not_know_gets_the_settings_of_its_kind(workdir,
     [
         (["--sets", "absent"], "no set named absent"),
         (["--resolutions", "300"], r"must be whole pixels in 1\.\.112"),
-        (["--batch_size", "12"], "--batch_size=12 cannot be split evenly over 8 devices"),
+        (["--batch_size", "0"], "--batch_size=0 must be at least 1"),
         (["--ranks", "1"], r"--ranks \(1,\) fits none of the sets one \(verification\)"),
         (["--protocol", "tinyface"], "--protocol tinyface fits none of the sets"),
         (["--size_lists", "low"], "test set one: the set holds no size list 'low'"),

@@ -12,7 +12,7 @@ from lrfr_jax import compare, embed, embeddings_file, export, model_card, search
 from lrfr_jax.data import face_sets
 from lrfr_jax.embedder import Embedder
 from lrfr_jax.errors import UserError
-from lrfr_jax.evals import evaluation
+from lrfr_jax.evals import calibration, evaluation
 from lrfr_jax.pictures import resize
 from tests.evals import made_up_sets
 from tests.evals.test_thresholds import entry
@@ -148,16 +148,38 @@ def test_numbers_are_looked_at_first(call, capsys, argument):
     assert "must be" in capsys.readouterr().err
 
 
+def test_pictures_of_any_format_and_name_are_embedded_and_other_files_are_told(call, folder, embedder, tmp_path):
+    (folder / "p0/1.png").unlink()
+    (folder / "p0/1.TIFF").write_bytes(cv2.imencode(".tiff", FACES[0][..., ::-1])[1].tobytes())
+    (folder / "p0/2.png").rename(folder / "p0/2")
+    (folder / "p0/notes.txt").write_text("hello")
+    (folder / "p0/.hidden.png").write_bytes(b"")
+    status, _, err = call(embed, f"--images={folder}", f"--output={tmp_path}/f.npz")
+    assert status == 0
+    assert f"passed over in --images {folder}: 2 hidden files, texts and the like" in err
+    held = embeddings_file.read(f"{tmp_path}/f.npz", flag="--gallery")
+    assert held.paths[:2] == ["p0/1.TIFF", "p0/2"]
+    np.testing.assert_allclose(held.embeddings, embedder.embed(FACES).vectors, atol=1e-6)
+    (folder / "p0/film.mov").write_bytes(b"what is this")
+    (folder / "p0/3.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(60))
+    status, _, err = call(embed, f"--images={folder}", f"--output={tmp_path}/g.npz")
+    assert status == 3
+    assert "left out: p0/film.mov is no picture" in err
+    assert "left out: p0/3.heic is HEIC, which is not read here" in err
+
+
 def test_compare(call, folder, embedder):
     a, b = folder / "p0/1.png", folder / "p1/2.png"
     vectors = embedder.embed(FACES[[0, 3]], resolution=[112, 14]).vectors
     similarity = float(vectors[0] @ vectors[1])
     status, out, _ = call(compare, a, b, "--resolution=14", "--json")
     said = json.loads(out)
-    assert (status, said["threshold"], said["is_same"], said["calibration"]) == (0, None, None, None)
+    assert (status, said["threshold"], said["is_same"], said["calibration"]) == (4, None, None, None)
+    assert said["no_decision"] in call(compare, a, b)[1]
     assert said["similarity"] == pytest.approx(similarity, abs=1e-6)
     assert len(said["norms"]) == 2
-    assert call(compare, a, b)[1].startswith("similarity ")
+    status, out, _ = call(compare, a, b)
+    assert (status, out.startswith("no decision: similarity ")) == (4, True)
     for threshold, ends, words in (
         (similarity - 0.01, 0, ": the same person:"),
         (similarity + 0.01, 3, ": not the same person:"),
@@ -188,10 +210,9 @@ def test_compare_by_the_models_own_thresholds(call, folder, embedder):
         status, out, _ = call(compare, a, b, "--resolution=8", "--far=0.01", "--json")
         said = json.loads(out)
         assert (status, said["is_same"], said["calibration"]["resolution"], said["sizes"]) == (0, True, 7, [112, 8])
-        with pytest.raises(
-            UserError, match="a face of 6 px is smaller than anything that this model was calibrated on"
-        ):
-            call(compare, a, b, "--resolution=6")
+        status, out, _ = call(compare, a, b, "--resolution=6")
+        assert status == 4
+        assert "a face of 6 px is smaller than anything that this model was calibrated on" in out
         small = folder / "small.png"
         small.write_bytes(resize.encode_png(FACES[3][:15, :30]))
         assert json.loads(call(compare, a, small, "--resize", "--json")[1])["sizes"] == [112, 15]
@@ -200,6 +221,40 @@ def test_compare_by_the_models_own_thresholds(call, folder, embedder):
         path.unlink()
     with pytest.raises(UserError, match="this model has no thresholds for fusion 'sum'"):
         call(compare, a, b, "--far=0.01")
+
+
+def test_compare_takes_the_fusion_and_the_set_of_the_last_calibration(call, folder, embedder):
+    a, b = folder / "p0/1.png", folder / "p1/2.png"
+    held = [entry("hr_hr", 112, threshold=1.0), entry("hr_hr", 112, threshold=-1.0, fusion="none", set="own")]
+    held = calibration.merge(calibration.merge([], held[:1]), held[1:])
+    path = calibrate(embedder, held)
+    vectors = Embedder.load(embedder.path, fusion="none").embed(FACES[[0, 3]]).vectors
+    try:
+        status, out, _ = call(compare, a, b)
+        assert status == 0
+        assert "from 3,000 impostor pairs of own, fusion none" in out
+        said = json.loads(call(compare, a, b, "--json")[1])
+        assert said["similarity"] == pytest.approx(float(vectors[0] @ vectors[1]), abs=1e-6)
+        assert (said["fusion"], said["calibration"]["set"], said["no_decision"]) == ("none", "own", "")
+        status, out, _ = call(compare, a, b, "--fusion=sum")
+        assert status == 3
+        assert "of lfw, fusion sum" in out
+        status, out, _ = call(compare, a, b, "--fusion=concat")
+        assert status == 4
+        assert "this model has no thresholds for fusion 'concat': it is calibrated for fusion sum (lfw: HR-HR" in out
+        status, out, _ = call(compare, a, b, "--resolution=20")
+        assert status == 4
+        assert "not calibrated for HR-LR, only for fusion none (own: HR-HR 112 px)" in out
+        assert "it is also calibrated for fusion sum (lfw: HR-HR 112 px): see --calibrated_on and --fusion" in out
+        for options, sentence in (
+            (["--calibrated_on=lfw"], "was not calibrated on lfw for fusion 'none'"),
+            (["--calibrated_on=own", "--threshold=0"], "--calibrated_on does nothing with --threshold"),
+        ):
+            with pytest.raises(UserError, match=sentence):
+                call(compare, a, b, *options)
+        assert call(compare, a, b, "--fusion=sum", "--calibrated_on=lfw")[0] == 3
+    finally:
+        path.unlink()
 
 
 @pytest.fixture
@@ -248,7 +303,11 @@ def test_verify_is_evaluate(call, labeled, embedder):
     with open(labeled / "scores.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [float(row["hr_lr_7"]) for row in rows] == [pair["hr_lr_7"] for pair in said["pairs"]]
+    truth = made_up_sets.verification().is_same.astype(int).tolist()
+    assert [pair["is_same"] for pair in said["pairs"]] == [int(row["is_same"]) for row in rows] == truth
     unlabeled = json.loads(call(verify, labeled / "made.csv", *arguments, "--json")[1])
+    for pair in said["pairs"]:
+        del pair["is_same"]
     assert unlabeled == {"report": {}, "pairs": said["pairs"]}
 
 
@@ -284,6 +343,68 @@ def test_verify_decides_by_the_sizes_of_each_pair(call, labeled, embedder):
         assert {pair["same_hr_hr_112"] for pair in pairs} == {0, 1}
         with pytest.raises(UserError, match="was not calibrated for LR-LR"):
             call(verify, *arguments, "--resolutions=20")
+    finally:
+        path.unlink()
+
+
+def test_verify_measures_what_the_calibrated_thresholds_accept_of_labeled_pairs(call, labeled, embedder):
+    similarities = [
+        (pair["hr_hr_112"], pair["is_same"])
+        for pair in json.loads(call(verify, labeled / "labeled.csv", "--fusion=none", "--json")[1])["pairs"]
+    ]
+    impostors = sorted(similarity for similarity, is_same in similarities if not is_same)
+    limit = (impostors[-6] + impostors[-5]) / 2  # five of 20 are accepted
+    genuine = sum(similarity > limit for similarity, is_same in similarities if is_same)
+    path = calibrate(embedder, [entry("hr_hr", 112, threshold=limit, fusion="none")])
+    try:
+        status, out, err = call(verify, labeled / "labeled.csv", "--far=0.01", f"--output={labeled}/decided.csv")
+        assert status == 0
+        assert "protocol insightface, fusion=none" in out  # the card's own
+        assert "by thresholds fitted to these very pairs" in out
+        assert "for a false accept rate of 1.00 %, on these pairs" in out
+        assert f"FAR 25.00 % (11.19 to 46.87) of 20 impostor pairs, TAR {5 * genuine:.2f} % (" in out
+        assert f"threshold {limit:.4f} from 3,000 impostor pairs of lfw, fusion none" in out
+        assert "warning: HR-HR 112 px: the thresholds accept 25.00 % (11.19 to 46.87) of these impostor pairs" in err
+        with open(labeled / "decided.csv", newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert list(rows[0]) == ["first", "second", "is_same", "hr_hr_112", "same_hr_hr_112"]
+        assert sum(row["same_hr_hr_112"] == "1" for row in rows if row["is_same"] == "0") == 5
+        measured = json.loads(call(verify, labeled / "labeled.csv", "--far=0.01", "--json")[1])["thresholds"]
+        assert (measured["hr_hr_112"]["far"], measured["hr_hr_112"]["tar"]) == (0.25, genuine / 20)
+        # A protocol that is named brings its own fusion.
+        with pytest.raises(UserError, match="no thresholds for fusion 'concat': it is calibrated for fusion none"):
+            call(verify, labeled / "labeled.csv", "--far=0.01", "--protocol=released")
+        with pytest.raises(UserError, match="--calibrated_on does nothing without --far"):
+            call(verify, labeled / "labeled.csv", "--calibrated_on=lfw")
+        assert "warning" not in call(verify, labeled / "labeled.csv")[2]
+    finally:
+        path.unlink()
+
+
+def test_verify_says_which_pairs_it_could_not_decide(call, labeled, embedder):
+    images = [cv2.imread(str(labeled / f"images/{place}.png"))[..., ::-1] for place in range(40)]
+    path = calibrate(embedder, [entry("hr_hr", 112, threshold=0.9), entry("hr_lr", 14, threshold=0.5)])
+    arguments = (labeled / "made.csv", "--resize", "--far=0.01", "--json")
+    try:
+        for number, ends in ((1, 3), (40, 4)):
+            for place in range(number):
+                small = np.ascontiguousarray(images[place][:10, :10])
+                (labeled / f"images/{place}.png").write_bytes(resize.encode_png(small))
+            status, out, err = call(verify, *arguments)
+            assert status == ends
+            undecided = [pair["same_hr_hr_112"] is None for pair in json.loads(out)["pairs"]]
+            assert 0 < sum(undecided) == (2 if number == 1 else 40)
+            assert f"warning: HR-HR 112 px: {sum(undecided)} pairs have no decision" in err
+    finally:
+        path.unlink()
+
+
+def test_verify_looks_for_thresholds_before_it_embeds(call, labeled, embedder, monkeypatch):
+    path = calibrate(embedder, [entry("hr_hr", 112)])
+    monkeypatch.setattr(verify.evaluation, "run", None)
+    try:
+        with pytest.raises(UserError, match="not calibrated for HR-LR, only for fusion sum"):
+            call(verify, labeled / "labeled.csv", "--far=0.01", "--resolutions=14")
     finally:
         path.unlink()
 
@@ -325,7 +446,7 @@ def test_search_takes_embeddings_of_the_same_model(call, folder, tmp_path):
     ("command", "arguments", "sentence"),
     [
         (embed, ["--images=nosuch", "--output=f.npz"], "--images nosuch does not exist: give a folder or a tar"),
-        (embed, ["--images={folder}/empty", "--output=f.npz"], "empty holds no image, of .jpg"),
+        (embed, ["--images={folder}/empty", "--output=f.npz"], "empty holds no image, as it is empty"),
         (embed, ["--images={folder}", "--output=gs://bucket/f.npz"], "--output gs://bucket/f.npz"),
         (embed, ["--images={folder}", "--output=f.txt"], "--output f.txt must end in .npz"),
         (embed, ["--images={folder}", "--output={folder}/there.npz"], "there.npz is there already: choose another"),

@@ -121,6 +121,33 @@ def test_killed_process_ends_the_other_and_one_process_goes_on(attempt, generate
     assert metric_writers.read_metrics(workdir) == whole
 
 
+# `lrfr_jax.main` in a process that has no right to read step 6, whatever the disk says.
+BLIND = """
+import runpy, sys
+from lrfr_jax import newest_state
+read = newest_state._read
+newest_state.PAUSE_SECONDS = 0.1
+newest_state._read = lambda manager, step, **rest: (None, "no right to") if step == 6 else read(manager, step, **rest)
+runpy.run_module("lrfr_jax.main", run_name="__main__")
+"""
+
+
+@pytest.mark.slow
+def test_processes_fall_back_together_where_one_cannot_read_the_newest(generated_data, tmp_path):
+    finish([start_main(4, tmp_path, generated_data)])
+    metrics = metric_writers.read_metrics(tmp_path)
+    shared = ["--distributed", f"--coordinator=127.0.0.1:{free_port()}", "--num_processes=2"]
+    paths = [f"--workdir={tmp_path}", f"--data_dir={generated_data}"]
+    sees = start_main(2, tmp_path, generated_data, *shared, "--process_id=0")
+    blind = start(2, "-c", BLIND, *SMALL, *paths, *shared, "--process_id=1")
+    first, _ = finish([sees, blind])
+    assert "checkpoint 6 cannot be read (process 1: no right to): it is set aside as" in first
+    assert "continuing after step 4" in first
+    assert (tmp_path / "unreadable_checkpoints/6").is_dir()
+    assert checkpoint.newest(tmp_path).name == "6"
+    assert [line["step"] for line in metric_writers.read_metrics(tmp_path)] == [line["step"] for line in metrics]
+
+
 @pytest.mark.slow
 def test_fifty_steps_in_float64_on_any_devices_and_processes(generated_data, tmp_path):
     """Every loss, the parameters and BatchNorm statistics stay together, and no second step is compiled."""

@@ -1,13 +1,19 @@
 """The command: a file in, a checkpoint out that says what it is; or one sentence, and nothing written."""
 
+import dataclasses
 import hashlib
 import io
+import json
 
 import jax
 import numpy as np
 import pytest
 
-from lrfr_jax import checkpoint, models, pretrained
+from lrfr_jax import checkpoint, export, lineage, model_card, models, pretrained
+from lrfr_jax.embedder import Embedder
+from lrfr_jax.weights.layouts import LAYOUTS
+from tests.evals.test_thresholds import HELD
+from tests.exports import networks
 from tests.weights import reference_networks as made
 from tests.weights import torch_writer
 
@@ -91,3 +97,90 @@ def test_a_folder_is_never_overwritten(tmp_path, state, capsys):
     with pytest.raises(SystemExit):
         run(tmp_path, b"never read")
     assert "out is there already" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory, resnet10):
+    """(the checkpoint, its variables, a function that exports it)."""
+    model = networks.arguments(resnet10, order="bgr", scale=128.0) | {"width": 0.17}
+    variables, folder = networks.variables_of(model), tmp_path_factory.mktemp("exported")
+    history = [lineage.entry("import", file="a.pth", sha256="0f", layout="released_lrfr_resnet", licence="free")]
+    metadata = {"step": 30, "model": model, "degradation_rounding": "none", "history": history}
+    checkpoint.save_backbone(folder / "net", variables, metadata)
+    card = model_card.of_checkpoint(folder / "net", variables=variables, metadata=metadata)
+    model_card.write(folder / "net", dataclasses.replace(card, thresholds=HELD))
+
+    def make(name, *more):
+        format = name.rpartition(".")[2]
+        export.main(["--checkpoint", str(folder / "net"), "--format", format, "--output", str(folder / name), *more])
+        return folder / name
+
+    return metadata, variables, make
+
+
+@pytest.mark.parametrize("name", ["own.safetensors", "own.npz"])
+def test_what_we_export_we_import(exported, name, tmp_path, capsys):
+    metadata, variables, make = exported
+    source, out = make(name), tmp_path / "out"
+    pretrained.main(["--source", str(source), "--out", str(out), "--licence", "mine"])
+    found, told = checkpoint.load_backbone(out)
+    jax.tree.map(np.testing.assert_array_equal, found, jax.tree.map(np.asarray, variables))
+    assert {key: told[key] for key in ("step", "model", "degradation_rounding")} == {
+        key: metadata[key] for key in ("step", "model", "degradation_rounding")
+    }
+    assert [entry["kind"] for entry in told["history"]] == ["import", "export", "import"]
+    assert (told["history"][0]["file"], told["history"][2]["layout"]) == ("a.pth", "ours")
+    assert Embedder.load(out).thresholds() == HELD
+    assert "of width 0.17, " in capsys.readouterr().out
+
+
+def test_what_we_export_under_their_names_keeps_its_facts(exported, tmp_path, monkeypatch, resnet10):
+    """Its tensors are what their network wants, the rest is known from the card."""
+    metadata, variables, make = exported
+    row = LAYOUTS["released_lrfr_resnet"]
+    monkeypatch.setitem(LAYOUTS, "released_lrfr_resnet", dataclasses.replace(row, backbones=(resnet10,)))
+    source, out = make("theirs.npz", "--names", "released_lrfr_resnet"), tmp_path / "out"
+    pretrained.main(["--source", str(source), "--backbone", resnet10, "--out", str(out)])
+    found, told = checkpoint.load_backbone(out)
+    assert told["model"] == metadata["model"] | {"input": networks.PLAIN}
+    assert told["degradation_rounding"] == "none"
+    pixels = networks.images(2)
+    networks.assert_same(
+        networks.features(told["model"], found, pixels), networks.features(metadata["model"], variables, pixels)
+    )
+
+
+def refused(arguments, sentence, tmp_path, capsys):
+    with pytest.raises(SystemExit, match="1"):
+        pretrained.main([*arguments, "--out", str(tmp_path / "out")])
+    said = capsys.readouterr().err
+    assert sentence in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_wrong_use_of_exports(exported, tmp_path, capsys, state):
+    source = exported[2]("again.npz")
+    said = "is not what " + str(source) + ".card.json says of " + str(source)
+    for option, value in (("backbone", "iresnet18"), ("layout", "adaface_ir"), ("order", "rgb")):
+        sentence = f"--{option} {value} {said}: leave --{option} out"
+        refused(["--source", str(source), f"--{option}", value], sentence, tmp_path, capsys)
+    for name in ("net.onnx", "net.stablehlo"):
+        (tmp_path / name).write_bytes(b"any")
+        refused(["--source", str(tmp_path / name)], "is a program, whose weights cannot", tmp_path, capsys)
+    refused(["--source", str(tmp_path / "no.npz")], "no.npz is no file", tmp_path, capsys)
+    alone = tmp_path / "alone.npz"
+    alone.write_bytes(source.read_bytes())
+    refused(["--source", str(alone)], f"has our names but no card {alone}.card.json beside it", tmp_path, capsys)
+    card = json.loads(model_card.path_of(source).read_text())
+    card["weights"] = hashlib.sha256(alone.read_bytes()).hexdigest()
+    for change, sentence in (
+        ({"model": card["model"] | {"width": "0.17"}}, "has model.width='0.17', which must be a number"),
+        ({"history": card["history"][:1]}, "must end its history with the export"),
+        ({"model": card["model"] | {"embedding_size": 25}}, "alone.npz does not hold the resnet10 of its card"),
+    ):
+        model_card.path_of(alone).write_text(json.dumps(card | change))
+        refused(["--source", str(alone)], sentence, tmp_path, capsys)
+    (tmp_path / "ada.ckpt").write_bytes(torch_writer.write_zip(state))
+    sentence = "is of layout adaface_ir: say with --backbone which network it is, iresnet18 or iresnet34"
+    refused(["--source", str(tmp_path / "ada.ckpt")], sentence, tmp_path, capsys)

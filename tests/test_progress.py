@@ -17,23 +17,59 @@ def clock(monkeypatch):
     return now
 
 
+def metrics(**others):
+    return {"train/loss": 1.25, "train/accuracy_hr": 0.5, "train/learning_rate": 0.05} | others
+
+
+def timing_of(step, num_steps=50, batch_size=8, unit="images"):
+    return progress.Progress(step=step, num_steps=num_steps, steps_per_epoch=12.5, batch_size=batch_size, unit=unit)
+
+
 def test_line_and_speeds(clock):
-    timing = progress.Progress(10)
+    timing = timing_of(10)
     clock[0] += 4.0
     timing.waited(1.0)
-    line, speeds = timing.line(20, 50, {"train/loss": 1.25}, batch_size=8)
+    line, speeds = timing.line(20, metrics())
     assert speeds == {"speed/images_per_second": pytest.approx(20.0), "speed/input_wait": pytest.approx(0.25)}
-    assert line == "step 20/50 loss 1.25 | 20.0 images/s, 25% waiting for input, ETA 0:00:12"
+    wanted = "step 20/50 epoch 1.60 loss 1.25 accuracy 50.0% HR rate 0.05 | "
+    assert line == wanted + "20 images/s, 25% wait, ETA 0:00:12"
+
+
+def test_two_views_are_pairs_and_the_line_stays_short(clock):
+    timing = progress.Progress(step=99900, num_steps=295000, steps_per_epoch=9098.0, batch_size=640, unit="pairs")
+    clock[0] += 51.9
+    timing.waited(12.0)
+    numbers = {"train/loss": 12.3456, "train/accuracy_hr": 0.81349, "train/learning_rate": 0.0123456}
+    lower = {"train/accuracy_lr": 0.6449, "train/distance": 0.1, "train/grad_norm": 3.0}
+    line, speeds = timing.line(100000, numbers | lower)
+    assert speeds["speed/pairs_per_second"] == pytest.approx(1233.1, rel=1e-4)
+    wanted = "step 100000/295000 epoch 10.99 loss 12.35 accuracy 81.3% HR 64.5% LR rate 0.0123 | 1233 pairs/s"
+    assert line == f"{wanted}, 23% wait, ETA 28:06:45"
+    assert len(line) <= 120
 
 
 def test_evaluation_time_is_taken_out_and_each_line_starts_anew(clock):
-    timing = progress.Progress(0)
+    timing = timing_of(0, 8, batch_size=1)
     clock[0] += 12.0
     timing.paused(10.0)
-    assert timing.line(4, 8, {}, batch_size=1)[1]["speed/images_per_second"] == pytest.approx(2.0)
+    assert timing.line(4, metrics())[1]["speed/images_per_second"] == pytest.approx(2.0)
     clock[0] += 1.0
-    speeds = timing.line(5, 8, {}, batch_size=1)[1]
+    speeds = timing.line(5, metrics())[1]
     assert speeds == {"speed/images_per_second": pytest.approx(1.0), "speed/input_wait": 0.0}
+
+
+def test_between_rare_lines_there_is_a_sign_of_life(clock):
+    timing = timing_of(0, 800, batch_size=1)
+    assert not timing.is_overdue()
+    for step in (1, 2):  # each is said once
+        clock[0] += progress.EVERY_SECONDS
+        assert timing.is_overdue()
+        assert timing.sign_of_life(step).startswith(f"step {step}/800 epoch 0.{8 * step:02} | 0.0333")
+        assert not timing.is_overdue()
+    assert timing.line(4, metrics())[1]["speed/images_per_second"] == pytest.approx(4 / 60)  # its stretch went on
+    clock[0] += progress.EVERY_SECONDS
+    timing.paused(progress.EVERY_SECONDS)  # an evaluation has signs of its own
+    assert not timing.is_overdue()
 
 
 @pytest.fixture

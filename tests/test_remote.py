@@ -13,6 +13,7 @@ from lrfr_jax import (
     evaluate,
     metric_writers,
     models,
+    newest_state,
     paths,
     sharding,
     staged_checkpoints,
@@ -44,7 +45,7 @@ def save(folder, *steps):
 def restore(folder):
     manager = checkpoint.create_manager(folder, keep=2)
     backbone, training = jax.device_put(items(0.0), sharding.replicated(sharding.make_mesh(class_shards=1)))
-    restored = checkpoint.restore_newest(manager, backbone=backbone, training=training, check=lambda metadata: None)
+    restored = newest_state.restore(manager, backbone=backbone, training=training, check=lambda metadata: None)
     manager.close()
     return restored
 
@@ -139,7 +140,7 @@ def test_an_unreadable_checkpoint_is_set_aside(bucket, caplog):
     assert restore(folder)[0] == 10
     assert "checkpoint 20 cannot be read" in caplog.text
     assert names(folder / "checkpoints") == ["10"]
-    assert names(folder / checkpoint.UNREADABLE_FOLDER) == ["20"]
+    assert names(folder / newest_state.UNREADABLE_FOLDER) == ["20"]
     save(folder, 20)
     assert restore(folder)[0] == 20
     for step in (10, 20):
@@ -154,7 +155,7 @@ def test_a_step_set_aside_can_be_saved_again_at_once(bucket):
     cut_off(folder / "checkpoints/20/training")
     manager = checkpoint.create_manager(folder, keep=2)
     backbone, training = items(0.0)
-    checkpoint.restore_newest(manager, backbone=backbone, training=training, check=lambda metadata: None)
+    newest_state.restore(manager, backbone=backbone, training=training, check=lambda metadata: None)
     checkpoint.save(manager, 20, backbone=backbone, training=training, metadata={"step": 20} | METADATA)
     manager.close()
     assert checkpoint.steps_of(folder) == [10, 20]

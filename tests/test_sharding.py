@@ -54,9 +54,32 @@ def test_uneven_batch_is_a_sentence(batch_size, choice):
 def test_parts_that_do_not_fit_the_batch_are_a_sentence():
     mesh = sharding.make_mesh(class_shards=1)
     with pytest.raises(
-        UserError, match="batch_size=40 cannot be split evenly over 8 devices in 2 parts: set it to 32 or"
+        UserError, match="batch_size=36 cannot be split evenly over 8 devices in 2 parts: set it to 32 or"
     ):
-        sharding.check_batch_size("batch_size", 40, mesh, parts=2)
+        sharding.check_batch_size("batch_size", 36, mesh, parts=2)
     sharding.check_batch_size("batch_size", 32, mesh, parts=2)
     with pytest.raises(UserError, match="batch_parts=0 must be at least 1"):
         sharding.check_batch_size("batch_size", 32, mesh, parts=0)
+
+
+def test_a_batch_that_fits_in_fewer_parts_is_told_so():
+    mesh = sharding.make_mesh(class_shards=1)
+    with pytest.raises(UserError, match=r"over 8 devices in 4 parts: set --config\.batch_parts to 1 or 3$"):
+        sharding.check_batch_size("batch_size", 24, mesh, parts=4)
+
+
+def test_a_batch_of_a_run_that_continues_is_kept_and_the_devices_that_split_it_are_told():
+    """Another batch would be refused next, as another config."""
+    mesh = sharding.make_mesh(class_shards=1)
+    with pytest.raises(UserError, match="a run keeps its batch: continue it on 1 or 2 or 3 or 4 or 6 devices"):
+        sharding.check_batch_size("batch_size", 12, mesh, begins=False)
+
+
+@pytest.mark.parametrize(("batch_size", "rounded"), [(1, 8), (8, 8), (63, 64)])
+def test_what_only_says_how_many_at_a_time_is_rounded_up(batch_size, rounded):
+    assert sharding.rounded_up("--batch_size", batch_size, sharding.make_mesh(class_shards=1)) == rounded
+
+
+def test_no_images_at_a_time_are_a_sentence():
+    with pytest.raises(UserError, match="--batch_size=0 must be at least 1"):
+        sharding.rounded_up("--batch_size", 0, sharding.make_mesh(class_shards=1))

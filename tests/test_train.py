@@ -15,8 +15,9 @@ import pytest
 from configs import quickstart
 from lrfr_jax import checkpoint, metric_writers, train
 from lrfr_jax.data import face_sets, pipeline
+from lrfr_jax.embedder import open_model
 from lrfr_jax.errors import UserError
-from lrfr_jax.evals import evaluation
+from lrfr_jax.evals import evaluation, report
 from tests.evals import made_up_sets
 
 logging.getLogger("lrfr_jax").setLevel(logging.INFO)
@@ -26,7 +27,7 @@ logging.getLogger("lrfr_jax").setLevel(logging.INFO)
 def config(generated_data, resnet6):
     config = quickstart.get_config("policy=maug,batch_size=8,num_epochs=1")  # 48 images: 6 steps
     config.model.update({"backbone": resnet6, "width": 0.0625, "embedding_size": 16, "dropout": 0.2})
-    config.update({"log_every_steps": 1, "checkpoint_every_steps": 2, "eval_every_steps": 4, "eval_batch_size": 16})
+    config.update({"log_every_steps": 1, "checkpoint_every_steps": 2, "eval_every_steps": 4, "eval_batch_size": 15})
     config.evals.generated_test.resolutions = (14,)
     if not face_sets.folder_of(generated_data, "searches").exists():
         made_up_sets.write(generated_data, "searches", made_up_sets.identification())
@@ -124,12 +125,21 @@ def test_run_and_every_kind_of_interruption(start, tmp_path, monkeypatch, caplog
             start(stopped)
     assert checkpoint.newest(stopped).name == "6"
     assert [line["step"] for line in metric_writers.read_metrics(stopped)] == [1, 2, 3, 4, 4, 5, 6]
+    # What was there of these weights stays: another set, measured in between.
+    weights = open_model(stopped).weights
+    earlier = {"more": json.loads((stopped / "eval/4.json").read_text())["sets"]["searches"]}
+    report.write_report(stopped / "eval/6.json", {"step": 6, "checkpoint": "", "weights": weights, "sets": earlier})
     start(stopped)
+    assert "kept from earlier evaluations of these weights: the sets more" in caplog.text
+    made = json.loads((stopped / "eval/6.json").read_text())
+    assert made["sets"].pop("more") == earlier["more"]
+    report.write_report(stopped / "eval/6.json", made)
     assert "step 6 was saved and then not evaluated: it is now" in caplog.text
     assert_same_run(whole, stopped)
     for run, step in ((whole, 4), (whole, 6), (stopped, 6)):
         card = json.loads((run / f"checkpoints/{step}/card.json").read_text())
-        assert list(card["results"]) == ["generated_test", "searches"]
+        assert [name for name in card["results"] if name != "more"] == ["generated_test", "searches"]
+        assert json.loads((run / f"eval/{step}.json").read_text())["weights"] == card["weights"]
 
     caplog.clear()
     before = {path: path.stat().st_mtime_ns for path in whole.rglob("*")}
@@ -152,7 +162,7 @@ def test_diverged_run_stops_with_step_parts_and_last_good_checkpoint(start, tmp_
     ("changes", "sentence"),
     [
         ({"batch_size": 12}, "batch_size=12 cannot be split evenly over 8 devices"),
-        ({"eval_batch_size": 12}, "eval_batch_size=12"),
+        ({"eval_batch_size": 0}, "eval_batch_size=0 must be at least 1"),
         ({"input.cache": "gpu"}, "input.cache=gpu is unknown: choose one of none, device"),
         ({"input.dataset": "nosuch"}, "no set named nosuch"),
         ({"input.dataset": "generated_test"}, "is a verification set where a training set is needed"),
@@ -216,7 +226,42 @@ def test_other_data_under_the_same_name_is_refused(start, tmp_path, monkeypatch)
         with pytest.raises(KeyboardInterrupt):
             start(tmp_path)
     real = train.face_sets.open_training_set
+    with monkeypatch.context() as patch:
+        other = lambda *args: dataclasses.replace(real(*args), digest="sha256:0")  # noqa: E731
+        patch.setattr(train.face_sets, "open_training_set", other)
+        with pytest.raises(UserError, match=r"generated_train holds other images or labels now: .* sha256:0 here"):
+            start(tmp_path)
     fewer = lambda *args: dataclasses.replace(real(*args), num_images=40)  # noqa: E731
     monkeypatch.setattr(train.face_sets, "open_training_set", fewer)
     with pytest.raises(UserError, match=r"saw other data \(data\.num_images is 48 there, 40 here\)"):
         start(tmp_path)
+
+
+def test_a_run_is_extended_and_looked_at_in_another_way(start, tmp_path, caplog):
+    """Its metrics are those of a run that was as long from its beginning, evaluations of its former end aside."""
+    constant = {"optimizer.schedule": "constant", "optimizer.warmup_epochs": 0.25, "eval_every_steps": 0, "evals": {}}
+    start(tmp_path / "whole", **constant, num_epochs=1.5, log_every_steps=1)
+    run = tmp_path / "run"
+    start(run, **constant, num_epochs=0.5, log_every_steps=1)
+    assert checkpoint.newest(run).name == "3"
+    changes = constant | {"num_epochs": 1.5, "keep_checkpoints": 5, "checkpoint_every_steps": 4, "eval_batch_size": 20}
+    start(run, **changes)
+    assert "continuing after step 3, now with checkpoint_every_steps 2 -> 4, keep_checkpoints" in caplog.text
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["2", "3", "4", "8", "9"]
+    whole, extended = (metric_writers.read_metrics(workdir) for workdir in (tmp_path / "whole", run))
+    assert [line for line in extended if len(line) > 1] == [line for line in whole if len(line) > 1]
+    for left, right in zip(final_state(run), final_state(tmp_path / "whole"), strict=True):
+        np.testing.assert_array_equal(left, right)
+    kept = json.loads((run / "config.json").read_text())
+    assert (kept["num_epochs"], kept["eval_batch_size"]) == (1.5, 20)
+    [history] = checkpoint.load_metadata(run / "checkpoints/9")["history"]
+    assert history["recipe"]["num_epochs"] == 0.5
+    [change] = history["changes"]
+    assert change["after_step"] == 3
+    assert change["fields"]["num_epochs"] == [0.5, 1.5]
+    assert "eval_batch_size" not in change["fields"]  # how to compute
+    assert "After step 3: checkpoint_every_steps 2 -> 4" in (run / "checkpoints/9/card.md").read_text()
+
+    with pytest.raises(UserError, match=r"num_epochs ends at step 6, .*checkpoints/9 is already beyond that"):
+        start(run, **changes | {"num_epochs": 1.0})
+    assert json.loads((run / "config.json").read_text()) == kept

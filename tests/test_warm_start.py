@@ -91,3 +91,11 @@ def test_another_model_is_refused_by_its_differences(config, pretrained):
 def test_settings_that_do_not_fit(init_from, centers, sentence):
     with pytest.raises(UserError, match=sentence):
         warm_start.check(init_from, centers, model={}, begins=True)
+
+
+def test_an_exported_file_is_told_with_the_command_that_it_needs(tmp_path):
+    path = tmp_path / "lowres.safetensors"
+    path.write_bytes(b"")
+    sentence = rf"init_from={path} is a file: `python -m lrfr_jax.pretrained --source {path} --out DIR` makes"
+    with pytest.raises(UserError, match=sentence):
+        warm_start.check(str(path), "random", model={}, begins=True)

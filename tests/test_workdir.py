@@ -1,6 +1,7 @@
 """A workdir belongs to one config."""
 
 import json
+import pathlib
 
 import pytest
 
@@ -25,19 +26,30 @@ def test_another_config_is_refused_with_every_field(tmp_path):
     assert json.loads((tmp_path / "config.json").read_text())["seed"] == 0
 
 
-def test_how_to_compute_may_change_and_is_not_written_anew(tmp_path):
-    def claim(shards, chunks, sampled_share):
+def test_what_may_change_may_and_the_workdir_then_holds_it(tmp_path):
+    def config(shards, chunks, sampled_share):
         classifier = {"shards": shards, "chunks": chunks, "sampled_share": sampled_share}
         reading = {"dataset": "casia", "cache": "device" if chunks > 1 else "none"}
-        parts = {"batch_parts": shards, "remat": "blocks" if shards > 1 else "none"}
-        config = {"seed": 0, "classifier": classifier, "input": reading} | parts
-        workdir.claim(tmp_path, config, is_main_process=True)
+        other = {"batch_parts": shards, "remat": "blocks" if shards > 1 else "none", "eval_batch_size": 8 * shards}
+        other |= {"log_every_steps": shards, "num_epochs": shards, "evals": {"lfw": {"resolutions": [shards]}}}
+        return {"seed": 0, "classifier": classifier, "input": reading} | other
 
-    claim(1, 1, 0.1)
-    claim(8, 4, 0.1)
-    assert json.loads((tmp_path / "config.json").read_text())["classifier"]["shards"] == 1
-    with pytest.raises(UserError, match=r"config\.classifier\.sampled_share is 0\.1 there, 1\.0 here"):
-        claim(8, 4, 1.0)
+    workdir.claim(tmp_path, config(1, 1, 0.1), is_main_process=True)
+    workdir.claim(tmp_path, config(8, 4, 0.1), is_main_process=True)
+    path = tmp_path / "config.json"
+    assert json.loads(path.read_text())["classifier"]["shards"] == 1  # until it goes on
+    with pytest.raises(UserError, match=r"config \(config\.classifier\.sampled_share is 0\.1 there, 1\.0 here\): use"):
+        workdir.claim(tmp_path, config(8, 4, 1.0), is_main_process=True)
+    workdir.renew(tmp_path, config(8, 4, 0.1), is_main_process=False)
+    assert json.loads(path.read_text())["classifier"]["shards"] == 1
+    workdir.renew(tmp_path, config(8, 4, 0.1), is_main_process=True)
+    assert json.loads(path.read_text()) == config(8, 4, 0.1)
+
+
+def test_a_group_that_may_change_is_no_beginning_of_a_name():
+    assert workdir.may_change("evals", workdir.WATCHING)
+    assert workdir.may_change("evals.lfw.fars", workdir.WATCHING)
+    assert not workdir.may_change("evals_of", workdir.WATCHING)
 
 
 def test_other_processes_write_nothing(tmp_path):
@@ -50,3 +62,38 @@ def test_differences_name_missing_fields():
         "config.a is 1 there, None here",
         "config.b is None there, 2 here",
     ]
+
+
+CHECKPOINTS = pathlib.Path("checkpoints")
+
+
+def data(**changes):
+    facts = {"dataset": "casia", "num_images": 9, "seed": 0, "digest": "sha256:a", "test_sets": {"lfw": "sha256:l"}}
+    return facts | changes
+
+
+def test_the_same_data_is_accepted_in_silence(caplog):
+    workdir.check_data(CHECKPOINTS, data(), data())
+    workdir.check_data(CHECKPOINTS, data(), data(test_sets={"lfw": "sha256:l", "new": "sha256:n"}))
+    assert not caplog.records
+
+
+def test_other_content_under_the_same_name_is_refused():
+    with pytest.raises(
+        UserError,
+        match=r"checkpoints saw other data \(casia holds other images or labels now: .*sha256:a there, sha256:b here\)",
+    ):
+        workdir.check_data(CHECKPOINTS, data(), data(digest="sha256:b"))
+
+
+@pytest.mark.parametrize("found", [data(digest=""), {"dataset": "casia", "num_images": 9, "seed": 0}])
+def test_data_of_an_older_version_is_accepted_and_told(found, caplog):
+    workdir.check_data(CHECKPOINTS, found, data())
+    assert "casia was prepared before sets had digests" in caplog.text
+    with pytest.raises(UserError, match=r"data\.num_images is 9 there, 8 here"):
+        workdir.check_data(CHECKPOINTS, found, data(num_images=8))
+
+
+def test_another_test_set_of_the_same_name_is_told(caplog):
+    workdir.check_data(CHECKPOINTS, data(), data(test_sets={"lfw": "sha256:m"}))
+    assert "lfw holds other images or pairs now" in caplog.text

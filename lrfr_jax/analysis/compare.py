@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lrfr_jax import paths
+from lrfr_jax import comma_list, paths
 from lrfr_jax.errors import UserError, one_sentence
 from lrfr_jax.evals import plots, report, tables
 
@@ -28,8 +28,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(argv)
     folder = paths.local(options.output, "--output")
     paths.check_folder(folder)
-    workdirs = options.workdirs.split(",")
-    labels = options.labels.split(",") if options.labels else [paths.of(workdir).name for workdir in workdirs]
+    workdirs = comma_list.words(options.workdirs)
+    labels = comma_list.words(options.labels) if options.labels else [paths.of(workdir).name for workdir in workdirs]
     if len(labels) != len(workdirs) or len(set(labels)) != len(labels):
         raise UserError(
             f"the labels {', '.join(labels)} must be {len(workdirs)} different names: set them with --labels"
@@ -58,7 +58,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def check_comparable(reports: Mapping[str, Mapping[str, Any]]) -> None:
-    """Raises UserError unless all runs were evaluated on the same sets, pairs and resolutions by the same protocol."""
+    """Raises UserError unless all runs were evaluated on the same sets, pairs and resolutions by the same protocol.
+
+    Sets are the same if their contents are: see `digests`.
+    """
     (first, reference), *others = reports.items()
     for label, other in others:
         if other["sets"].keys() != reference["sets"].keys():
@@ -67,6 +70,35 @@ def check_comparable(reports: Mapping[str, Mapping[str, Any]]) -> None:
             found, wanted = (_setup(name, one["sets"][name]) for one in (other, reference))
             if found != wanted:
                 raise _not_comparable(label, found, first, wanted)
+    digests({label: one["sets"] for label, one in reports.items()})
+
+
+def digests(runs: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, str]:
+    """Returns a note on the content of each set, for the foot of a table: its digest, or that some run tells none.
+
+    Args:
+      runs: {run: {set: its report}}.
+
+    Raises:
+      UserError: two runs were evaluated on sets of one name whose images, pairs or folds differ.
+    """
+    found: dict[str, tuple[str, str]] = {}
+    untold: dict[str, str] = {}
+    for label, sets in runs.items():
+        for name, one in sets.items():
+            digest = one.get("digest", "")
+            if not digest:
+                untold.setdefault(name, label)
+                continue
+            first, wanted = found.setdefault(name, (label, digest))
+            if digest != wanted:
+                raise UserError(
+                    f"{label} was evaluated on another {name} than {first}: images, pairs or folds differ (digest "
+                    f"{digest}, not {wanted}): evaluate both on one set with `python -m lrfr_jax.evaluate`"
+                )
+    notes = {name: f"digest {digest}" for name, (_, digest) in found.items()}
+    advice = "prepare the set again and evaluate again to be sure that all used the same"
+    return notes | {name: f"{run} does not tell the content of its set: {advice}" for name, run in untold.items()}
 
 
 def comparison(reports: Mapping[str, Mapping[str, Any]], *, sets: Sequence[str]) -> list[list[str]]:
@@ -140,7 +172,8 @@ def _markdown(blocks: Sequence[Sequence[Sequence[str]]], reports: Mapping[str, M
         lines = ("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in (head, rule, *body))
         laid_out.append("\n".join(lines))
     _, reference = next(iter(reports.items()))
-    sets = [f"{_setup(name, one)}." for name, one in reference["sets"].items()]
+    notes = digests({label: one["sets"] for label, one in reports.items()})
+    sets = [f"{_setup(name, one)}; {notes[name]}." for name, one in reference["sets"].items()]
     steps = [f"{label}: step {one['step']}." for label, one in reports.items()]
     return "\n\n".join(["In percent; differences in points.", *laid_out, *sets, " ".join(steps)]) + "\n"
 

@@ -11,7 +11,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 
-from lrfr_jax import metric_writers, paths, progress, sweep_file
+from lrfr_jax import comma_list, metric_writers, paths, progress, sweep_file
 from lrfr_jax.analysis import compare, html_page, run_facts, tables, training_curves
 from lrfr_jax.errors import UserError, one_sentence
 from lrfr_jax.evals import plots, report
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for flag in ("workdir", "metrics", "reference", "also"):
             if getattr(options, flag):
                 raise UserError(f"--{flag} is for a --sweep: leave it out with --workdirs")
-        title, parts, rows = _run_tables(options.workdirs.split(","))
+        title, parts, rows = _run_tables(comma_list.words(options.workdirs))
     parts = [html_page.heading("Results", level=2), *parts]
     if options.figures:
         parts += [html_page.heading("Figures", level=2), *_figures(pathlib.Path(options.figures))]

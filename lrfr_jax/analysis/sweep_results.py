@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from lrfr_jax import sweep_file
-from lrfr_jax.analysis.compare import SETUP
+from lrfr_jax.analysis.compare import SETUP, digests
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals import report
 
@@ -83,7 +83,8 @@ def setups(reports: Reports) -> dict[str, str]:
                     f"{label} was evaluated on {test_set} ({setup}) but {first} on ({wanted}): evaluate both alike "
                     "with `python -m lrfr_jax.evaluate --workdir W --data_dir DIR`"
                 )
-    return {test_set: setup for test_set, (_, setup) in found.items()}
+    notes = digests({label: run["sets"] for label, run in runs.items()})
+    return {test_set: f"{setup}, {notes[test_set]}" for test_set, (_, setup) in found.items()}
 
 
 def values_of(reports: Reports, metrics: Sequence[str], *, need: Callable) -> dict[str, dict[str, dict[int, float]]]:

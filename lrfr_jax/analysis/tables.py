@@ -12,7 +12,7 @@ import statistics
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from lrfr_jax import paths, sweep_file
+from lrfr_jax import comma_list, paths, sweep_file
 from lrfr_jax.analysis import sweep_results
 from lrfr_jax.analysis.sweep_results import Entry, Spread
 from lrfr_jax.errors import UserError, one_sentence
@@ -85,7 +85,7 @@ def fill(
     reports = {name: {0: report.read_newest(folder)} for name, folder in also.items()}
     reports, behind = sweep_results.finished(reports | sweep_results.read_reports(root, list(sweep.rows)))
     setups = sweep_results.setups(reports)
-    wanted = {"Metrics": _once(map(_metric, metrics.split(",")), flag="--metrics")} if metrics else sweep.tables
+    wanted = {"Metrics": _once(map(_metric, comma_list.words(metrics)), flag="--metrics")} if metrics else sweep.tables
     names = list(dict.fromkeys(metric for columns in wanted.values() for metric in columns.values()))
     # A metric that was asked for is there or a typo; a sweep's tables may be filled set by set.
     values = sweep_results.values_of(reports, names, need=all if metrics else any)

@@ -184,8 +184,7 @@ def evaluation(setting: Setting) -> Part:
     state = setting.fresh_state()
     variables = {"params": state.params["backbone"], "batch_stats": state.batch_stats}
     variables = jax.device_put(variables, sharding.replicated(setting.mesh))
-    size = setting.config.eval_batch_size
-    sharding.check_batch_size("--config.eval_batch_size", size, setting.mesh)
+    size = sharding.rounded_up("--config.eval_batch_size", setting.config.eval_batch_size, setting.mesh)
     source = _training_set(setting).source
     count = min(len(source), BATCHES * size)
     embedder = embed.make_embedder(

@@ -4,6 +4,7 @@ TFDS fills a folder with another name and renames it at the end, so a folder wit
 """
 
 import contextlib
+import hashlib
 import io
 import itertools
 import json
@@ -46,6 +47,8 @@ class _OwnInfo(tfds.core.DatasetInfo):
 class _FaceSet(tfds.core.ShardBasedBuilder, skip_registration=True):
     """Writes given examples in order; `files` are put beside the shards before the folder gets its final name.
 
+    So is `prepared.json`: what the set is, and the digest of what it holds.
+
     Shard by shard and not a GeneratorBasedBuilder: that one, without its shuffle, collects the whole set in memory, and
     beyond 1 GB it needs TensorFlow.
     """
@@ -53,10 +56,10 @@ class _FaceSet(tfds.core.ShardBasedBuilder, skip_registration=True):
     VERSION = tfds.core.Version(FORMAT_VERSION)
 
     def __init__(
-        self, *, data_dir: str, name: str, split: str, features: dict, examples: Iterator, sizes: list, files: dict
+        self, *, data_dir: str, name: str, prepared: dict, features: dict, examples: Iterator, sizes: list, files: dict
     ):
         self.name = name
-        self._split, self._features, self._files = split, features, files
+        self._prepared, self._features, self._files = prepared, features, files
         self._examples, self._sizes = examples, sizes
         super().__init__(data_dir=data_dir, file_format="array_record")
 
@@ -71,7 +74,30 @@ class _FaceSet(tfds.core.ShardBasedBuilder, skip_registration=True):
         for file_name, content in self._files.items():
             (self.data_path / file_name).write_bytes(content)
         # TFDS calls the shards' iterators one after the other, so they may share one stream of examples.
-        return {self._split: [lambda size=size: itertools.islice(self._examples, size) for size in self._sizes]}
+        examples = self._digesting(self._examples)
+        split = SPLITS[self._prepared["kind"]]
+        return {split: [lambda size=size: itertools.islice(examples, size) for size in self._sizes]}
+
+    def _digesting(self, examples: Iterator) -> Iterator:
+        """Digests the records on their way, and says what the set is before the last one goes."""
+        digest, last = hashlib.sha256(self._prepared["kind"].encode()), sum(self._sizes) - 1
+        for name, array in sorted(_protocol_of(self._files).items()):
+            digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+        for number, example in examples:
+            digest.update(f"{example.get('label')} {len(example['image'])} ".encode())
+            digest.update(example["image"])
+            if number == last:
+                content = json.dumps({**self._prepared, "digest": f"sha256:{digest.hexdigest()}"}, indent=1)
+                (self.data_path / PREPARED).write_bytes(content.encode())
+            yield number, example
+
+
+def _protocol_of(files: Mapping[str, bytes]) -> dict[str, np.ndarray]:
+    if PROTOCOL not in files:
+        return {}
+    with np.load(io.BytesIO(files[PROTOCOL]), allow_pickle=False) as arrays:
+        return dict(arrays)
 
 
 def _emptied_after_use(examples: Iterable[dict]) -> Iterator[dict]:
@@ -127,8 +153,9 @@ def write_training_set(
       The folder of the set.
 
     Raises:
-      UserError: bad name or number of shards, or the set exists.
+      UserError: bad name or number of shards, fewer than two identities, or the set exists.
     """
+    check_identities(len(identities), name=name)
     features = {"image": _image_feature(), "label": tfds.features.ClassLabel(names=list(identities))}
     examples = ({"image": image, "label": label} for image, label in images)
     files = {file_name: text.encode() for file_name, text in notes.items()}
@@ -164,13 +191,16 @@ def write_test_set(
 
 
 def is_complete(data_dir: str, name: str, *, arguments: Mapping[str, Any]) -> bool:
-    """Says whether the set exists and was prepared with these arguments.
+    """Says whether the set exists and was prepared with these arguments; if not, tries whether it can be written.
 
     Raises:
-      UserError: it exists and was prepared with others.
+      UserError: it exists and was prepared with others, or there is no place for it.
     """
     folder = folder_of(data_dir, name)
     if not folder.exists():
+        existing = _existing_above(folder)
+        if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+            raise UserError(f"--data_dir {data_dir} cannot be written: {existing} is no folder that you may write to")
         return False
     found, wanted = read_prepared(folder)["arguments"], json.loads(json.dumps(arguments))
     keys = (found.keys() | wanted.keys()) - {"partial"}  # known only once the images were looked at
@@ -194,6 +224,30 @@ def check_target(name: str, *, num_shards: int) -> None:
         raise UserError(f"--shards must be at least 1, it is {num_shards}")
 
 
+def check_fits(data_dir: str, *, num_images: int, num_bytes: int, num_shards: int) -> None:
+    """Refuses, before the work, more shards than there may be images, and a disk without room for so many bytes."""
+    if num_shards > num_images:
+        raise UserError(f"--shards must be at most the number of images, {num_images}; it is {num_shards}")
+    free = shutil.disk_usage(_existing_above(pathlib.Path(data_dir).absolute())).free
+    if num_bytes > free:
+        raise UserError(
+            f"--data_dir {data_dir} has {free / 1e9:.3g} GB free, {num_images} images take {num_bytes / 1e9:.3g} GB: "
+            "choose a folder on another disk"
+        )
+
+
+def _existing_above(path: pathlib.Path) -> pathlib.Path:
+    return next(one for one in (path, *path.absolute().parents) if one.exists())
+
+
+def check_identities(count: int, *, name: str) -> None:
+    """Refuses a training set of one identity: a run on it would end with loss 0 and have learned nothing."""
+    if count < 2:
+        raise UserError(
+            f"training set {name} would have {count} identity, and nothing to tell apart: give images of two or more"
+        )
+
+
 def _image_feature() -> tfds.features.Image:
     return tfds.features.Image(shape=(IMAGE_SIZE, IMAGE_SIZE, 3))
 
@@ -207,7 +261,6 @@ def _write(data_dir, name, kind, features, examples, num_images, num_shards, arg
         folder.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--data_dir {data_dir} cannot be written: {error}") from error
-    prepared = json.dumps({"kind": kind, "arguments": arguments}, indent=1).encode()
     source_errors: list[Exception] = []
     bounds = np.arange(num_shards + 1) * num_images // num_shards
     with folder_lock.alone_in(folder.parent):
@@ -218,11 +271,11 @@ def _write(data_dir, name, kind, features, examples, num_images, num_shards, arg
         builder = _FaceSet(
             data_dir=str(data_dir),
             name=name,
-            split=SPLITS[kind],
+            prepared={"kind": kind, "arguments": arguments},
             features=features,
             examples=_noting_errors(zip(range(num_images), _emptied_after_use(examples), strict=True), source_errors),
             sizes=np.diff(bounds).tolist(),
-            files=files | {PREPARED: prepared},
+            files=files,
         )
         config = tfds.download.DownloadConfig(try_download_gcs=False)
         # TFDS wants a folder for downloads and prints about them; there are none.

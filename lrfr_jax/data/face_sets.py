@@ -7,6 +7,7 @@ protocol.npz (see `protocol_arrays`). `builders` writes all of it.
 import dataclasses
 import json
 import pathlib
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -62,17 +63,25 @@ class RecordSource(Sequence):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TrainingSet:
-    """Labeled faces; labels run from 0 to num_identities - 1. `licence` is empty where the preparation named none."""
+    """Labeled faces; labels run from 0 to num_identities - 1. `licence` is empty where the preparation named none.
+
+    `digest` is of what the set holds, images and labels in their order; empty for a set that was prepared before sets
+    had one.
+    """
 
     source: RecordSource
     num_images: int
     num_identities: int
     licence: str
+    digest: str = ""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TestSet:
-    """Faces and what to compare; `is_partial` says that it has not the official counts, `path` where it lies."""
+    """Faces and what to compare; `is_partial` says that it has not the official counts, `path` where it lies.
+
+    `digest` is of what the set holds, images and protocol; empty as in `TrainingSet`.
+    """
 
     __test__ = False  # pytest: the name is no test's
 
@@ -82,6 +91,7 @@ class TestSet:
     source: Sequence  # of {"image": encoded bytes}
     protocol: protocol_arrays.Protocol
     is_partial: bool
+    digest: str = ""
 
 
 def open_training_set(data_dir: str, name: str) -> TrainingSet:
@@ -92,9 +102,11 @@ def open_training_set(data_dir: str, name: str) -> TrainingSet:
     """
     folder = folder_of(data_dir, name)
     source, builder = _open(folder, ("training",))
-    arguments = read_prepared(folder)["arguments"]
+    prepared = read_prepared(folder)
+    arguments = prepared["arguments"]
     licence = arguments.get("licence") or LICENCES.get(arguments.get("kind"), "")
-    return TrainingSet(source, len(source), builder.info.features["label"].num_classes, licence)
+    num_identities = builder.info.features["label"].num_classes
+    return TrainingSet(source, len(source), num_identities, licence, prepared["digest"])
 
 
 def open_test_set(data_dir: str, name: str) -> TestSet:
@@ -112,7 +124,13 @@ def open_test_set(data_dir: str, name: str) -> TestSet:
             protocol = protocol_arrays.from_arrays(prepared["kind"], dict(arrays))
     except NPZ_ERRORS as error:
         raise UserError(f"{path} is damaged ({error!r}): remove {folder} and prepare the set again") from error
-    return TestSet(name, prepared["kind"], folder, source, protocol, bool(prepared["arguments"].get("partial")))
+    is_partial = bool(prepared["arguments"].get("partial"))
+    return TestSet(name, prepared["kind"], folder, source, protocol, is_partial, prepared["digest"])
+
+
+def digest_of(data_dir: str, name: str) -> str:
+    """Returns the digest of a complete set of any kind, see `TrainingSet`."""
+    return read_prepared(folder_of(data_dir, name))["digest"]
 
 
 def folder_of(data_dir: str, name: str) -> pathlib.Path:
@@ -131,7 +149,7 @@ def list_sets(data_dir: str) -> dict[str, str]:
 
 
 def read_prepared(folder: pathlib.Path) -> dict:
-    """Returns {'kind', 'arguments'}: what the set is and what it was made from.
+    """Returns {'kind', 'arguments', 'digest'}: what the set is, what it was made from and what it holds.
 
     Raises:
       UserError: the file that says so is missing, or damaged.
@@ -140,7 +158,7 @@ def read_prepared(folder: pathlib.Path) -> dict:
     try:
         match json.loads(path.read_bytes()):
             case {"kind": str(kind), "arguments": dict()} as prepared if kind in SPLITS:
-                return prepared
+                return {**prepared, "digest": str(prepared.get("digest", ""))}
     except (OSError, ValueError, RecursionError):
         pass
     raise UserError(f"{path} is damaged: remove {folder} and prepare the set again")
@@ -182,10 +200,10 @@ def _existing(path: pathlib.Path) -> pathlib.Path:
 def _why_missing(folder: pathlib.Path) -> str:
     named, data_dir = folder.parent, folder.parent.parent
     children = sorted(path.name for path in named.iterdir()) if named.is_dir() else []
-    versions = [child for child in children if not child.startswith("incomplete.")]
+    versions = [child for child in children if re.fullmatch(r"\d+\.\d+\.\d+", child)]
     if versions:
         return f"{named} was prepared in format {', '.join(versions)}, not {FORMAT_VERSION}: prepare it again"
-    if children:
+    if any(child.startswith("incomplete.") for child in children):
         return f"preparing {named} was interrupted: run its `python -m lrfr_jax.prepare` command again"
     return (
         f"no set named {named.name} in {data_dir} (there: {', '.join(list_sets(str(data_dir))) or 'none'}): "

@@ -10,7 +10,7 @@ reach the page, and nothing is stored. Ctrl-C ends it.
 import argparse
 from collections.abc import Sequence
 
-from lrfr_jax import progress
+from lrfr_jax import model_options, progress
 from lrfr_jax.demo import comparison, server
 from lrfr_jax.embedder import find_model
 from lrfr_jax.errors import UserError, one_sentence
@@ -26,13 +26,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     with one_sentence():
         if len(options.checkpoint) > MOST_MODELS:
             raise UserError(f"--checkpoint was given {len(options.checkpoint)} times: the page compares {MOST_MODELS}")
+        asked = {"fusion": options.fusion, "far": options.far, "calibrated_on": options.calibrated_on}
         for path in options.checkpoint:
             find_model(path)
         models: list[comparison.Model] = []
         # Before the models are loaded, so that a port that is taken is told at once.
         with server.create_server(models, port=options.port) as running:
             with progress.waiting(f"loading {' and '.join(options.checkpoint)}"):
-                models += [comparison.load(path, fusion=options.fusion, far=options.far) for path in options.checkpoint]
+                models += [comparison.load(path, **asked) for path in options.checkpoint]
             _compile(models)
             print(f"http://{server.HOST}:{running.server_address[1]}/", flush=True)
             try:
@@ -54,8 +55,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--checkpoint", action="append", required=True, help="a run's folder, a checkpoint, or a file of `export`")
-    add("--fusion", choices=sorted(FUSIONS), default="sum", help="how an image and its mirror image become one vector")
+    default = f"(default {model_options.CARDS_FUSION})"
+    add("--fusion", choices=sorted(FUSIONS), help=f"how an image and its mirror image become one vector {default}")
     add("--far", type=float, metavar="F", help="false accept rate of the decisions, one that was calibrated")
+    model_options.add_calibrated_on(parser)
     add("--port", type=int, default=8112, help="of this machine; 0 takes a free one (default 8112)")
     return parser
 

@@ -31,25 +31,34 @@ MOST_IDENTITIES = 100_000
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """A model under the name that the page shows, with the thresholds of its card."""
+    """A model under the name that the page shows, with the thresholds of its card that decide, or why it has none."""
 
     name: str
     embedder: Embedder
     thresholds: list[Threshold]
     far: float | None
+    why_none: str
 
 
-def load(path: str, *, fusion: str, far: float | None) -> Model:
-    """Loads a model; `far` chooses among its thresholds, the lowest rate if it is None.
+def load(path: str, *, fusion: str | None, far: float | None, calibrated_on: str | None = None) -> Model:
+    """Loads a model.
+
+    Args:
+      path: see `Embedder.load`.
+      fusion: of its embeddings; None takes that of its last calibration.
+      far: chooses among its thresholds, the lowest rate if it is None.
+      calibrated_on: the test set of its thresholds; None takes those of the last calibration.
 
     Raises:
-      UserError: no model, or no threshold for this rate and fusion.
+      UserError: no model, or no threshold for this rate, fusion and set.
     """
     embedder = Embedder.load(path, fusion=fusion)
-    held = thresholds.of_fusion(embedder.thresholds(), fusion=fusion, far=far)
+    known = embedder.thresholds()
+    held = thresholds.of_rate(known, fusion=embedder.fusion, far=far, calibrated_on=calibrated_on)
     if held:
         thresholds.choose(held, sizes=(IMAGE_SIZE, IMAGE_SIZE), far=far)
-    return Model("/".join(pathlib.Path(path).parts[-2:]), embedder, held, far)
+    why_none = "" if held else thresholds.why_none(known, fusion=embedder.fusion)
+    return Model("/".join(pathlib.Path(path).parts[-2:]), embedder, held, far, why_none)
 
 
 def compare(pictures: Sequence[bytes], models: Sequence[Model], *, make_face: MakeFace) -> dict[str, Any]:
@@ -82,6 +91,8 @@ def generated(identity: int, image: int) -> bytes:
 
 
 def _decode(encoded: bytes, number: int) -> UInt8[np.ndarray, "height width 3"]:
+    if encoded and not photos.can_be_held(encoded):  # what others send meets no more decoders than it must
+        raise UserError(f"the {_ordinal(number)} picture is no JPEG, PNG, WebP or PPM: convert it first")
     try:
         return photos.decode_photo(encoded)
     except ValueError as error:
@@ -110,7 +121,7 @@ def _ask(model: Model, faces: UInt8[np.ndarray, "2 112 112 3"], sizes: tuple[int
 
 def _decision(model: Model, similarity: float, sizes: tuple[int, int]) -> dict[str, Any]:
     if not model.thresholds:
-        words = "no decision: this model was not calibrated for its fusion (evaluate --calibrate)"
+        words = f"no decision: {model.why_none}"
         return {"similarity": similarity, "threshold": None, "is_same": None, "words": words}
     try:
         chosen = thresholds.choose(model.thresholds, sizes=sizes, far=model.far)

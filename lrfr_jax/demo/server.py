@@ -21,8 +21,8 @@ from typing import Any
 
 from lrfr_jax.demo import comparison
 from lrfr_jax.demo.comparison import Model
-from lrfr_jax.embedder import way_to_face
 from lrfr_jax.errors import UserError
+from lrfr_jax.pictures.faces import way_to_face
 
 logger = logging.getLogger("lrfr_jax")
 

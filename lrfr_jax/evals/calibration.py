@@ -1,6 +1,7 @@
 """Calibration: at which similarity a given share of impostor pairs is accepted, by the size of the faces."""
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Bool
@@ -8,7 +9,6 @@ from jaxtyping import Bool
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals import metrics
 from lrfr_jax.evals.evaluation import SetResult
-from lrfr_jax.evals.protocols import MODE_TITLES
 from lrfr_jax.evals.thresholds import Threshold
 from lrfr_jax.evals.verification import Comparison, VerificationResult
 
@@ -20,6 +20,8 @@ FARS = (0.1, 0.01, 0.001, 0.0001)
 def thresholds_of(results: Mapping[str, SetResult]) -> list[Threshold]:
     """Calibrates on every verification set at every size of its comparisons, at those of `FARS` that it supports.
 
+    The cells of a matrix that are HR-LR or LR-LR count as these, see `protocols.in_modes`.
+
     Raises:
       UserError: there is no verification set, or none with pairs enough for any rate.
     """
@@ -28,13 +30,35 @@ def thresholds_of(results: Mapping[str, SetResult]) -> list[Threshold]:
         if not isinstance(result.outcome, VerificationResult):
             continue
         source = {"set": name, "protocol": result.evaluation.protocol, "fusion": result.evaluation.rules.fusion}
-        for comparison in result.outcome.comparisons:
-            if comparison.mode in MODE_TITLES:
-                found += _of_comparison(comparison, result.outcome.is_same, source)
+        source["digest"] = getattr(result.evaluation.test_set, "digest", "")
+        for (mode, _), comparison in result.outcome.by_mode.items():
+            found += _of_comparison(comparison, result.outcome.is_same, {"mode": mode, **source})
     if not found:
-        least = round(MIN_ACCEPTED / max(FARS))
-        raise UserError(f"nothing to calibrate on: name a verification set with at least {least} impostor pairs")
+        raise _too_few()
     return found
+
+
+def check(is_same_by_set: Mapping[str, Bool[np.ndarray, " pairs"]]) -> None:
+    """Raises `UserError` if none of the verification sets has pairs enough for any rate, before they are embedded."""
+    if not any(np.sum(~is_same) >= MIN_ACCEPTED / max(FARS) for is_same in is_same_by_set.values()):
+        raise _too_few()
+
+
+def merge(earlier: Sequence[Threshold], found: Sequence[Threshold]) -> list[Threshold]:
+    """Adds the thresholds of one more calibration, which replace those of the same pairs, scored and reduced alike."""
+    number = 1 + max((one.calibration for one in earlier), default=0)
+    keys = {_key(one) for one in found}
+    kept = [one for one in earlier if _key(one) not in keys]
+    return kept + [dataclasses.replace(one, calibration=number) for one in found]
+
+
+def _key(one: Threshold) -> tuple:
+    return (one.set, one.digest, one.fusion, one.protocol, one.mode, one.resolution, one.far)
+
+
+def _too_few() -> UserError:
+    least = round(MIN_ACCEPTED / max(FARS))
+    return UserError(f"nothing to calibrate on: name a verification set with at least {least} impostor pairs")
 
 
 def _of_comparison(
@@ -52,7 +76,6 @@ def _at(
     accepted = float((impostors > threshold).mean())
     low, high = metrics.wilson_interval(accepted, len(impostors), confidence=metrics.CONFIDENCE)
     return Threshold(
-        mode=comparison.mode,
         resolution=comparison.resolution,
         far=far,
         threshold=float(threshold),

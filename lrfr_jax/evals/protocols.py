@@ -6,8 +6,8 @@ the rows. A setting of the same name in a config or on the command line replaces
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Float
@@ -15,6 +15,7 @@ from jaxtyping import Float
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals import metrics
 from lrfr_jax.evals.fusion import FUSIONS, unit
+from lrfr_jax.image_ops import IMAGE_SIZE
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -74,6 +75,7 @@ Rules = VerificationRules | IdentificationRules | TemplateRules
 COMPARISONS = ("hr_lr", "lr_lr", "matrix")
 # Of two faces none, the second or both are reduced.
 MODE_TITLES = {"hr_hr": "HR-HR", "hr_lr": "HR-LR", "lr_lr": "LR-LR"}
+Measured = TypeVar("Measured")
 
 
 def negative_squared_distance(
@@ -120,6 +122,29 @@ KIND_RULES = {
     "identification": IdentificationRules,
     "templates": TemplateRules,
 }
+
+
+def in_modes(
+    comparisons: Iterable[Measured], *, name: Callable[[Measured], tuple[str, int, int]]
+) -> dict[tuple[str, int], Measured]:
+    """Finds the comparisons of HR-HR, HR-LR and LR-LR by (mode, resolution), those of a matrix among them.
+
+    Its cells (112, r) and (r, r) reduce what HR-LR and LR-LR reduce, and count where these were not measured by
+    themselves. A cell (r, 112) reduces the other image of each pair, which HR-LR of these protocols does not.
+
+    Args:
+      comparisons: of one set.
+      name: comparison -> (mode, resolution of the first images, of the second ones).
+    """
+    found: dict[tuple[str, int], Measured] = {}
+    for comparison in comparisons:
+        mode, first, second = name(comparison)
+        if mode in MODE_TITLES:
+            found[mode, second] = comparison
+        elif mode == "matrix" and first in (IMAGE_SIZE, second):
+            reduced = "hr_hr" if second == IMAGE_SIZE else "lr_lr" if first == second else "hr_lr"
+            found.setdefault((reduced, second), comparison)
+    return found
 
 
 def default_protocol(kind: str, made_by: str) -> str:

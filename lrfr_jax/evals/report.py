@@ -10,7 +10,7 @@ from lrfr_jax.errors import UserError, reason_of
 from lrfr_jax.evals import protocols
 from lrfr_jax.evals.evaluation import SetResult
 from lrfr_jax.evals.measures import Measure, in_full
-from lrfr_jax.evals.protocols import MODE_TITLES
+from lrfr_jax.evals.protocols import MODE_TITLES, in_modes
 from lrfr_jax.evals.verification import Comparison, VerificationResult
 from lrfr_jax.image_ops import IMAGE_SIZE
 
@@ -34,15 +34,18 @@ def flat_metrics(report: Mapping[str, Any]) -> dict[str, float]:
     return flat
 
 
-def report_of(results: Mapping[str, SetResult], *, step: int, checkpoint: str) -> dict[str, Any]:
+def report_of(results: Mapping[str, SetResult], *, step: int, checkpoint: str, weights: str = "") -> dict[str, Any]:
     """Returns all but the scores as plain json values; rates in [0, 1].
 
-    The schema: {step, checkpoint, sets: {name: {kind, protocol, is_partial, ssim: {resolution: value}, ...}}}. A
-    verification set has {pairs, folds, feature_norm, results: [{mode, resolution, first_resolution, accuracy,
-    accuracy_interval, std, fold_accuracies, thresholds, auc, auc_interval, tar: {far: rate}, tar_intervals}]}, the
-    others {images, results: [{name, group, resolution, value, interval, std, parts, trials}]}. Intervals are of 95 %.
+    The schema: {step, checkpoint, weights, sets: {name: {kind, protocol, is_partial, digest, ssim: {resolution: value},
+    ...}}}, weights as `model_card.Card.weights`, digest as `face_sets.TestSet.digest`. A verification set has {pairs,
+    folds, feature_norm, results: [{mode, resolution, first_resolution, accuracy, accuracy_interval, std,
+    fold_accuracies, thresholds, auc, auc_interval, tar: {far: rate}, tar_intervals}]}, the others {images, results:
+    [{name, group, resolution, value, interval, std, parts, trials}]}. Intervals are of 95 %. `earlier_results` adds
+    {beside: [set, ...]} of other protocols or other data.
     """
-    return {"step": step, "checkpoint": checkpoint, "sets": {name: _set_report(r) for name, r in results.items()}}
+    sets = {name: _set_report(result) for name, result in results.items()}
+    return {"step": step, "checkpoint": checkpoint, "weights": weights, "sets": sets}
 
 
 def write_report(path: str | os.PathLike, report: Mapping[str, Any]) -> None:
@@ -59,19 +62,6 @@ def write_report(path: str | os.PathLike, report: Mapping[str, Any]) -> None:
         ) from error
 
 
-def with_earlier_sets(report: Mapping[str, Any], path: str | os.PathLike) -> dict[str, Any]:
-    """Returns the report with those sets that it lacks and that the one of the same step at `path` has, if any."""
-    path = paths.of(path)
-    if not path.exists():
-        return dict(report)
-    try:
-        earlier = _read(path)
-    except UserError:
-        return dict(report)
-    kept = earlier["sets"] if earlier.get("step") == report["step"] else {}
-    return {**report, "sets": kept | report["sets"]}
-
-
 def read_newest(workdir: str | os.PathLike) -> dict[str, Any]:
     """Reads the report of the highest step in `workdir/eval`.
 
@@ -84,20 +74,22 @@ def read_newest(workdir: str | os.PathLike) -> dict[str, Any]:
             f"{workdir} holds no evaluation (eval/<step>.json): make one with "
             f"`python -m lrfr_jax.evaluate --workdir {workdir} --data_dir DIR`"
         )
-    return _read(max(found, key=lambda path: int(path.stem)))
+    return read(max(found, key=lambda path: int(path.stem)))
 
 
 def accuracy_rows(set_report: Mapping[str, Any]) -> dict[str, dict[int, dict[str, Any]]]:
     """Returns {mode: {resolution: result}} of a verification set, resolutions descending.
 
     HR-HR is the end point of HR-LR and LR-LR, so it stands in their rows at its resolution; it has its own row only if
-    nothing lower was evaluated. Of a matrix and of size lists see `matrix_rows` and `size_list_rows`.
+    nothing lower was evaluated. Cells of a matrix that are HR-LR or LR-LR stand here as well; of the whole matrix, and
+    of size lists, see `matrix_rows` and `size_list_rows`.
     """
-    results = [result for result in set_report["results"] if result["mode"] in MODE_TITLES]
-    full, *lower = sorted(results, key=lambda result: (result["mode"] != "hr_hr", -result["resolution"]))
-    modes = sorted({result["mode"] for result in lower}) or ["hr_hr"]
+    found = _in_modes(set_report)
+    full = found.pop(("hr_hr", IMAGE_SIZE))
+    modes = sorted({mode for mode, _ in found}) or ["hr_hr"]
+    lower = sorted(found, key=lambda which: -which[1])
     return {
-        mode: {result["resolution"]: result for result in [full, *(r for r in lower if r["mode"] == mode)]}
+        mode: {full["resolution"]: full} | {which[1]: found[which] for which in lower if which[0] == mode}
         for mode in modes
     }
 
@@ -134,7 +126,20 @@ def full_name(name: str, set_report: Mapping[str, Any]) -> str:
     return f"{name} (partial)" if set_report["is_partial"] else name
 
 
-def _read(path: paths.AnyPath) -> dict[str, Any]:
+def scoring_in_words(set_report: Mapping[str, Any]) -> str:
+    """Names what tells results of one set apart: how they were scored, on which data."""
+    digest = set_report.get("digest", "")
+    data = f"data {digest[:8]}" if digest else "data without a digest"
+    count = f"{set_report[key]} {key}" if (key := "pairs" if "pairs" in set_report else "images") in set_report else ""
+    return ", ".join(filter(None, (f"protocol {set_report['protocol']}", data, count)))
+
+
+def read(path: paths.AnyPath) -> dict[str, Any]:
+    """Reads one report.
+
+    Raises:
+      UserError: it is not what `write_report` writes.
+    """
     try:
         report = json.loads(path.read_text())
         for set_report in report["sets"].values():
@@ -146,11 +151,19 @@ def _read(path: paths.AnyPath) -> dict[str, Any]:
 
 def _verification_metrics(set_report: Mapping[str, Any]) -> dict[str, float]:
     flat = {"/feature_norm": set_report["feature_norm"]}
-    for result in set_report["results"]:
-        comparison = _comparison_name(result)
+    named = {_comparison_name(result): result for result in set_report["results"]}
+    of_matrix = {which: result for which, result in _in_modes(set_report).items() if result["mode"] == "matrix"}
+    named |= {f"/{mode}_{resolution}": result for (mode, resolution), result in of_matrix.items()}
+    for comparison, result in named.items():
         flat |= {f"{comparison}/{key}": result[key] for key in ("accuracy", "auc")}
         flat |= {f"{comparison}/tar@far={far}": tar for far, tar in result["tar"].items()}
     return flat
+
+
+def _in_modes(set_report: Mapping[str, Any]) -> dict[tuple[str, int], dict[str, Any]]:
+    return in_modes(
+        set_report["results"], name=lambda one: (one["mode"], one.get("first_resolution"), one["resolution"])
+    )
 
 
 def _comparison_name(result: Mapping[str, Any]) -> str:
@@ -177,6 +190,7 @@ def _set_report(result: SetResult) -> dict[str, Any]:
         "kind": evaluation.test_set.kind,
         "protocol": protocols.description(evaluation.protocol, evaluation.rules),
         "is_partial": evaluation.test_set.is_partial,
+        "digest": evaluation.test_set.digest,
         "ssim": {str(resolution): value for resolution, value in result.ssim.items()},
     }
     outcome = result.outcome

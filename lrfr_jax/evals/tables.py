@@ -1,8 +1,10 @@
 """Evaluation reports as text: columns of numbers in percent, for a terminal."""
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lrfr_jax.errors import UserError
 from lrfr_jax.evals import report
 
 
@@ -15,7 +17,21 @@ def table(made: Mapping[str, Any]) -> str:
     for name, set_report in verification.items():
         blocks += [_full_resolution_line(name, set_report), *_further_blocks(name, set_report)]
     blocks += [_measure_table(name, set_report) for name, set_report in others.items()]
+    blocks += [_beside_line(name, set_report) for name, set_report in made["sets"].items() if "beside" in set_report]
     return "\n".join(blocks)
+
+
+def check(sets: Mapping[str, Any], where: os.PathLike) -> None:
+    """Raises `UserError` if sets of a report, which lie in the file `where`, cannot be laid out."""
+    try:
+        versions = [{name: one} for name, kept in sets.items() for one in (kept, *kept.get("beside", ()))]
+        for one in versions:
+            table({"sets": one})
+            report.flat_metrics({"sets": one})
+    except (LookupError, ValueError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"the results in {where} are not what `evaluate` writes ({error!r}): remove them there, and evaluate again"
+        ) from error
 
 
 def percent(rate: float) -> str:
@@ -67,9 +83,10 @@ def _further_blocks(name: str, set_report: Mapping[str, Any]) -> list[str]:
     title, blocks = report.full_name(name, set_report), []
     matrix = report.matrix_rows(set_report)
     if matrix:
-        columns = sorted(matrix, reverse=True)
+        matrix = dict(sorted(matrix.items(), reverse=True))
+        columns = sorted({resolution for row in matrix.values() for resolution in row}, reverse=True)
         lines = [[f"{title}, accuracy %", "first \\ second", *(f"{r} px" for r in columns)]]
-        lines += [["", f"{r} px", *(percent(matrix[r][c]["accuracy"]) for c in columns)] for r in columns]
+        lines += [["", f"{r} px", *(_cell(matrix[r], c) for c in columns)] for r in matrix]
         blocks.append(align(lines))
     for size_list, result in report.size_list_rows(set_report).items():
         blocks.append(
@@ -77,6 +94,16 @@ def _further_blocks(name: str, set_report: Mapping[str, Any]) -> list[str]:
             f"AUC {percent(result['auc'])}"
         )
     return blocks
+
+
+def _cell(row: Mapping[int, Mapping[str, Any]], resolution: int) -> str:
+    # A matrix of two evaluations at different sizes has not every cell.
+    return percent(row[resolution]["accuracy"]) if resolution in row else "-"
+
+
+def _beside_line(name: str, set_report: Mapping[str, Any]) -> str:
+    kept = "; ".join(report.scoring_in_words(one) for one in set_report["beside"])
+    return f"{name}: kept in the json beside these: {kept}"
 
 
 def _measure_table(name: str, set_report: Mapping[str, Any]) -> str:

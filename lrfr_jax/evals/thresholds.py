@@ -1,11 +1,14 @@
 """Thresholds that mean something, as a model's card holds them, and which of them is for two faces."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals.protocols import MODE_TITLES
 from lrfr_jax.image_ops import IMAGE_SIZE
+
+_ROUNDING = 1e-5  # of a similarity of two equal faces
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,6 +24,8 @@ class Threshold:
       tar: share of genuine pairs that it accepts.
       impostor_pairs: on which it rests.
       set, protocol, fusion: where it comes from; it holds for embeddings of the same fusion.
+      digest: of the set's content; '' for a set prepared before there was one.
+      calibration: which call of `evaluate --calibrate` on this model found it, counted from 1; 0 in older cards.
     """
 
     mode: str
@@ -34,18 +39,87 @@ class Threshold:
     set: str
     protocol: str
     fusion: str
+    digest: str = ""
+    calibration: int = 0
 
 
-def of_fusion(thresholds: Sequence[Threshold], *, fusion: str, far: float | None) -> list[Threshold]:
-    """Keeps those that hold for embeddings of this fusion; `UserError` if a rate is wanted that none has."""
+def from_plain(entry: Mapping[str, Any]) -> Threshold:
+    """Makes one of its json; `ValueError` for a value that no threshold has, `TypeError` for other keys and types."""
+    one = Threshold(**entry)
+    if one.mode not in MODE_TITLES or not 1 <= one.resolution <= IMAGE_SIZE:
+        raise ValueError(f"a threshold is of mode {one.mode!r} at {one.resolution} px")
+    if not (0 < one.far <= 1 and -1 - _ROUNDING <= one.threshold <= 1 + _ROUNDING):
+        raise ValueError(f"a threshold is {one.threshold} at a false accept rate of {one.far}")
+    return one
+
+
+def newest_fusion(thresholds: Sequence[Threshold]) -> str | None:
+    """The fusion of the last calibration, 'sum' if there are several of it; None if there are no thresholds."""
+    last = max((one.calibration for one in thresholds), default=0)
+    fusions = [one.fusion for one in thresholds if one.calibration == last]
+    return "sum" if "sum" in fusions else fusions[-1] if fusions else None
+
+
+def in_use(thresholds: Sequence[Threshold], *, fusion: str, calibrated_on: str | None) -> list[Threshold]:
+    """Keeps those that decide: of one fusion, and of the sets of its last calibration or of the one that is named.
+
+    A set that was calibrated on several times, by other protocols or with other data under its name, counts as it was
+    the last time. Earlier sizes of it are kept.
+
+    Raises:
+      UserError: nothing was calibrated on the set that is named.
+    """
     fitting = [one for one in thresholds if one.fusion == fusion]
-    if not fitting and far is not None:
-        raise UserError(
-            f"this model has no thresholds for fusion {fusion!r}: `python -m lrfr_jax.evaluate --calibrate` makes them"
-        )
-    if far is not None:
-        _check_rate(far, fitting, "any pair")
-    return fitting
+    last = max((one.calibration for one in fitting), default=0)
+    names = {one.set for one in fitting if one.calibration == last} if calibrated_on is None else {calibrated_on}
+    newest = {one.set: (one.digest, one.protocol) for one in sorted(fitting, key=lambda one: one.calibration)}
+    held = [one for one in fitting if one.set in names and newest[one.set] == (one.digest, one.protocol)]
+    if calibrated_on is not None and not held:
+        known = f"it is calibrated for {summary(thresholds)}" if thresholds else "it is calibrated on none"
+        raise UserError(f"this model was not calibrated on {calibrated_on} for fusion {fusion!r}: {known}")
+    return held
+
+
+def of_rate(
+    thresholds: Sequence[Threshold], *, fusion: str, far: float | None, calibrated_on: str | None
+) -> list[Threshold]:
+    """Returns those `in_use`; `UserError` if a rate is wanted that none of them has."""
+    held = in_use(thresholds, fusion=fusion, calibrated_on=calibrated_on)
+    if far is None:
+        return held
+    if not held:
+        raise UserError(why_none(thresholds, fusion=fusion))
+    _check_rate(far, held, "any pair")
+    return held
+
+
+def why_none(thresholds: Sequence[Threshold], *, fusion: str) -> str:
+    """Says why a model with these thresholds decides nothing for this fusion, and what to do."""
+    way = "`python -m lrfr_jax.evaluate --calibrate` makes them"
+    if thresholds:
+        way = f"it is calibrated for {summary(thresholds)}; `evaluate --calibrate --fusion {fusion}` adds others"
+    return f"this model has no thresholds for fusion {fusion!r}: {way}"
+
+
+def with_others(reason: str, thresholds: Sequence[Threshold], held: Sequence[Threshold]) -> str:
+    """Adds to the reason why those `in_use` decide nothing which others there are."""
+    others = [one for one in thresholds if one not in held]
+    if not others:
+        return reason
+    return f"{reason}; it is also calibrated for {summary(others)}: see --calibrated_on and --fusion"
+
+
+def summary(thresholds: Sequence[Threshold]) -> str:
+    """Names the fusions, sets and sizes of thresholds: `none (lfw: HR-HR 112 px, HR-LR 20, 14 px)`."""
+    sources: dict[tuple[str, str], dict[str, set[int]]] = {}
+    for one in thresholds:
+        sizes = sources.setdefault((one.fusion, one.set), {}).setdefault(MODE_TITLES[one.mode], set())
+        sizes.add(one.resolution)
+    told = []
+    for (fusion, name), modes in sources.items():
+        listed = (f"{title} {', '.join(map(str, sorted(of, reverse=True)))} px" for title, of in modes.items())
+        told.append(f"fusion {fusion} ({name}: {', '.join(listed)})")
+    return "; ".join(told)
 
 
 def _check_rate(far: float, thresholds: Sequence[Threshold], of_what: str) -> None:
@@ -63,7 +137,7 @@ def choose(thresholds: Sequence[Threshold], *, sizes: tuple[int, int], far: floa
     counts that has a threshold for faces as small.
 
     Args:
-      thresholds: of one fusion.
+      thresholds: those `in_use`.
       sizes: of the two faces.
       far: false accept rate, one that was calibrated.
 
@@ -75,7 +149,10 @@ def choose(thresholds: Sequence[Threshold], *, sizes: tuple[int, int], far: floa
     title = MODE_TITLES[mode]
     fitting = [one for one in thresholds if one.mode == mode]
     if not fitting:
-        raise UserError(f"this model was not calibrated for {title}: evaluate it with --calibrate and --resolutions")
+        raise UserError(
+            f"this model was not calibrated for {title}, only for {summary(thresholds)}: evaluate it with --calibrate "
+            "and --resolutions"
+        )
     if far is not None:
         _check_rate(far, fitting, title)
     fitting = sorted((one for one in fitting if far in (None, one.far)), key=lambda one: one.resolution)
@@ -98,5 +175,6 @@ def in_words(similarity: float, threshold: Threshold) -> str:
     return (
         f"{decision}: similarity {similarity:.4f}, threshold {threshold.threshold:.4f} for a false accept rate of "
         f"{threshold.far:g} ({threshold.far_low:.2g} to {threshold.far_high:.2g}) at {threshold.resolution} px, "
-        f"{MODE_TITLES[threshold.mode]}, from {threshold.impostor_pairs:,} impostor pairs of {threshold.set}"
+        f"{MODE_TITLES[threshold.mode]}, from {threshold.impostor_pairs:,} impostor pairs of {threshold.set}, fusion "
+        f"{threshold.fusion}"
     )

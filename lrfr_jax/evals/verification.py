@@ -10,7 +10,7 @@ from lrfr_jax.data.protocol_arrays import VerificationProtocol
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals import metrics
 from lrfr_jax.evals.fusion import FUSIONS
-from lrfr_jax.evals.protocols import VerificationRules
+from lrfr_jax.evals.protocols import VerificationRules, in_modes
 from lrfr_jax.image_ops import IMAGE_SIZE
 
 
@@ -51,6 +51,11 @@ class VerificationResult:
     feature_norm: float
     is_same: Bool[np.ndarray, " pairs"]
     comparisons: tuple[Comparison, ...]
+
+    @property
+    def by_mode(self) -> dict[tuple[str, int], Comparison]:
+        """HR-HR, HR-LR and LR-LR by (mode, resolution), cells of a matrix among them; see `protocols.in_modes`."""
+        return in_modes(self.comparisons, name=lambda one: (one.mode, one.first_resolution, one.resolution))
 
 
 def wanted_records(

@@ -1,10 +1,11 @@
 """The formats of exported models: each as bytes, and read back into something that embeds images."""
 
+import contextlib
 import dataclasses
 import io
 import os
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -23,8 +24,12 @@ from lrfr_jax.weights.tensor_files import read_tensors
 
 OURS = "ours"
 # Others' names of tensors that an export can have, beside ours.
-LAYOUTS = ("insightface_torch_iresnet", "insightface_torch_mobilefacenet", "released_lrfr_resnet")
+LAYOUTS = (
+    *("insightface_torch_iresnet", "insightface_torch_mobilefacenet", "released_lrfr_resnet"),
+    *("magface_iresnet", "adaface_ir", "cvlface_ir", "curricularface_ir", "evolve_ir"),
+)
 COLLECTIONS = ("params", "batch_stats")
+PROGRAMS = ("onnx", "stablehlo")  # the other formats hold tensors
 NO_EXTRA = "{} needs the extra 'export': pip install -e '.[export]'"
 
 
@@ -35,30 +40,70 @@ class Opened(NamedTuple):
     variables: Any
     is_traced: bool = True
 
+    def __repr__(self) -> str:
+        return f"<Opened {type(self.backbone).__name__} with {len(jax.tree.leaves(self.variables))} arrays>"
+
+
+class Facts(NamedTuple):
+    """What a file's card says of it, and the file does not, or not exactly.
+
+    Attributes:
+      model: arguments of `models.create_backbone`.
+      names: of the tensors: `OURS` or one of `LAYOUTS`.
+      jax: the version that wrote the file.
+    """
+
+    model: Mapping[str, Any]
+    names: str
+    jax: str
+
 
 class Format(NamedTuple):
     """How models are written in a format, and read back.
 
     Attributes:
       serialize: (variables, arguments of `models.create_backbone`, names of tensors) -> the file's bytes.
-      open: (path, arguments of `models.create_backbone`) -> a network that gives the same features.
+      open: (path, facts of its card) -> a network that gives the same features.
     """
 
     serialize: Callable[[Any, Mapping[str, Any], str], bytes]
-    open: Callable[[str, Mapping[str, Any]], Opened]
+    open: Callable[[str, Facts], Opened]
 
 
-def open_file(path: str | os.PathLike, *, model: Mapping[str, Any]) -> Opened:
+def open_file(path: str | os.PathLike, *, facts: Facts) -> Opened:
     """Opens an exported file as a network; its format is the ending of its name.
 
     Args:
       path: the file.
-      model: arguments of `models.create_backbone`, from the file's card.
+      facts: from its card.
 
     Raises:
-      UserError: it cannot be read, is of no known format, or does not hold the model of the card.
+      UserError: it cannot be read, is of no known format, does not hold the model of the card, or is a program that
+        this version of jax cannot read.
     """
-    return FORMATS[format_of(path)].open(os.fspath(path), model)
+    return FORMATS[format_of(path)].open(os.fspath(path), facts)
+
+
+def weights_of(path: str | os.PathLike, *, facts: Facts) -> tuple[dict[str, Any], Any]:
+    """Reads the tensors of an exported file.
+
+    Returns:
+      (arguments of `models.create_backbone`, variables): the input is what the tensors want, as those of a PyTorch
+      network's names were made for that network's.
+
+    Raises:
+      UserError: it cannot be read, or does not hold the model of the card.
+    """
+    tensors, model = read_tensors(os.fspath(path)), dict(facts.model)
+    if facts.names == OURS:
+        leaves = {tuple(name.split("/")): array for name, array in tensors.items()}
+        if {name: array.shape for name, array in leaves.items()} != shapes_of(model):
+            raise UserError(f"{path} does not hold the {model['backbone']} of its card: get both again")
+        return model, unflatten_dict(leaves)
+    layout, before = recognize(tensors, source=path, layout=facts.names)
+    how = {"source": path, "layout": layout, "before": before, "backbone": model["backbone"], "convention": {}}
+    converted = convert(tensors, **how, width=model["width"])
+    return model | {"input": converted.model["input"]}, converted.variables
 
 
 def format_of(path: str | os.PathLike) -> str:
@@ -118,7 +163,7 @@ class _Program:
         return self.run(images.transpose(0, 3, 1, 2))
 
 
-def _open_onnx(path: str, model: Mapping[str, Any]) -> Opened:
+def _open_onnx(path: str, facts: Facts) -> Opened:
     try:
         import onnxruntime
     except ImportError as error:
@@ -136,25 +181,39 @@ def _open_onnx(path: str, model: Mapping[str, Any]) -> Opened:
     return Opened(_Program(run), {}, is_traced=False)
 
 
-def _open_stablehlo(path: str, model: Mapping[str, Any]) -> Opened:
+@contextlib.contextmanager
+def _stderr_unheard() -> Iterator[None]:
+    """MLIR writes its reasons to the process's stderr, past Python's, beside the error that it raises."""
+    kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(null)
+
+
+def _open_stablehlo(path: str, facts: Facts) -> Opened:
     try:
         program = jax.export.deserialize(bytearray(pathlib.Path(path).read_bytes()))
+        if facts.jax != jax.__version__:
+            with _stderr_unheard():
+                program.mlir_module()  # otherwise read at the first call only
     except Exception as error:  # of the flatbuffers library, or of MLIR
-        raise UserError(f"{path} holds no exported program ({reason_of(error)}): export it again") from error
+        reason = reason_of(error)
+        if facts.jax != jax.__version__:
+            raise UserError(
+                f"{path} was written by jax {facts.jax} and cannot be read by jax {jax.__version__}, which runs here "
+                f"({reason}): install that version, or export the model again with this one"
+            ) from error
+        raise UserError(f"{path} holds no exported program ({reason}): export it again") from error
     return Opened(_Program(program.call), {})
 
 
-def _open_tensors(path: str, model: Mapping[str, Any]) -> Opened:
-    tensors = read_tensors(path)
-    if all(name.split("/")[0] in COLLECTIONS for name in tensors):
-        leaves = {tuple(name.split("/")): array for name, array in tensors.items()}
-        if {name: array.shape for name, array in leaves.items()} != shapes_of(model):
-            raise UserError(f"{path} does not hold the {model['backbone']} of its card: get both again")
-        return Opened(_float32(model), unflatten_dict(leaves))
-    layout, before = recognize(tensors, source=path, layout=None)
-    how = {"source": path, "layout": layout, "before": before, "backbone": model["backbone"], "convention": {}}
-    converted = convert(tensors, **how)
-    return Opened(_float32(converted.model), converted.variables)
+def _open_tensors(path: str, facts: Facts) -> Opened:
+    model, variables = weights_of(path, facts=facts)
+    return Opened(_float32(model), variables)
 
 
 FORMATS = {

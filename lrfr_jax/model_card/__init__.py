@@ -14,7 +14,9 @@ import jax
 
 from lrfr_jax import checkpoint, paths
 from lrfr_jax.errors import UserError
+from lrfr_jax.evals import thresholds
 from lrfr_jax.evals.thresholds import Threshold
+from lrfr_jax.model_card import checks
 
 logger = logging.getLogger("lrfr_jax")
 
@@ -34,7 +36,7 @@ class Card:
       parameters: how many numbers the network learned.
       history: what the weights went through, oldest first: see `lineage`.
       results: reports of test sets by name, as in `evals.report.report_of`.
-      thresholds: at which the model was calibrated.
+      thresholds: at which the model was calibrated, of all fusions and sets, those of the last calibration at the end.
     """
 
     weights: str
@@ -96,18 +98,22 @@ def describe(workdir: str | os.PathLike, step: int, *, is_main_process: bool) ->
         variables, metadata = checkpoint.load_backbone(folder)
         if is_main_process:
             card = of_checkpoint(folder, variables=variables, metadata=metadata)
-            write(folder, dataclasses.replace(card, results=card.results | _results_of(report)))
+            write(folder, dataclasses.replace(card, results=_with_report(card, report)))
     except UserError as error:
         logger.warning("checkpoint %d gets no card: %s", step, error)
 
 
-def _results_of(report: paths.AnyPath) -> dict[str, Any]:
-    if not report.exists():
-        return {}
-    try:
-        return dict(json.loads(report.read_text())["sets"])
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise UserError(f"{report} is damaged ({error!r}): remove it, and evaluate the checkpoint again") from error
+def _with_report(card: Card, path: paths.AnyPath) -> dict[str, Any]:
+    """A card's results with those of an evaluation's json, of which the card's own count as the newer ones."""
+    from lrfr_jax.evals import earlier_results, report  # see `write`
+
+    if not path.exists():
+        return card.results
+    made = report.read(path)
+    if made.get("weights", "") not in ("", card.weights):
+        logger.warning("%s is of other weights: it is no part of the card of step %d", path, card.step)
+        return card.results
+    return earlier_results.merge(made["sets"], card.results)
 
 
 def write(model: str | os.PathLike, card: Card) -> paths.AnyPath:
@@ -116,9 +122,11 @@ def write(model: str | os.PathLike, card: Card) -> paths.AnyPath:
     Raises:
       UserError: the folder cannot be written.
     """
-    from lrfr_jax.model_card.text import markdown  # with it comes all of evaluation, which a user of models needs not
+    from lrfr_jax.evals import tables  # with it comes all of evaluation, which a user of models needs not
+    from lrfr_jax.model_card.text import markdown
 
     path = path_of(model)
+    tables.check(card.results, path)
     try:
         paths.write_text(path, json.dumps({"schema": SCHEMA, **dataclasses.asdict(card)}, indent=1) + "\n")
         paths.write_text(path.with_suffix(".md"), markdown(card))
@@ -135,14 +143,16 @@ def read(model: str | os.PathLike, *, weights: str) -> Card:
       weights: whose card it must be, see `Card.weights`.
 
     Raises:
-      UserError: it is missing, damaged, of another version, or of other weights.
+      UserError: it is missing, damaged, of another version, or of other weights; a key is missing or of another type.
     """
     path = path_of(model)
     try:
         card = json.loads(path.read_text())
         schema = card.pop("schema")
+        if schema == SCHEMA:
+            checks.check(card, path=path)
         found = (
-            Card(**card | {"thresholds": [Threshold(**one) for one in card["thresholds"]]})
+            Card(**card | {"thresholds": [thresholds.from_plain(one) for one in card["thresholds"]]})
             if schema == SCHEMA
             else None
         )

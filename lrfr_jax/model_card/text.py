@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from lrfr_jax.evals import tables
+from lrfr_jax.evals import tables, thresholds
 from lrfr_jax.evals.protocols import MODE_TITLES
+from lrfr_jax.evals.thresholds import Threshold
 
 LIMITS = """
 The model embeds aligned faces: five points on the ArcFace template, 112x112 pixels. It was made for research on
@@ -66,8 +67,15 @@ def _import(entry: Mapping[str, Any]) -> str:
 
 def _training(entry: Mapping[str, Any]) -> str:
     size = f"{entry['num_images']:,} images of {entry['num_identities']:,} identities"
+    size += f", digest {entry['digest']}" if entry.get("digest") else ""
     recipe = "\n".join(f"   - {name}: {value}" for name, value in entry["recipe"].items())
-    return f"Trained on {entry['dataset']}: {size}; {_licence(entry)}. {_code(entry)} Recipe:\n{recipe}"
+    text = f"Trained on {entry['dataset']}: {size}; {_licence(entry)}. {_code(entry)} Recipe:\n{recipe}"
+    return "\n".join([text, *map(_change, entry.get("changes", []))])
+
+
+def _change(change: Mapping[str, Any]) -> str:
+    fields = ", ".join(f"{name} {before} -> {now}" for name, (before, now) in change["fields"].items())
+    return f"   - After step {change['after_step']}: {fields}"
 
 
 def _export(entry: Mapping[str, Any]) -> str:
@@ -88,9 +96,27 @@ def _results(results: Mapping[str, Mapping[str, Any]]) -> str:
     return f"```\n{tables.table({'sets': results})}\n```"
 
 
-def _thresholds(thresholds: Sequence[Any]) -> str:
-    if not thresholds:
+def _thresholds(held: Sequence[Threshold]) -> str:
+    """A table for each fusion, set and protocol, those of the last calibration first."""
+    if not held:
         return "Not calibrated: `python -m lrfr_jax.evaluate --calibrate` does it."
+    fusion = thresholds.newest_fusion(held)
+    names = ", ".join(dict.fromkeys(one.set for one in thresholds.in_use(held, fusion=fusion, calibrated_on=None)))
+    sources: dict[tuple[str, ...], list[Threshold]] = {}
+    for one in sorted(held, key=lambda one: -one.calibration):
+        sources.setdefault((one.fusion, one.set, one.protocol, one.digest), []).append(one)
+    taken = (
+        f"`compare`, `verify` and `demo` take fusion {fusion} and {names}, unless --fusion or --calibrated_on is given."
+    )
+    blocks = [f"{_source(*source)}\n\n{_threshold_table(of_it)}" for source, of_it in sources.items()]
+    return "\n\n".join([taken, *blocks])
+
+
+def _source(fusion: str, name: str, protocol: str, digest: str) -> str:
+    return f"Fusion {fusion}, from {name}, {protocol}{f', data {digest[:8]}' if digest else ''}:"
+
+
+def _threshold_table(held: Sequence[Threshold]) -> str:
     columns = (
         "pair",
         "px",
@@ -99,7 +125,6 @@ def _thresholds(thresholds: Sequence[Any]) -> str:
         "95 % interval of the rate",
         "genuine pairs accepted",
         "impostor pairs",
-        "from",
     )
     rows = [
         (
@@ -110,8 +135,7 @@ def _thresholds(thresholds: Sequence[Any]) -> str:
             f"{one.far_low:.2g} to {one.far_high:.2g}",
             f"{one.tar:.4f}",
             f"{one.impostor_pairs:,}",
-            f"{one.set}, {one.protocol}",
         )
-        for one in thresholds
+        for one in held
     ]
     return "\n".join("| " + " | ".join(row) + " |" for row in (columns, ["---"] * len(columns), *rows))

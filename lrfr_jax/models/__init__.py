@@ -87,3 +87,8 @@ def create_backbone(
     return BACKBONES[backbone](
         width=width, embedding_size=embedding_size, dropout=dropout, dtype=dtype, input=convention, remat=remat
     )
+
+
+def in_words(model: Mapping[str, Any]) -> str:
+    """Says which network arguments of `create_backbone` make, for people."""
+    return f"{model['backbone']} of width {model['width']:g}, embedding of {model['embedding_size']}"

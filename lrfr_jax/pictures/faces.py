@@ -3,7 +3,7 @@
 import multiprocessing.pool
 import os
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,9 +13,10 @@ from lrfr_jax import progress
 from lrfr_jax.data import records
 from lrfr_jax.data.records import IMAGE_SIZE
 from lrfr_jax.errors import UserError
-from lrfr_jax.pictures import photos, resize, sources, warp
+from lrfr_jax.pictures import photos, plausibility, resize, sources, stored_files, warp
+from lrfr_jax.pictures.face_detector import Mtcnn
 from lrfr_jax.pictures.landmarks import Face, choose_face
-from lrfr_jax.pictures.sources import SourceImage
+from lrfr_jax.pictures.stored_files import SourceImage
 
 # A file, an image of a folder or tar, or RGB pixels.
 Picture = str | os.PathLike | SourceImage | np.ndarray
@@ -122,7 +123,7 @@ def _encoded(picture: Picture | Any) -> bytes:
     if not isinstance(picture, str | os.PathLike):
         raise ValueError(f"is of type {type(picture).__name__}, not a path or an array of RGB pixels")
     path = pathlib.Path(picture)
-    size, reason = sources.file_size(os.fspath(path))
+    size, reason = stored_files.file_size(os.fspath(path))
     if size > sources.MAX_IMAGE_BYTES:
         reason = f"has {size} bytes, more than the {sources.MAX_IMAGE_BYTES} that an image may have"
     if reason:
@@ -163,8 +164,37 @@ def aligned_by(find_faces: FindFaces) -> MakeFace:
             raise ValueError("shows no face that the detector finds")
         height, width = photo.shape[:2]
         landmarks = choose_face(faces, choice="largest", height=height, width=width).landmarks
+        reason = plausibility.doubt(landmarks)
+        if reason:
+            raise ValueError(reason.replace("has landmarks", "shows a face with landmarks", 1))
         matrix, _ = warp.fit_similarity(landmarks, warp.TEMPLATE)
         enlarged = np.sqrt(np.linalg.det(matrix[:, :2]))
         return warp.warp_face(photo, landmarks)[0], max(round(IMAGE_SIZE / enlarged), 1)
 
     return aligned
+
+
+def way_to_face(*, resize: bool, align: bool) -> MakeFace:
+    """Chooses how a picture becomes an aligned face; `UserError` for both at once, or without the detector."""
+    if resize and align:
+        raise UserError("give resize or align, not both: align cuts the face out of a photo and sizes it")
+    if align:
+        return aligned_by(Mtcnn())
+    return resized if resize else as_it_is
+
+
+def listed(images: Any) -> Sequence[Any]:
+    """Returns one image, an array of several, or any iterable of them as a sequence.
+
+    What is no picture in it, `Faces` tells by its place.
+
+    Raises:
+      UserError: it is nothing of these.
+    """
+    if isinstance(images, str | os.PathLike) or (isinstance(images, np.ndarray) and images.ndim != 4):
+        return [images]
+    if not isinstance(images, Iterable):
+        raise UserError(
+            f"images of type {type(images).__name__} cannot be embedded: give paths or arrays of RGB pixels"
+        )
+    return list(images)

@@ -34,7 +34,7 @@ def read_landmarks(path: str) -> dict[str, list[Face]]:
     """
     faces: dict[str, list[Face]] = {}
     for number, row in _rows(path):
-        faces.setdefault(row[0].removeprefix("./"), []).append(_parse(row, f"{path} line {number}"))
+        faces.setdefault(row[0].strip().removeprefix("./"), []).append(_parse(row, f"{path} line {number}"))
     if not faces:
         raise UserError(f"--landmarks {path} is empty: it must hold <identity>/<image>,x1,y1,...,x5,y5 lines")
     return faces
@@ -83,7 +83,7 @@ def _rows(path: str) -> Iterator[tuple[int, list[str]]]:
     opened = gzip.open if path.endswith(".gz") else open
     try:
         with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
-            yield from ((number, row) for number, row in enumerate(csv.reader(file), 1) if row)
+            yield from ((number, row) for number, row in enumerate(csv.reader(file, skipinitialspace=True), 1) if row)
     except (OSError, EOFError, UnicodeDecodeError, csv.Error, zlib.error) as error:
         raise UserError(f"--landmarks {path} cannot be read as CSV: {error}") from error
 

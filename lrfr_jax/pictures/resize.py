@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 from jaxtyping import Float64, UInt8
 
-from lrfr_jax.data import records
 from lrfr_jax.data.records import IMAGE_SIZE
 from lrfr_jax.pictures import photos
 
+RGB, BGR = ORDERS = ("rgb", "bgr")  # in which files hold the colors
 _A = -0.5  # the bicubic kernel of Pillow and of jax.image.resize; cv2.INTER_CUBIC has -0.75 and no antialias
 _REACH = 2  # the kernel is zero from this distance on
 _FIXED_POINT = 2**22  # Pillow's weights are whole multiples of 1 / 2**22
@@ -23,7 +23,7 @@ def decode(encoded: bytes, *, resize: bool) -> UInt8[np.ndarray, "height width 3
     Raises:
       ValueError: a bad picture, or one that is not 112x112 and may not be resized; it starts with "is" or "cannot".
     """
-    size = records.image_size(encoded)
+    size = photos.size_of(encoded)
     if size != (IMAGE_SIZE, IMAGE_SIZE) and not resize:
         raise ValueError(
             f"is {size[0]}x{size[1]}, not {IMAGE_SIZE}x{IMAGE_SIZE}: align the faces with "
@@ -32,14 +32,23 @@ def decode(encoded: bytes, *, resize: bool) -> UInt8[np.ndarray, "height width 3
     return photos.decode_photo(encoded)
 
 
-def to_record(encoded: bytes, *, resize: bool) -> bytes:
-    """Returns a 112x112 picture's bytes as they are, and any other one resized, as PNG, which loses nothing.
+def to_record(encoded: bytes, *, resize: bool, order: str) -> bytes:
+    """Returns the bytes of a 112x112 picture in RGB as they are if records hold its format; else its pixels as PNG.
+
+    Args:
+      encoded: the picture's file.
+      resize: take pictures of any size.
+      order: of the colors in the file, one of `ORDERS`; red and blue of `bgr` are exchanged.
 
     Raises:
       ValueError: as in `decode`.
     """
     image = decode(encoded, resize=resize)
-    return encoded if image.shape == (IMAGE_SIZE, IMAGE_SIZE, 3) else encode_png(to_face_size(image))
+    is_face_size = image.shape == (IMAGE_SIZE, IMAGE_SIZE, 3)
+    if is_face_size and order == RGB and photos.can_be_held(encoded):
+        return encoded
+    image = image if is_face_size else to_face_size(image)
+    return encode_png(image[..., ::-1] if order == BGR else image)
 
 
 def encode_png(image: UInt8[np.ndarray, "height width 3"]) -> bytes:

@@ -6,8 +6,6 @@ import multiprocessing.pool
 import os
 import pathlib
 import re
-import stat
-import tarfile
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -16,83 +14,116 @@ from tqdm import tqdm
 
 from lrfr_jax.data import records
 from lrfr_jax.errors import UserError
+from lrfr_jax.pictures import other_formats, stored_files
+from lrfr_jax.pictures.stored_files import SourceImage, StoredFile, read_image, walk
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+# What a name alone promises: a file that holds no picture after all is then a problem. All other files are looked into.
+IMAGE_SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif", ".jp2", ".j2k"),
+    *(".avif", ".ppm", ".pgm", ".pbm", ".pnm"),
+    # These are pictures, too, and nothing here decodes them: who has them must hear of it.
+    *(".heic", ".heif", ".jxl", ".tga", ".pcx", ".psd", ".dng", ".nef", ".cr2", ".cr3", ".arw"),
+)
+# What may well lie beside pictures: it is counted, and no reason to warn.
+_USUAL_SUFFIXES = (
+    *(".txt", ".json", ".csv", ".tsv", ".lst", ".md", ".html", ".xml", ".yaml", ".yml", ".log", ".cls", ".pts"),
+    *(".py", ".npy", ".npz", ".mat", ".pdf", ".db", ".ini", ".tar", ".zip", ".gz"),
+)
 MAX_IMAGE_BYTES = 16 * 2**20  # an aligned face takes some kB: whatever exceeds this is no such image
+NO_PICTURE = "is no picture"
 # Control characters, surrogates, line and paragraph separators: what cannot stand within one line of text.
 _NO_TEXT = ("Cc", "Cs", "Zl", "Zp")
 _CHUNK = 64  # images per task of the checking threads; keeps the overhead of a task small beside its work
 
 
-class SourceImage(NamedTuple):
-    """Where one image's bytes lie: a file of its own (offset None), or a stretch of a tar.
-
-    `label` is the identity where a list or a file beside the image says it; else it is the name of the image's folder.
-    """
-
-    source: str
-    path: str
-    offset: int | None
-    size: int
-    label: str | None = None
-
-    @property
-    def identity(self) -> str:
-        return self.path.split("/")[-2] if self.label is None else self.label
-
-    @property
-    def name(self) -> str:
-        """`<identity>/<image>`, without the folder above it."""
-        return "/".join(self.path.split("/")[-2:])
-
-
 class Problem(NamedTuple):
-    """An image that cannot be used, and why."""
+    """A file that cannot be used, and why."""
 
     where: str
     reason: str
 
 
-def list_images(source: str) -> tuple[list[SourceImage], list[Problem]]:
+class Found(NamedTuple):
+    """What a folder or a tar holds.
+
+    Attributes:
+      images: by their paths below it.
+      problems: images that may not be read: links, devices, paths that leave the archive, files over the size cap.
+      others: the paths of all files that are no images, or hidden.
+      beside: files of the suffixes that were asked for, by their paths.
+    """
+
+    images: dict[str, SourceImage]
+    problems: list[Problem]
+    others: list[str]
+    beside: dict[str, SourceImage]
+
+
+class Listed(NamedTuple):
+    """Images in order, those that may not be read, and all files that are no images: see `Found`."""
+
+    images: list[SourceImage]
+    problems: list[Problem]
+    others: list[Problem]
+
+
+def list_images(source: str) -> Listed:
     """Lists the images of a folder or a tar, sorted by identity, then naturally by name (2 before 10).
 
-    Images lie at `<identity>/<image>`, or all of them at `<root>/<identity>/<image>` under one root. Hidden files and
-    files without an image's suffix are passed over.
-
-    Returns:
-      The images, and those that may not be read: links, devices, paths that leave the archive, files over the size cap.
+    Images lie at `<identity>/<image>`, or all of them at `<root>/<identity>/<image>` under one root.
 
     Raises:
       UserError: missing, not an uncompressed tar, damaged, without identities, or with images at different depths.
     """
-    images, problems = find_images(source)
-    return arrange(source, images), problems
+    return arrange(source, find_images(source))
 
 
-def arrange(source: str, images: dict[str, SourceImage]) -> list[SourceImage]:
+def arrange(source: str, found: Found) -> Listed:
     """Checks the layout of images by their paths, and sorts them: see `list_images`."""
-    _check_layout(source, images)
-    return sorted(images.values(), key=lambda image: (image.identity, natural(image.path)))
+    _check_layout(source, found)
+    ordered = sorted(found.images.values(), key=lambda image: (image.identity, natural(image.path)))
+    return Listed(ordered, found.problems, passed_over(source, found.others))
 
 
-def find_images(
-    source: str, suffixes: tuple[str, ...] = IMAGE_SUFFIXES, *, flag: str = "--source"
-) -> tuple[dict[str, SourceImage], list[Problem]]:
-    """Finds the images (or files that end in `suffixes`) of a folder or a tar at any depth, by their paths below it.
+def find_images(source: str, *, beside: tuple[str, ...] = (), flag: str = "--source") -> Found:
+    """Finds the images of a folder or a tar at any depth: files with the suffix of an image, and those that hold one.
 
-    Result and errors as in `list_images`; `flag` is how the user named the source.
+    Args:
+      source: the folder or tar.
+      beside: suffixes of files that are wanted, too.
+      flag: how the user named the source.
+
+    Raises:
+      UserError: missing, not an uncompressed tar, or damaged.
     """
-    if not os.path.exists(source):
-        raise UserError(f"{flag} {source} does not exist: give a folder or a tar of images")
-    images, problems = {}, []
-    walk = _walk_folder if os.path.isdir(source) else _walk_tar
-    for image, reason in walk(source, suffixes, flag):
-        reason = refusal(image) or reason
-        if reason:
-            problems.append(Problem(f"{source}/{printable(image.path)}", reason))
-        else:
-            images[image.path] = image  # a path that occurs twice in a tar: the later one counts, as in extraction
-    return images, problems
+    found = Found({}, [], [], {})
+    for stored in stored_files.files_of(source, flag=flag):
+        file = stored.file
+        is_beside = bool(beside) and file.path.lower().endswith(beside)
+        if stored_files.is_hidden(file.path) or not (is_beside or _is_image(stored)):
+            found.others.append(printable(file.path))
+        elif reason := refusal(file) or stored.reason:
+            found.problems.append(Problem(f"{source}/{printable(file.path)}", reason))
+        else:  # a path that occurs twice in a tar: the later one counts, as in extraction
+            (found.beside if is_beside else found.images)[file.path] = file
+    return found
+
+
+def passed_over(source: str, others: Iterable[str]) -> list[Problem]:
+    """The files of a source that are no images, as they are listed."""
+    return [Problem(f"{source}/{path}", NO_PICTURE) for path in others]
+
+
+def are_passed_over(others: Sequence[Problem]) -> str:
+    """Says how many files are no images; starts with a comma, or is empty."""
+    if not others:
+        return ""
+    return f", {len(others)} other file{'s' if len(others) > 1 else ''} passed over, as {others[0].where}"
+
+
+def unexpected(others: Iterable[str]) -> list[str]:
+    """Those of the files that are no images which do not usually lie beside images."""
+    return [path for path in others if not (stored_files.is_hidden(path) or path.lower().endswith(_USUAL_SUFFIXES))]
 
 
 def refusal(image: SourceImage) -> str | None:
@@ -102,14 +133,6 @@ def refusal(image: SourceImage) -> str | None:
     if image.size > MAX_IMAGE_BYTES:
         return f"has {image.size} bytes, more than the {MAX_IMAGE_BYTES} that an image may have"
     return None
-
-
-def read_image(image: SourceImage) -> bytes:
-    """Reads an image's bytes; safe in any number of threads."""
-    path = image.source if image.offset is not None else os.path.join(image.source, image.path)
-    with open(path, "rb") as file:
-        file.seek(image.offset or 0)
-        return file.read(image.size)
 
 
 def unusable(
@@ -134,26 +157,6 @@ def fingerprint(source: str, files: Iterable[str] = ()) -> str:
     return digest.hexdigest()
 
 
-def walk(source: str) -> Iterator[tuple[str, str | None]]:
-    """Yields the path of every file in a folder and in the folders that it links to.
-
-    A link to a folder that holds it is not followed, as it would have no end: it is yielded with this reason.
-    """
-    above = {source: (os.path.realpath(source),)}
-    for folder, subfolders, names in os.walk(source, followlinks=True):
-        passed = above.pop(folder)
-        for name in list(subfolders):
-            path = os.path.join(folder, name)
-            is_link = os.path.islink(path)
-            real = os.path.realpath(path) if is_link else os.path.join(passed[-1], name)
-            if is_link and any(os.path.commonpath([real, one]) == real for one in passed):
-                subfolders.remove(name)
-                yield path, "is a link to a folder that holds it"
-            else:
-                above[path] = (*passed, real)
-        yield from ((os.path.join(folder, name), None) for name in names)
-
-
 def read_text(path: str, *, flag: str) -> str:
     """Reads a text file that the user named with `flag`."""
     try:
@@ -167,15 +170,6 @@ def printable(path: str) -> str:
     if path.isprintable():
         return path
     return "".join(ascii(one)[1:-1] if unicodedata.category(one) in _NO_TEXT else one for one in path)
-
-
-def file_size(path: str) -> tuple[int, str | None]:
-    """Returns a file's size and None, or 0 and why nothing can be read from it."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return 0, "is a link to nothing" if os.path.islink(path) else "does not exist"
-    return (status.st_size, None) if stat.S_ISREG(status.st_mode) else (0, "is not a plain file")
 
 
 def natural(name: str) -> list[str | tuple[int, str]]:
@@ -197,48 +191,32 @@ def _problem(image: SourceImage, *, decode: Callable[[bytes], Any]) -> Problem |
     return None
 
 
-def _is_wanted(path: str, suffixes: tuple[str, ...]) -> bool:
-    return not _is_hidden(path) and path.lower().endswith(suffixes)
-
-
-def _is_hidden(path: str) -> bool:
-    return any(part == "__MACOSX" or (part[:1] == "." and part not in (".", "..")) for part in path.split("/"))
-
-
-def _walk_folder(source: str, suffixes: tuple[str, ...], flag: str) -> Iterator[tuple[SourceImage, str | None]]:
-    del flag  # a folder has no errors as a whole
-    for file, endless in walk(source):
-        path = os.path.relpath(file, source).replace(os.sep, "/")
-        if endless and not _is_hidden(path):
-            yield SourceImage(source, path, None, 0), endless
-        elif _is_wanted(path, suffixes):
-            size, reason = file_size(file)
-            yield SourceImage(source, path, None, size), reason
-
-
-def _walk_tar(source: str, suffixes: tuple[str, ...], flag: str) -> Iterator[tuple[SourceImage, str | None]]:
+def _is_image(stored: StoredFile) -> bool:
+    """Whether a file has the name of an image, or holds one; a folder that is not looked into may hold some."""
+    is_named = stored.file.path.lower().endswith(IMAGE_SUFFIXES)
+    if is_named or stored.reason in (stored_files.ENDLESS, stored_files.CLOSED):
+        return True
     try:
-        with tarfile.open(source, "r:") as tar:
-            wanted = (member for member in tar if _is_wanted(member.name, suffixes) and not member.isdir())
-            for member in wanted:
-                tar.members = []  # it would keep a kilobyte for each image
-                path = member.name.removeprefix("./")
-                yield SourceImage(source, path, member.offset_data, member.size), _member_refusal(member)
-    except (tarfile.TarError, OSError) as error:
-        raise UserError(f"{flag} {source} is not a whole, uncompressed tar: {error}") from error
+        return stored.reason is None and other_formats.kind_of(stored.read_head()) is not None
+    except (OSError, ValueError):
+        return False
 
 
-def _member_refusal(member: tarfile.TarInfo) -> str | None:
-    if member.name.startswith("/") or ".." in member.name.split("/"):
-        return "has a path that leaves the archive"
-    if not member.isreg() or member.issparse():
-        return "is a link or a device, not a plain file"
-    return None
+def why_none(found: Found) -> str:
+    """Why a source holds no image that may be read; starts with a space, or is empty."""
+    if found.problems:
+        return f" that may be read (the first {found.problems[0].reason})"
+    if not found.others:
+        return ", as it is empty"
+    tars = sum(path.lower().endswith(".tar") for path in found.others)
+    advice = ": give tars themselves, several as 'name-{000..099}.tar'" if tars else ""
+    return f", {len(found.others)} files are no pictures, the first {found.others[0]}{advice}"
 
 
-def _check_layout(source: str, images: dict[str, SourceImage]) -> None:
+def _check_layout(source: str, found: Found) -> None:
+    images = found.images
     if not images:
-        raise UserError(f"--source {source} holds no <identity>/<image> ending in {', '.join(IMAGE_SUFFIXES)}")
+        raise UserError(f"--source {source} holds no <identity>/<image>{why_none(found)}")
     depths = {path.count("/"): path for path in images}
     if len(depths) > 1 or min(depths) not in (1, 2):
         raise UserError(

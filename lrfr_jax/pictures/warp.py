@@ -59,6 +59,15 @@ def warp_face(
     return cv2.warpAffine(photo, matrix, (IMAGE_SIZE, IMAGE_SIZE), flags=cv2.INTER_LINEAR), residual
 
 
+def share_outside(landmarks: Float[np.ndarray, "5 2"], *, height: int, width: int) -> float:
+    """The share of an aligned face that lies beyond the borders of a photo of this size."""
+    matrix, _ = fit_similarity(landmarks, TEMPLATE)
+    to_photo = cv2.invertAffineTransform(matrix)
+    middles = np.stack(np.meshgrid(np.arange(IMAGE_SIZE), np.arange(IMAGE_SIZE)), axis=-1)
+    x, y = np.moveaxis(middles @ to_photo[:, :2].T + to_photo[:, 2], -1, 0)
+    return float(np.mean((x < -0.5) | (x > width - 0.5) | (y < -0.5) | (y > height - 0.5)))
+
+
 def crop_center(photo: UInt8[np.ndarray, "height width 3"]) -> UInt8[np.ndarray, "112 112 3"]:
     """Shrinks (or enlarges) the largest square in the photo's middle: what is left to do where no face was found."""
     height, width = photo.shape[:2]

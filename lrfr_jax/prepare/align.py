@@ -6,8 +6,10 @@ import multiprocessing.pool
 import os
 import pathlib
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -16,25 +18,34 @@ from tqdm import tqdm
 from lrfr_jax import folder_lock
 from lrfr_jax.data import records
 from lrfr_jax.errors import UserError
-from lrfr_jax.pictures import photos, sources, warp
+from lrfr_jax.pictures import photos, plausibility, sources, warp
 from lrfr_jax.pictures.face_detector import Mtcnn
-from lrfr_jax.pictures.landmarks import CHOICES, Face, check_inside, choose_face, read_landmarks
-from lrfr_jax.pictures.sources import SourceImage
-from lrfr_jax.prepare import report_folder
-from lrfr_jax.prepare.align_report import ALIGNED, CROPPED, NO_FACE, UNREADABLE, Outcome, in_words, write_report
+from lrfr_jax.pictures.landmarks import CHOICES, Face, choose_face
+from lrfr_jax.pictures.stored_files import SourceImage
+from lrfr_jax.prepare import given_landmarks, report_folder
+from lrfr_jax.prepare.align_report import (
+    ALIGNED,
+    CROPPED,
+    IMPLAUSIBLE,
+    NO_FACE,
+    UNREADABLE,
+    Outcome,
+    in_words,
+    write_report,
+)
+from lrfr_jax.prepare.given_landmarks import FindFaces
 
 SUMMARY = "raw photos in folders, one per identity -> faces aligned to 112x112, in equal folders, and a report"
 EXAMPLE = """python -m lrfr_jax.prepare align --source lfw.tar --output lfw112 --detector mtcnn --faces centre
   python -m lrfr_jax.prepare align --source photos --output photos112 --landmarks landmarks.csv.gz --format png"""
 
 DETECTORS = {"mtcnn": Mtcnn}
-
-FindFaces = Callable[[SourceImage, np.ndarray], list[Face]]
+_DONE_BUT = 3  # the exit status where landmarks that lie as no face's do left photos out, as of embed and search
 
 
 def add_arguments(add: Callable) -> None:
     """Declares the options of the command; `add` is the parser's `add_argument`."""
-    add("--source", required=True, help="folder or uncompressed tar of <identity>/<photo>, JPEG, PNG or WebP")
+    add("--source", required=True, help="folder or uncompressed tar of <identity>/<photo>, pictures of any format")
     add("--output", required=True, help="folder to make, with <identity>/<photo>.jpg; it appears when all is done")
     add("--report", help="folder for report.json, images.csv and contact_sheet.png; OUTPUT_report if not given")
     add(
@@ -62,8 +73,9 @@ def add_arguments(add: Callable) -> None:
         "--on_error",
         choices=("error", "skip"),
         default="error",
-        help="what an unreadable photo, or one with landmarks outside it, does: end the command with nothing written, "
-        "or be left out and listed in the report",
+        help="what an unreadable photo, or one with landmarks outside it or that lie as no face's do, does: end the "
+        "command with nothing written, or be left out and listed in the report; a detector's faces with such landmarks "
+        "are always left out",
     )
     add("--format", choices=("jpg", "png"), default="jpg", help="of the aligned faces")
     add("--quality", type=int, default=95, help="of JPEG, 1 to 100")
@@ -81,7 +93,7 @@ def run(arguments: argparse.Namespace) -> str:
     output = pathlib.Path(os.path.abspath(arguments.output))
     report = pathlib.Path(os.path.abspath(arguments.report or f"{output}_report"))
     _check(arguments, output, report)
-    images, problems = sources.list_images(arguments.source)
+    images, problems, others = sources.list_images(arguments.source)
     _check_stems(images)
     refused = [Outcome(problem.where, UNREADABLE, reason=problem.reason) for problem in problems]
     find_faces = _finder(arguments, images)
@@ -91,35 +103,58 @@ def run(arguments: argparse.Namespace) -> str:
         with folder_lock.alone_in(unfinished), _removed_at_the_end(unfinished), _made_for_a_report(report):
             _empty(unfinished)  # what a killed run left
             outcomes = _all_outcomes(refused, images, find_faces, unfinished, arguments)
-            write_report(report, outcomes, unfinished, arguments)
+            write_report(report, outcomes, unfinished, arguments, others=[other.where for other in others])
             unfinished.rename(output)  # over an empty folder of this name, too
     except OSError as error:
         raise UserError(f"--output {arguments.output} cannot be written: {error}") from error
     seconds = time.perf_counter() - start
     speed = f"{seconds:.1f} s, {len(outcomes) / seconds:.1f} photos/s"
-    return f"{in_words(outcomes)}; {speed}, in {output}, report in {report}"
+    summary = f"{in_words(outcomes)}{sources.are_passed_over(others)}; {speed}, in {output}, report in {report}"
+    if any(outcome.outcome == IMPLAUSIBLE for outcome in outcomes):
+        print(summary)
+        sys.exit(_DONE_BUT)
+    return summary
 
 
-def align_photo(
-    encoded: bytes, find_faces: Callable[[np.ndarray], list[Face]], *, choice: str
-) -> tuple[np.ndarray, Face | None, int, float | None]:
+class Cut(NamedTuple):
+    """A photo's face: cut out (the photo's middle if it shows none), the chosen one, and how many there are.
+
+    `residual` is how far its landmarks stay from the template in pixels of 112, `eyes` their distance in those of the
+    photo, and `outside` the share of the cut that lies beyond the photo.
+    """
+
+    pixels: np.ndarray
+    chosen: Face | None
+    number: int
+    residual: float | None = None
+    eyes: float | None = None
+    outside: float | None = None
+
+
+def align_photo(encoded: bytes, find_faces: Callable[[np.ndarray], list[Face]], *, choice: str) -> Cut:
     """Decodes a photo and cuts its face out.
 
-    Returns:
-      The aligned face (the photo's middle if it has none), the chosen face, how many there are, and how far its
-      landmarks stay from the template.
-
     Raises:
+      Implausible: the chosen face has landmarks that lie as no face's do.
       ValueError: the photo cannot be decoded, or the landmarks are not its own.
     """
     photo = photos.decode_photo(encoded)
     faces = find_faces(photo)
     if not faces:
-        return warp.crop_center(photo), None, 0, None
+        return Cut(warp.crop_center(photo), None, 0)
     height, width = photo.shape[:2]
     chosen = choose_face(faces, choice=choice, height=height, width=width)
+    reason = plausibility.doubt(chosen.landmarks)
+    if reason:
+        raise Implausible(reason)
     aligned, residual = warp.warp_face(photo, chosen.landmarks)
-    return aligned, chosen, len(faces), residual
+    eyes = float(np.linalg.norm(chosen.landmarks[1] - chosen.landmarks[0]))
+    outside = warp.share_outside(chosen.landmarks, height=height, width=width)
+    return Cut(aligned, chosen, len(faces), residual, eyes, outside)
+
+
+class Implausible(ValueError):
+    """A face's landmarks lie as no face's do; the message is the rest of a sentence about the photo."""
 
 
 def _check(arguments: argparse.Namespace, output: pathlib.Path, report: pathlib.Path) -> None:
@@ -150,20 +185,14 @@ def _finder(arguments: argparse.Namespace, images: Sequence[SourceImage]) -> Fin
     if arguments.detector:
         detect = DETECTORS[arguments.detector](min_face=arguments.min_face)
         return lambda image, photo: detect(photo)
-    by_image = read_landmarks(arguments.landmarks)
-    if not any(image.name in by_image for image in images):
-        raise UserError(
-            f"--landmarks {arguments.landmarks} has no line for any photo of {arguments.source}: its first is for "
-            f"{next(iter(by_image))}, the first photo is {images[0].name}"
-        )
-
-    def look_up(image: SourceImage, photo: np.ndarray) -> list[Face]:
-        faces = by_image.get(image.name, [])
-        for face in faces:
-            check_inside(face, height=photo.shape[0], width=photo.shape[1])
-        return faces
-
-    return look_up
+    skips = arguments.on_error == "skip"
+    return given_landmarks.finder(
+        arguments.landmarks,
+        images,
+        source=arguments.source,
+        may_lack=arguments.no_face in ("skip", "crop") or skips,  # those without a line may be unreadable
+        may_be_doubtful=skips,
+    )
 
 
 def _all_outcomes(
@@ -201,19 +230,19 @@ def _aligned(
 ) -> Outcome:
     try:
         encoded = sources.read_image(image)
-        face, chosen, number, residual = align_photo(
-            encoded, lambda photo: find_faces(image, photo), choice=arguments.faces
-        )
+        cut = align_photo(encoded, lambda photo: find_faces(image, photo), choice=arguments.faces)
+    except Implausible as error:
+        return Outcome(image.name, IMPLAUSIBLE, reason=str(error))
     except (ValueError, OSError) as error:
         return Outcome(image.name, UNREADABLE, reason=str(error))
-    if chosen is None and no_face != "crop":
+    if cut.chosen is None and no_face != "crop":
         return Outcome(image.name, NO_FACE)
     path = folder / f"{_stem(image)}.{arguments.format}"
     path.parent.mkdir(exist_ok=True)
-    path.write_bytes(_encode(face, arguments))
-    if chosen is None:
+    path.write_bytes(_encode(cut.pixels, arguments))
+    if cut.chosen is None:
         return Outcome(image.name, CROPPED)
-    return Outcome(image.name, ALIGNED, number, chosen.score, residual)
+    return Outcome(image.name, ALIGNED, cut.number, cut.chosen.score, cut.residual, cut.eyes, cut.outside)
 
 
 def _check_allowed(outcome: Outcome, arguments: argparse.Namespace, no_face: str) -> None:

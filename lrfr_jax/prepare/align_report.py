@@ -15,6 +15,10 @@ from lrfr_jax.data import records
 from lrfr_jax.pictures import contact_sheet
 
 ALIGNED, CROPPED, NO_FACE, UNREADABLE = "aligned", "cropped", "no_face", "unreadable"
+IMPLAUSIBLE = "implausible"  # its landmarks lie as no face's do
+# From where on the report counts a face as small (pixels between its eyes in the photo, 35 in an aligned face), as cut
+# by the photo's border (share of the aligned face beyond it), and as far from the template (pixels of 112).
+_SMALL_EYES, _CUT_SHARE, _FAR_RESIDUAL = 10.0, 0.1, 12.0
 _ON_SHEET, _SHEET_COLUMNS = 96, 12
 
 
@@ -26,13 +30,28 @@ class Outcome(NamedTuple):
     faces: int = 0
     score: float | None = None
     residual: float | None = None  # root mean square distance of the landmarks from the template, pixels of 112
+    eyes: float | None = None  # the distance of the eyes in the photo, pixels
+    outside: float | None = None  # share of the aligned face that lies beyond the photo's border
     reason: str = ""
+
+
+_REMARKS = {
+    IMPLAUSIBLE: ", {} left out as its landmarks lie as no face's do",
+    "small": f", {{}} with less than {_SMALL_EYES:.0f} px between the eyes",
+    "cut_by_border": f", {{}} cut by the photo's border (over {_CUT_SHARE:.0%} black)",
+    "far_from_template": f", {{}} with landmarks over {_FAR_RESIDUAL:.0f} px from the template (profiles?)",
+}
 
 
 def _counts(outcomes: Sequence[Outcome]) -> dict[str, int]:
     counts = collections.Counter(outcome.outcome for outcome in outcomes)
-    several = sum(outcome.faces > 1 for outcome in outcomes)
-    return {kind: counts[kind] for kind in (ALIGNED, CROPPED, NO_FACE, UNREADABLE)} | {"several_faces": several}
+    aligned = [outcome for outcome in outcomes if outcome.outcome == ALIGNED]
+    return {kind: counts[kind] for kind in (ALIGNED, CROPPED, NO_FACE, IMPLAUSIBLE, UNREADABLE)} | {
+        "several_faces": sum(outcome.faces > 1 for outcome in outcomes),
+        "small": sum(outcome.eyes < _SMALL_EYES for outcome in aligned),
+        "cut_by_border": sum(outcome.outside > _CUT_SHARE for outcome in aligned),
+        "far_from_template": sum(outcome.residual > _FAR_RESIDUAL for outcome in aligned),
+    }
 
 
 def in_words(outcomes: Sequence[Outcome]) -> str:
@@ -43,14 +62,23 @@ def in_words(outcomes: Sequence[Outcome]) -> str:
     return (
         f"{len(outcomes)} photos: {counts[ALIGNED]} aligned ({counts['several_faces']} with several faces), "
         f"{counts[CROPPED]} cropped and {counts[NO_FACE]} left out for want of a face, {counts[UNREADABLE]} unreadable"
+        + "".join(text.format(counts[kind]) for kind, text in _REMARKS.items() if counts[kind])
         + distance
     )
 
 
 def write_report(
-    report: pathlib.Path, outcomes: Sequence[Outcome], folder: pathlib.Path, arguments: argparse.Namespace
+    report: pathlib.Path,
+    outcomes: Sequence[Outcome],
+    folder: pathlib.Path,
+    arguments: argparse.Namespace,
+    *,
+    others: Sequence[str],
 ) -> None:
-    """Writes report.json, images.csv and the contact sheet of faces drawn from those written to `folder`."""
+    """Writes report.json, images.csv and the contact sheet of faces drawn from those written to `folder`.
+
+    `others` are the files of the source that are no photos.
+    """
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerows([Outcome._fields, *outcomes])
@@ -64,6 +92,8 @@ def write_report(
         "residual_largest": {outcome.image: outcome.residual for outcome in far[:10]},
         NO_FACE: [outcome.image for outcome in outcomes if outcome.outcome == NO_FACE],
         CROPPED: [outcome.image for outcome in outcomes if outcome.outcome == CROPPED],
+        IMPLAUSIBLE: {outcome.image: outcome.reason for outcome in outcomes if outcome.outcome == IMPLAUSIBLE},
+        "other_files": list(others),
         UNREADABLE: {outcome.image: outcome.reason for outcome in outcomes if outcome.outcome == UNREADABLE},
     }
     written = [outcome for outcome in outcomes if outcome.outcome in (ALIGNED, CROPPED)]

@@ -12,7 +12,7 @@ from lrfr_jax.data import builders
 from lrfr_jax.data.protocol_arrays import VerificationProtocol
 from lrfr_jax.errors import UserError
 from lrfr_jax.pictures import sources
-from lrfr_jax.prepare import bin_file, official_counts, verification
+from lrfr_jax.prepare import bin_file, official_counts, pixel_options, verification
 
 SUMMARY = "InsightFace's .bin file -> verification set; it is a pickle, nothing in it is run"
 EXAMPLE = "python -m lrfr_jax.prepare bin --source agedb_30.bin --name agedb_30 --data_dir ~/faces"
@@ -26,13 +26,19 @@ NUM_FOLDS = 10  # of all these sets, in the order of the pairs
 
 def add_arguments(add: Callable) -> None:
     """Declares the options of the command; `add` is the parser's `add_argument`."""
-    add("--source", required=True, help="the .bin file, of Python 2 or 3; its images must have 112x112 pixels")
+    add(
+        "--source",
+        required=True,
+        help="the .bin file, of Python 2 or 3; its images must have 112x112 pixels, or --resize",
+    )
     add(
         "--set",
+        "--sets",
         choices=sorted(OFFICIAL),
         help="check the official counts of this set; if not given, by the file's name, and none if it has another",
     )
     verification.add_sizes(add)
+    pixel_options.add_arguments(add)
     verification.add_partial(add)
 
 
@@ -52,10 +58,9 @@ def prepare(arguments: argparse.Namespace) -> str:
     what = f"{arguments.source} as {known}"
     counts = _counts(known, is_same) if known else {}
     is_partial = official_counts.check(counts, allow_partial=arguments.allow_partial, what=what)
-    if len(is_same) % NUM_FOLDS:
+    if len(is_same) < NUM_FOLDS:
         raise UserError(
-            f"{arguments.source} has {len(is_same)} pairs, which cannot be parted into {NUM_FOLDS} equal folds: "
-            f"make it again with a multiple of {NUM_FOLDS}"
+            f"{arguments.source} has {len(is_same)} pairs, fewer than the {NUM_FOLDS} folds: make it again with more"
         )
     sizes = verification.read_sizes(arguments.sizes, num_pairs=len(is_same))
     record = {
@@ -64,6 +69,7 @@ def prepare(arguments: argparse.Namespace) -> str:
         "set": known,
         "sizes": verification.describe_sizes(sizes),
         "partial": is_partial or None,
+        **pixel_options.read(arguments).remembered(),
     }
     if builders.is_complete(arguments.data_dir, arguments.name, arguments=record):
         return f"{arguments.name} is complete already in {arguments.data_dir}: nothing to do"
@@ -89,7 +95,9 @@ def _counts(known: str, is_same: np.ndarray) -> dict[str, tuple[int, int]]:
 
 
 def _fold(num_pairs: int) -> Int[np.ndarray, " pairs"]:
-    return np.repeat(np.arange(1, NUM_FOLDS + 1, dtype=np.int32), num_pairs // NUM_FOLDS)
+    """Folds of consecutive pairs, of which the first hold one more where ten do not divide them: so InsightFace's."""
+    sizes = num_pairs // NUM_FOLDS + (np.arange(NUM_FOLDS) < num_pairs % NUM_FOLDS)
+    return np.repeat(np.arange(1, NUM_FOLDS + 1, dtype=np.int32), sizes)
 
 
 def _unique(images: Sequence[bytes]) -> tuple[list[int], Int[np.ndarray, "pairs 2"]]:

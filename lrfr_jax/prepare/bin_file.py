@@ -16,6 +16,9 @@ _MAX_BYTES = 2**31  # the official sets have about 100 MB
 # An image takes 26 opcodes in the wordiest form (numpy arrays, protocol 0) and more than 500 bytes.
 _MIN_BYTES_PER_OPCODE = 16
 
+_ORDERS = (b"|", b"<", b">")
+_TYPES = (b"b1", *(b"%c%d" % (kind, width) for kind in b"iu" for width in (1, 2, 4, 8)))
+
 # Every name that may stand in a file, and what it stands for.
 _NAMES = {
     b"_codecs encode": Name("bytes"),
@@ -41,16 +44,21 @@ class BinFile(NamedTuple):
     is_same: Bool[np.ndarray, " pairs"]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class Dtype:
-    """Type of single bytes: b'u1' for numbers, b'b1' for booleans."""
+    """Type of numpy's elements, one of `_TYPES`, and the order of their bytes."""
 
     code: bytes
+    order: bytes = b"|"
+
+    def integers(self, content: bytes) -> np.ndarray:
+        """The elements in so many bytes, which are whole ones."""
+        return np.frombuffer(content, np.dtype((self.order + self.code).decode()))
 
 
 @dataclasses.dataclass
-class ByteArray:
-    """A numpy array of one-byte elements; both fields are None if the pickle gave it no content."""
+class Array:
+    """A numpy array of integers or booleans; both fields are None if the pickle gave it no content."""
 
     dtype: Dtype | None = None
     content: bytes | None = None
@@ -76,10 +84,11 @@ def parse_bin(file: io.BufferedIOBase, *, size: int, name: str) -> BinFile:
     """Reads a stream that consists of `size` bytes; runs nothing that it names, and decodes no image.
 
     Images are `bytes`, `bytearray`, Python 2's `str`, or numpy arrays of uint8; `is_same` is a list, a tuple or a numpy
-    array of booleans, or of 0 and 1. The pickle may be of Python 2 or 3, in any protocol.
+    array of booleans, or of 0 and 1 as Python's or numpy's integers. The pickle may be of Python 2 or 3, in any
+    protocol.
 
     Raises:
-      UserError: truncated, damaged, of another structure, or naming anything but byte strings and byte arrays.
+      UserError: truncated, damaged, of another structure, or naming anything but byte strings and such arrays.
     """
     try:
         return _pairs(inert_pickle.read(file, size=size, dialect=_DIALECT))
@@ -89,7 +98,7 @@ def parse_bin(file: io.BufferedIOBase, *, size: int, name: str) -> BinFile:
 
 def _pairs(value: Any) -> BinFile:
     match value:
-        case (list() | tuple() as images, list() | tuple() | ByteArray() as flags):
+        case (list() | tuple() as images, list() | tuple() | Array() as flags):
             encoded = [_image(image, place) for place, image in enumerate(images)]
             is_same = _is_same(flags)
         case _:
@@ -101,15 +110,15 @@ def _pairs(value: Any) -> BinFile:
 
 def _image(value: Any, place: int) -> bytes:
     match value:
-        case bytes(content) | ByteArray(Dtype(b"u1"), bytes(content)):
+        case bytes(content) | Array(Dtype(b"u1"), bytes(content)):
             return content
     raise Refused(f"has an image, number {place}, that is neither a byte string nor an array of uint8")
 
 
 def _is_same(flags: Any) -> Bool[np.ndarray, " pairs"]:
-    if isinstance(flags, ByteArray):
-        values = np.frombuffer(flags.content or b"", np.uint8)
-        are_flags = bool(np.all(values <= 1))
+    if isinstance(flags, Array):
+        values = flags.dtype.integers(flags.content) if flags.dtype else np.zeros(0, np.uint8)
+        are_flags = bool(np.isin(values, (0, 1)).all())
     else:
         values, are_flags = flags, all(isinstance(flag, int) and flag in (0, 1) for flag in flags)
     if not are_flags:
@@ -124,33 +133,37 @@ def _call(function: Any, arguments: Any) -> Any:
             return b""
         case Name("bytes"), (bytes(content),) | (bytes(content), b"latin1" | b"latin-1"):
             return content
-        case Name("dtype"), (b"u1" | b"b1" | b"|u1" | b"|b1" as code, _, _):
-            return Dtype(code[-2:])
+        case Name("dtype"), (bytes(code), _, _) if code.removeprefix(b"|") in _TYPES:
+            return Dtype(code.removeprefix(b"|"))
         case Name("new array"), (Name("ndarray"), _, _):
-            return ByteArray()
+            return Array()
         case Name("whole array"), (bytes(content), Dtype() as dtype, shape, _):
-            return ByteArray(dtype, _filled(shape, content))
-        case Name("scalar"), (Dtype(b"b1"), b"\0" | b"\1" as content):
-            return content == b"\1"
+            return Array(dtype, _filled(shape, dtype, content))
+        case Name("scalar"), (Dtype() as dtype, bytes(content)) if len(content) == _width(dtype):
+            return int(dtype.integers(content)[0])
     what = f"makes a {function.meaning}" if isinstance(function, Name) else "calls a value"
     raise Refused(f"{what} in a way in which byte strings and byte arrays are not made: it is damaged or no .bin file")
 
 
 def _build(target: Any, state: Any) -> None:
-    """Gives a new array its content; a dtype must keep the state that single bytes have."""
+    """Gives a new array its content, and a dtype the order of its bytes."""
     match target, state:
-        case Dtype(), (int(), b"|", None, None, None, *_):
-            pass
-        case ByteArray(content=None), (1, shape, Dtype() as dtype, _, bytes(content)):
-            target.dtype, target.content = dtype, _filled(shape, content)
+        case Dtype(), (int(), bytes(order), None, None, None, *_) if order in _ORDERS:
+            target.order = order
+        case Array(content=None), (1, shape, Dtype() as dtype, _, bytes(content)):
+            target.dtype, target.content = dtype, _filled(shape, dtype, content)
         case _:
             raise Refused("gives a value a state that byte arrays do not have: it is damaged or no .bin file")
 
 
-def _filled(shape: Any, content: bytes) -> bytes:
+def _width(dtype: Dtype) -> int:
+    return int(dtype.code[1:])
+
+
+def _filled(shape: Any, dtype: Dtype, content: bytes) -> bytes:
     """Returns the content if it fills a vector, or a matrix of one row or column as OpenCV's encoder makes it."""
     match shape:
-        case (int(size),) | (int(size), 1) | (1, int(size)) if size == len(content):
+        case (int(size),) | (int(size), 1) | (1, int(size)) if size * _width(dtype) == len(content):
             return content
     raise Refused("holds an array whose shape does not fit its bytes: it is damaged")
 

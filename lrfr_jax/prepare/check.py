@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from lrfr_jax import comma_list
 from lrfr_jax.data import face_sets, records
 from lrfr_jax.errors import UserError
 from lrfr_jax.pictures import contact_sheet
@@ -36,7 +37,10 @@ def add_arguments(add: Callable) -> None:
         help="sets with which DATASET must share no image; if not given, all test sets in DATA_DIR for a training set "
         "and none for a test set",
     )
-    add("--output", help="folder for report.json and contact_sheet.png; ./DATASET_check if not given")
+    add(
+        "--output",
+        help="folder for report.json and contact_sheet.png, which shows faces; DATA_DIR/DATASET/check if not given",
+    )
     add("--min_images", type=int, default=3, help="identities with fewer images are counted as tiny")
     add("--embedding_size", type=int, default=512, help="for the estimate of the classifier's memory")
     add("--batch_size", type=int, default=512, help="for the estimates of steps and memory")
@@ -48,7 +52,8 @@ def run(arguments: argparse.Namespace) -> str:
 
     Raises:
       UserError: after the summary, if the set has what is plainly wrong: a record that cannot be decoded, labels out of
-        range or without an image, or images that a set of `--against` has too. Also a set that is missing.
+        range or without an image, one label alone, or images that a set of `--against` has too. Also a set that is
+        missing.
     """
     start = time.perf_counter()
     for option in ("min_images", "embedding_size", "batch_size"):
@@ -58,8 +63,9 @@ def run(arguments: argparse.Namespace) -> str:
     is_training = kind == "training"
     open_set = face_sets.open_training_set if is_training else face_sets.open_test_set
     opened = open_set(arguments.data_dir, arguments.dataset)
-    others = _others(arguments, is_training)
-    output = pathlib.Path(arguments.output or f"{arguments.dataset}_check")
+    others = {other: _open_any(arguments.data_dir, other).source for other in _others(arguments, is_training)}
+    beside = face_sets.folder_of(arguments.data_dir, arguments.dataset).parent / "check"  # removed with the set
+    output = pathlib.Path(arguments.output) if arguments.output else beside
     report_folder.make(output, flag="--output")
     thresholds = draw_thresholds(opened.source, seed=arguments.seed)
     found = survey(opened.source, thresholds, name=arguments.dataset)
@@ -75,8 +81,7 @@ def run(arguments: argparse.Namespace) -> str:
     report["duplicates"] = overlaps.within(opened.source, found.images, named=_NAMED)
     names = overlaps.identity_names(arguments.data_dir, arguments.dataset)
     report["against"], num_read = {}, len(found.images)
-    for other in others:
-        source = _open_any(arguments.data_dir, other).source
+    for other, source in others.items():
         second = survey(source, thresholds, name=other)
         num_read += len(second.images)
         shared = overlaps.between(opened.source, found.images, source, second.images, named=_NAMED)
@@ -95,7 +100,7 @@ def run(arguments: argparse.Namespace) -> str:
 
 def _others(arguments: argparse.Namespace, is_training: bool) -> list[str]:
     if arguments.against is not None:
-        named = [name for name in arguments.against.split(",") if name]
+        named = comma_list.words(arguments.against)
         if arguments.dataset in named:
             raise UserError(f"--against names {arguments.dataset} itself: name other sets")
         return named
@@ -177,6 +182,8 @@ def _wrong(report: dict[str, Any]) -> list[str]:
         record, reason = next(iter(report["undecodable"].items()))
         wrong.append(f"{report['num_undecodable']} records cannot be used, as record {record}, which {reason}")
     identities = report.get("identities", {})
+    if identities.get("labels") == 1:
+        wrong.append("all images have one label, so there is nothing to tell apart: the identities stand elsewhere")
     if identities.get("num_out_of_range"):
         wrong.append(f"record {identities['out_of_range'][0]} has a label beyond 0..{identities['labels'] - 1}")
     if identities.get("num_empty"):
@@ -195,7 +202,10 @@ def _warnings(report: dict[str, Any]) -> list[str]:
     """What may be meant so, but seldom is."""
     share, duplicates, warnings = report["colors"]["share_redder_than_blue"], report["duplicates"], []
     if share is not None and share < _RED_SHARE:
-        warnings.append(f"only {share:.0%} of the colored faces are redder than blue: red and blue may be exchanged")
+        warnings.append(
+            f"only {share:.0%} of the colored faces are redder than blue: red and blue may be exchanged, which "
+            "`--order bgr` mends while a set is prepared"
+        )
     if duplicates.get("num_across_identities"):
         warnings.append(f"{duplicates['num_across_identities']} pairs of duplicates have different labels")
     for kind in ("flat", "dark", "bright"):

@@ -4,13 +4,13 @@ import argparse
 import time
 from collections.abc import Callable
 
-from tqdm import tqdm
-
 from lrfr_jax.data import builders
 from lrfr_jax.errors import UserError
 from lrfr_jax.pictures import sources
-from lrfr_jax.pictures.sources import Problem, SourceImage
-from lrfr_jax.prepare import labeled_sources, training_options
+from lrfr_jax.pictures.sources import Problem
+from lrfr_jax.pictures.stored_files import SourceImage
+from lrfr_jax.prepare import labeled_sources, official_sets, pixel_options, training_options
+from lrfr_jax.prepare.pixel_options import PixelOptions
 
 SUMMARY = "aligned faces in folders, tars (also of webdataset) or .lst lists -> training set"
 EXAMPLE = """python -m lrfr_jax.prepare folder --source casia112.tar --name casia --data_dir ~/faces \\
@@ -40,8 +40,9 @@ def add_arguments(add: Callable) -> None:
 def prepare(arguments: argparse.Namespace) -> str:
     """Makes a training set of all images of the sources, and returns the summary; see `--help` for the arguments.
 
-    Equal names of identities in several sources are one identity, whose images --min_images and --max_images count
-    together, bad ones left out; labels number identities in the order of names, 2 before 10.
+    Equal names of identities in several sources are one identity (`labeled_sources.list_all` says more), whose images
+    --min_images and --max_images count together, bad ones left out; labels number identities in the order of names, 2
+    before 10.
 
     Raises:
       UserError: bad sources, bad images under `--on_error error`, an empty selection, or another set of that name.
@@ -49,14 +50,16 @@ def prepare(arguments: argparse.Namespace) -> str:
     start = time.perf_counter()
     builders.check_target(arguments.name, num_shards=arguments.shards)
     _check_limits(arguments)
-    selection = training_options.read_selection(arguments)
+    selection, pixels = training_options.read_selection(arguments), pixel_options.read(arguments)
     listed = labeled_sources.list_all(arguments.source)
+    for flag, names in (("--exclude_identities", selection.excluded), ("--only_identities", selection.only or ())):
+        labeled_sources.check_numbers(names, listed, flag=flag)
     identities = {image.identity for image in listed.images}
     if identities and all(map(training_options.is_integer, identities)):
         training_options.check_integers(arguments, selection, of="these sources")
     record = {
         "kind": "folder",
-        "sources": listed.fingerprints,
+        **labeled_sources.to_remember(listed),
         "min_images": arguments.min_images,
         "max_images": arguments.max_images,
         **training_options.to_remember(arguments, selection),
@@ -64,30 +67,29 @@ def prepare(arguments: argparse.Namespace) -> str:
     if builders.is_complete(arguments.data_dir, arguments.name, arguments=record):
         return f"{arguments.name} is complete already in {arguments.data_dir}: nothing to do"
     images = [image for image in listed.images if selection.takes(image.identity)]
-    images, problems = _usable(images, listed.problems, on_error=arguments.on_error)
+    if images:
+        _check_before_decoding(_limited(images, arguments), arguments, pixels)
+    images, problems = _usable(images, listed.problems, pixels, on_error=arguments.on_error)
     if not images:
         raise training_options.nothing_left(problems, selection)
-    least = arguments.min_images or 1
-    found = labeled_sources.by_identity(images)
-    kept = {name: images[: arguments.max_images] for name, images in found.items() if len(images) >= least}
-    if not kept:
-        raise UserError(f"no identity has {least} images or more: lower --min_images")
+    kept = _limited(images, arguments)
     labeled = [(image, label) for label, images in enumerate(kept.values()) for image in images]
-    stored = ((sources.read_image(image), label) for image, label in labeled)
+    stored = official_sets.encoded_of([image for image, _ in labeled], pixels)
     folder = builders.write_training_set(
         arguments.data_dir,
         arguments.name,
-        images=iter(tqdm(stored, total=len(labeled), desc="write", unit=" images", disable=None)),
+        images=zip(stored, (label for _, label in labeled), strict=True),
         num_images=len(labeled),
         identities=list(kept),
         num_shards=arguments.shards,
         arguments=record,
-        notes=training_options.skipped_note(problems),
+        notes=training_options.skipped_note([*problems, *listed.others]),
     )
     seconds = time.perf_counter() - start
     return (
         f"{len(labeled)} images of {len(kept)} identities, {len(problems)} skipped"
-        f"{training_options.occurring(selection, identities)}, {arguments.shards} shards, "
+        f"{training_options.occurring(selection, identities)}{labeled_sources.in_words(listed)}, "
+        f"{arguments.shards} shards, "
         f"{seconds:.1f} s, {len(labeled) / seconds:.0f} images/s, in {folder}"
     )
 
@@ -98,14 +100,34 @@ def _check_limits(arguments: argparse.Namespace) -> None:
             raise UserError(f"{flag} must be at least 1, it is {limit}")
 
 
+def _limited(images: list[SourceImage], arguments: argparse.Namespace) -> dict[str, list[SourceImage]]:
+    """Groups images by identity, without the identities and the images that --min_images and --max_images leave out."""
+    least = arguments.min_images or 1
+    found = labeled_sources.by_identity(images)
+    kept = {name: images[: arguments.max_images] for name, images in found.items() if len(images) >= least}
+    if not kept:
+        raise UserError(f"no identity has {least} images or more: lower --min_images")
+    return kept
+
+
+def _check_before_decoding(
+    kept: dict[str, list[SourceImage]], arguments: argparse.Namespace, pixels: PixelOptions
+) -> None:
+    """Refuses what bad images can only make worse: hours later it would be too late."""
+    builders.check_identities(len(kept), name=arguments.name)
+    sizes = [image.size for images in kept.values() for image in images]
+    num_bytes = sum(sizes) if pixels.keeps_bytes else 0  # else nobody knows yet
+    builders.check_fits(arguments.data_dir, num_images=len(sizes), num_bytes=num_bytes, num_shards=arguments.shards)
+
+
 def _usable(
-    images: list[SourceImage], problems: list[Problem], *, on_error: str
+    images: list[SourceImage], problems: list[Problem], pixels: PixelOptions, *, on_error: str
 ) -> tuple[list[SourceImage], list[Problem]]:
     """Parts the images that decode from those that do not; under `error`, the first bad one ends the command."""
     good, bad = [], list(problems)
     if bad and on_error == "error":
         raise training_options.as_error(bad[0])
-    for image, problem in zip(images, sources.unusable(images), strict=True):
+    for image, problem in zip(images, sources.unusable(images, decode=pixels.check), strict=True):
         if problem is None:
             good.append(image)
         elif on_error == "error":

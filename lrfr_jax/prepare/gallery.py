@@ -9,9 +9,8 @@ import numpy as np
 
 from lrfr_jax.data.protocol_arrays import IdentificationProtocol
 from lrfr_jax.errors import UserError
-from lrfr_jax.pictures.resize import decode
-from lrfr_jax.pictures.sources import SourceImage
-from lrfr_jax.prepare import labeled_sources, official_sets, training_options
+from lrfr_jax.pictures.stored_files import SourceImage
+from lrfr_jax.prepare import labeled_sources, official_sets, pixel_options, training_options
 
 SUMMARY = "aligned faces by identity (as `folder` reads them) -> identification set, one gallery image an identity"
 EXAMPLE = """python -m lrfr_jax.prepare gallery --source lfw112.tar --name lfw_gallery --data_dir ~/faces \\
@@ -35,6 +34,7 @@ def add_arguments(add: Callable) -> None:
         help="leave bad images out and name them in skipped.txt; every number measured on the set is then marked "
         "partial",
     )
+    pixel_options.add_arguments(add)
 
 
 def prepare(arguments: argparse.Namespace) -> str:
@@ -52,12 +52,14 @@ def prepare(arguments: argparse.Namespace) -> str:
     path = arguments.identities
     names = None if path is None else training_options.read_names(path, flag="--identities")
     listed = labeled_sources.list_all(arguments.source)
+    labeled_sources.check_numbers(names or (), listed, flag="--identities")
     record = {
         "kind": "gallery",
-        "sources": listed.fingerprints,
+        **labeled_sources.to_remember(listed),
         "identities": names and training_options.digest(names),
         "max_images": arguments.max_images,
         "allow_partial": arguments.allow_partial,
+        **pixel_options.read(arguments).remembered(),
     }
     return official_sets.make(arguments, record, functools.partial(_write, names=names, listed=listed))
 
@@ -67,8 +69,9 @@ def _write(
     record: Mapping[str, Any],
     *,
     names: frozenset[str] | None,
-    listed: labeled_sources.Listed,
+    listed: labeled_sources.LabeledImages,
 ) -> str:
+    pixels = pixel_options.read(arguments)
     by_identity = labeled_sources.by_identity(listed.images)
     missing = sorted((names or frozenset()) - by_identity.keys())
     if missing:
@@ -80,7 +83,7 @@ def _write(
     good, problems = official_sets.usable(
         wanted,
         listed.problems,
-        decode=functools.partial(decode, resize=False),
+        decode=pixels.check,
         allow_partial=arguments.allow_partial,
     )
     usable = labeled_sources.by_identity([image for image, is_good in zip(wanted, good, strict=True) if is_good])
@@ -91,7 +94,7 @@ def _write(
     official_sets.write_test(
         arguments,
         record,
-        official_sets.records_of(images, resize=False),
+        official_sets.records_of(images, pixels),
         protocol,
         num_images=len(images),
         partial=False,
@@ -100,7 +103,7 @@ def _write(
     )
     return (
         f"{len(protocol.gallery)} gallery images, {len(protocol.probes)} probes, {len(searched)} identities"
-        f"{official_sets.remark(False, problems)}"
+        f"{official_sets.remark(False, problems)}{labeled_sources.in_words(listed)}"
     )
 
 

@@ -8,6 +8,7 @@ References:
 """
 
 import argparse
+import functools
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -19,9 +20,9 @@ from lrfr_jax.data import protocol_arrays
 from lrfr_jax.errors import UserError
 from lrfr_jax.pictures import sources, warp
 from lrfr_jax.pictures.photos import decode_photo
-from lrfr_jax.pictures.resize import encode_png
-from lrfr_jax.pictures.sources import SourceImage
-from lrfr_jax.prepare import ijb_lists, listed_images, official_counts, official_sets
+from lrfr_jax.pictures.resize import BGR, encode_png
+from lrfr_jax.pictures.stored_files import SourceImage
+from lrfr_jax.prepare import ijb_lists, listed_images, official_counts, official_sets, pixel_options
 
 SUMMARY = "IJB-B or IJB-C (loose crops and InsightFace's lists) -> set of templates, 1:1 and 1:N"
 EXAMPLE = "python -m lrfr_jax.prepare ijb --source IJBC --edition ijbc --name ijbc --data_dir ~/faces"
@@ -103,10 +104,18 @@ def _write(arguments: argparse.Namespace, record: Mapping[str, Any]) -> str:
     if not is_whole and not allow_partial:
         raise UserError(f"the lists in {meta} name templates that have no image: get them anew (or --allow_partial)")
     tasks = [(images[place], listed.landmarks[place]) for place in used]
-    encoded = zip(official_sets.converted(tasks, _align), (listed.names[place] for place in used), strict=True)
+    align = functools.partial(_align, order=arguments.order)
+    encoded = pixel_options.converted(tasks, align, total=len(tasks))
     partial = partial or not is_whole
     official_sets.write_test(
-        arguments, record, encoded, protocol, num_images=len(used), partial=partial, problems=problems, notes={}
+        arguments,
+        record,
+        zip(encoded, (listed.names[place] for place in used), strict=True),
+        protocol,
+        num_images=len(used),
+        partial=partial,
+        problems=problems,
+        notes={},
     )
     return (
         f"{len(used)} images, {len(np.unique(protocol.templates))} templates, {len(protocol.pairs)} pairs, "
@@ -147,6 +156,7 @@ def _protocol(
     return protocol, is_whole
 
 
-def _align(task: tuple[SourceImage, Float[np.ndarray, "5 2"]]) -> bytes:
+def _align(task: tuple[SourceImage, Float[np.ndarray, "5 2"]], *, order: str) -> bytes:
     image, landmarks = task
-    return encode_png(warp.warp_face(decode_photo(sources.read_image(image)), landmarks)[0])
+    face = warp.warp_face(decode_photo(sources.read_image(image)), landmarks)[0]
+    return encode_png(face[..., ::-1] if order == BGR else face)

@@ -1,30 +1,43 @@
-"""Sources whose identities stand beside the images: `.lst` lists of MXNet and InsightFace, tars of webdataset."""
+"""Several sources of labeled images as one: folders, tars, lists, and tars of webdataset."""
 
-import json
+import collections
+import itertools
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from lrfr_jax.errors import UserError
 from lrfr_jax.pictures import sources
-from lrfr_jax.pictures.sources import IMAGE_SUFFIXES, Problem, SourceImage
+from lrfr_jax.pictures.sources import Problem
+from lrfr_jax.pictures.stored_files import SourceImage
+from lrfr_jax.prepare import path_lists, training_options, webdataset_tars
 
-_CLASS, _JSON = ".cls", ".json"
-_MAX_CLASS_BYTES = 2**16  # a class takes some bytes, a sample's JSON some kB
 _HEAD_BYTES = 512  # a tar has zero bytes in so many, a text has none
 _SHARDS = re.compile(r"(.*)\{([0-9]{1,9})\.\.([0-9]{1,9})\}(.*)", re.DOTALL)
-_LABEL = re.compile(r"([0-9]{1,9})(?:\.0*)?")
-_NEGATIVE = re.compile(r"-[0-9.]+")
-_IM2REC, _INSIGHTFACE = "index<TAB>label<TAB>path", "flag<TAB>path<TAB>label"
+# Suffixes that were the only ones once: a set of such images remembers no others, as it did then.
+_ONCE_ALONE = (".jpg", ".jpeg", ".png", ".webp")
+_SUFFIXES = (".tar", ".lst", ".txt", ".csv")  # that a source's name does without
 
 
-class Listed(NamedTuple):
-    """The images of all sources in turn, those that may not be read, and [path, fingerprint] of each source."""
+class LabeledImages(NamedTuple):
+    """What several sources hold.
+
+    Attributes:
+      images: those of all sources in turn.
+      problems: images that may not be read.
+      others: files that are no images.
+      fingerprints: [path, fingerprint] of each source.
+      joined: how many names stand for identities of several sources.
+      told_apart: names of the sources whose identities are numbers; none where only one has such identities.
+    """
 
     images: list[SourceImage]
     problems: list[Problem]
+    others: list[Problem]
     fingerprints: list[list[str]]
+    joined: int
+    told_apart: list[str]
 
 
 def add_source(add: Callable) -> None:
@@ -33,26 +46,78 @@ def add_source(add: Callable) -> None:
         "--source",
         required=True,
         action="append",
-        help="112x112 JPEG, PNG or WebP in a folder or uncompressed tar of <identity>/<image>, or of "
-        "<root>/<identity>/<image>; in a tar of webdataset, KEY.jpg with its identity in KEY.cls or as `label` in "
-        "KEY.json, also name-{000..099}.tar; or in a list `index<TAB>label<TAB>path` or `flag<TAB>path<TAB>label`, "
-        "which lies above its images. May be repeated, identities of one name are merged",
+        help="112x112 pictures in a folder or uncompressed tar of <identity>/<image>, or of <root>/<identity>/<image>; "
+        "in a tar of webdataset, KEY.jpg with its identity in KEY.cls, KEY.txt or as `label` in KEY.json, also "
+        "name-{000..099}.tar; or in a list that lies above its images, of lines `index<TAB>label<TAB>path`, "
+        "`flag<TAB>path<TAB>label`, or `path label` with a space, tab or comma between. May be repeated: identities of "
+        "one name are one, numbers of several sources are not",
     )
 
 
-def list_all(given: Sequence[str]) -> Listed:
+def list_all(given: Sequence[str]) -> LabeledImages:
     """Lists the images of several sources, each of which `expand` and `list_images` read.
 
+    Equal names in several sources are one identity. Numbers say nothing beyond their source: where several sources have
+    identities without a letter, these are called SOURCE:NUMBER. Shards of one pattern are one source.
+
     Raises:
-      UserError: as in these two.
+      UserError: as in these two, or a source is given twice.
     """
-    paths = [path for source in given for path in expand(source)]
-    listed = [(path, *list_images(path)) for path in paths]
-    return Listed(
-        [image for _, images, _ in listed for image in images],
-        [problem for _, _, problems in listed for problem in problems],
-        [[path, fingerprint(path, images)] for path, images, _ in listed],
+    groups = [list(expand(source)) for source in given]
+    paths = [path for group in groups for path in group]
+    _check_once(paths)
+    of_group = [[(path, list_images(path)) for path in group] for group in groups]
+    fingerprints = [[path, fingerprint(path, listed.images)] for group in of_group for path, listed in group]
+    images = [[image for _, listed in group for image in listed.images] for group in of_group]
+    identities = [{image.identity for image in of_one} for of_one in images]
+    named = [{identity for identity in of_one if training_options.has_letter(identity)} for of_one in identities]
+    numbered = [place for place, of_one in enumerate(identities) if of_one - named[place]]
+    told_apart = names_of(given) if len(numbered) > 1 else []
+    for place in numbered if told_apart else ():
+        images[place] = [_with_source(image, told_apart[place]) for image in images[place]]
+    return LabeledImages(
+        [image for of_one in images for image in of_one],
+        [problem for group in of_group for _, listed in group for problem in listed.problems],
+        [other for group in of_group for _, listed in group for other in listed.others],
+        fingerprints,
+        sum(count > 1 for count in collections.Counter(itertools.chain(*named)).values()),
+        [told_apart[place] for place in numbered] if told_apart else [],
     )
+
+
+def in_words(listed: LabeledImages) -> str:
+    """Says what became of identities of several sources, and of files that are no images; starts with a comma."""
+    joined = f", {listed.joined} name{'s' if listed.joined != 1 else ''} joined across sources"
+    apart = f", the numbers of {', '.join(listed.told_apart)} kept apart (shards of one set: 'name-{{000..099}}.tar')"
+    return (
+        (joined if listed.joined else "")
+        + (apart if listed.told_apart else "")
+        + sources.are_passed_over(listed.others)
+    )
+
+
+def to_remember(listed: LabeledImages) -> dict[str, object]:
+    """What a set keeps of its sources, to tell whether it was made of the same images by the same names."""
+    once_unknown = sum(not image.path.lower().endswith(_ONCE_ALONE) for image in listed.images)
+    return {
+        "sources": listed.fingerprints,
+        "numbers_of": listed.told_apart or None,
+        "other_suffixes": once_unknown or None,
+    }
+
+
+def check_numbers(names: Collection[str], listed: LabeledImages, *, flag: str) -> None:
+    """Refuses a number among the names that the user gave with `flag`, where numbers of several sources are told apart.
+
+    Raises:
+      UserError: it would be nobody, or two persons.
+    """
+    for name in sorted(names):
+        if listed.told_apart and not training_options.has_letter(name):
+            raise UserError(
+                f"{flag} names {name}, which is someone else in each of {', '.join(listed.told_apart)}: write "
+                f"{listed.told_apart[0]}:{name}"
+            )
 
 
 def by_identity(images: Iterable[SourceImage]) -> dict[str, list[SourceImage]]:
@@ -83,29 +148,41 @@ def expand(source: str) -> Iterator[str]:
         yield path
 
 
-def list_images(source: str) -> tuple[list[SourceImage], list[Problem]]:
+def names_of(given: Sequence[str]) -> list[str]:
+    """Short names that tell sources apart: as many last parts of their paths as it takes, without a suffix."""
+    paths = [[part for part in _named(source).split(os.sep) if part] for source in given]
+    for length in range(1, max(map(len, paths)) + 1):
+        names = [sources.printable("/".join(parts[-length:])) for parts in paths]
+        if len(set(names)) == len(names):
+            return names
+    return [f"{'/'.join(parts)}#{place}" for place, parts in enumerate(paths, 1)]  # such as a.tar and a.lst
+
+
+def list_images(source: str) -> sources.Listed:
     """Lists the images of a folder, tar or list; what it is, and where identities stand, is seen from its content.
 
-    A text is a list. A tar in which an image has a `.cls`, or a `.json` with a label, beside it is one of webdataset:
-    names up to the first dot are equal. All else is laid out as `sources.list_images` says.
+    A text is a list, which `path_lists.read` reads; a tar is one of webdataset if `webdataset_tars.list_samples` finds
+    labels beside its images. All else is laid out as `sources.list_images` says.
 
     Returns:
-      The images, those of lists in their order and others sorted; and those that may not be read.
+      The images, those of lists in their order and others sorted; those that may not be read; and files that are none.
 
     Raises:
       UserError: as in `sources.list_images`, or a list with a line of another form.
     """
     if os.path.isfile(source) and _is_text(source):
-        return _read_list(source)
+        return path_lists.read(source)
     if os.path.isdir(source):
         return sources.list_images(source)
-    files, problems = sources.find_images(source, (*IMAGE_SUFFIXES, _CLASS, _JSON))
-    images = {path: file for path, file in files.items() if path.lower().endswith(IMAGE_SUFFIXES)}
-    paired = _pair(images, {path: file for path, file in files.items() if path not in images})
-    if paired is not None:
-        return paired[0], problems + paired[1]
-    is_image = [problem.where.lower().endswith(IMAGE_SUFFIXES) for problem in problems]
-    return sources.arrange(source, images), [problem for problem, kept in zip(problems, is_image, strict=True) if kept]
+    found = sources.find_images(source, beside=webdataset_tars.BESIDE)
+    samples = webdataset_tars.list_samples(source, found)
+    if samples is not None:
+        return samples
+    prefix = len(f"{source}/")
+    unread = [problem for problem in found.problems if problem.where.lower().endswith(webdataset_tars.BESIDE)]
+    kept = [problem for problem in found.problems if problem not in unread]
+    others = [*found.others, *found.beside, *(problem.where[prefix:] for problem in unread)]
+    return sources.arrange(source, found._replace(problems=kept, others=others))
 
 
 def fingerprint(source: str, images: list[SourceImage]) -> str:
@@ -115,98 +192,33 @@ def fingerprint(source: str, images: list[SourceImage]) -> str:
     )
 
 
+def _named(source: str) -> str:
+    """A source's path without the numbers of its shards and without suffix."""
+    match = _SHARDS.fullmatch(source)
+    path = os.path.abspath(source)
+    if match and not os.path.exists(source):
+        path = os.path.abspath(match[1].rstrip("-_.") + match[4]) if match[1].rstrip("-_./") else path
+    stem, suffix = os.path.splitext(path)
+    return stem if suffix.lower() in _SUFFIXES else path
+
+
+def _with_source(image: SourceImage, name: str) -> SourceImage:
+    is_named = training_options.has_letter(image.identity)
+    return image if is_named else image._replace(label=f"{name}:{image.identity}")
+
+
+def _check_once(paths: Sequence[str]) -> None:
+    seen: set[str] = set()
+    for path in paths:
+        real = os.path.realpath(path)
+        if real in seen:
+            raise UserError(f"--source {path} is given twice: its images would count twice")
+        seen.add(real)
+
+
 def _is_text(path: str) -> bool:
     try:
         with open(path, "rb") as file:
             return b"\0" not in file.read(_HEAD_BYTES)
     except OSError:  # the reader of tars says why
         return False
-
-
-def _read_list(path: str) -> tuple[list[SourceImage], list[Problem]]:
-    lines = [line.rstrip("\r") for line in sources.read_text(path, flag="--source").split("\n")]
-    numbered = [(number, line.split("\t")) for number, line in enumerate(lines, 1) if line.strip()]
-    if not numbered:
-        raise UserError(f"--source {path} is empty: it must be a tar, or a list with lines `{_IM2REC}`")
-    root = os.path.dirname(os.path.abspath(path))
-    label_place, path_place = (2, 1) if _names_image(numbered[0][1], 1) else (1, -1)
-    images, problems, line_of = [], [], {}
-    for number, fields in numbered:
-        label = _LABEL.fullmatch(fields[label_place]) if len(fields) > 2 else None
-        if label is None or not _names_image(fields, path_place):
-            form = _IM2REC if path_place == -1 else _INSIGHTFACE
-            raise UserError(f"{path} line {number} must be `{form}`, the label an integer: it is {fields}")
-        name = os.path.relpath(os.path.join(root, fields[path_place]), root)
-        if name in line_of:
-            raise UserError(f"{path} line {number} names {name} again, after line {line_of[name]}: remove one of them")
-        line_of[name] = number
-        image, reason = _find(SourceImage(root, name, None, 0, str(int(label[1]))))
-        if reason:
-            problems.append(Problem(f"{path} line {number}: {sources.printable(name)}", reason))
-        else:
-            images.append(image)
-    return images, problems
-
-
-def _names_image(fields: list[str], place: int) -> bool:
-    return len(fields) > 2 and fields[place].lower().endswith(IMAGE_SUFFIXES)
-
-
-def _find(image: SourceImage) -> tuple[SourceImage, str | None]:
-    """Looks a listed file up, if its path may be followed; returns it with its size, and why it may not be read."""
-    if image.path.split(os.sep)[0] == os.pardir:
-        return image, "lies outside the list's folder: move the list above its images"
-    reason = sources.refusal(image)
-    if reason is None:
-        size, reason = sources.file_size(os.path.join(image.source, image.path))
-        image = image._replace(size=size)
-    return image, reason or sources.refusal(image)
-
-
-def _pair(
-    images: dict[str, SourceImage], classes: dict[str, SourceImage]
-) -> tuple[list[SourceImage], list[Problem]] | None:
-    """Gives the images of a webdataset tar their labels; None if the tar is none, as no image has a class beside it."""
-    by_key = {_key(path): file for path, file in classes.items() if path.lower().endswith(_JSON)}
-    by_key |= {_key(path): file for path, file in classes.items() if path.lower().endswith(_CLASS)}  # they come first
-    labeled, problems, taken = [], [], {}
-    for path in sorted(images, key=sources.natural):
-        key, where = _key(path), f"{images[path].source}/{path}"
-        label, reason = _read_label(by_key.get(key))
-        if key in taken:
-            reason = f"has the name of {taken[key]}, but for what follows the first dot"
-        taken[key] = path
-        if reason:
-            problems.append(Problem(where, reason))
-        else:
-            labeled.append(images[path]._replace(label=label))
-    of_images = {path: _key(path) in taken for path in sorted(classes) if path.lower().endswith(_CLASS)}
-    if not labeled and not any(of_images.values()):
-        return None
-    alone = [path for path, has_image in of_images.items() if not has_image]
-    return labeled, problems + [Problem(f"{classes[path].source}/{path}", "has no image beside it") for path in alone]
-
-
-def _key(path: str) -> str:
-    folder, name = os.path.split(path)
-    return f"{folder}/{name.split('.')[0]}"
-
-
-def _read_label(file: SourceImage | None) -> tuple[str, str | None]:
-    """Returns the label that a .cls or .json file holds, and why there is none."""
-    if file is None:
-        return "", "has no .cls or .json beside it"
-    name = os.path.basename(file.path)
-    if file.size > _MAX_CLASS_BYTES:
-        return "", f"has a {name} of {file.size} bytes beside it, more than a class needs"
-    content = sources.read_image(file)
-    try:
-        label = (
-            json.loads(content)["label"] if file.path.lower().endswith(_JSON) else content.decode("utf-8-sig").strip()
-        )
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return "", f"has a {name} beside it without a label that can be read"
-    text = str(label) if isinstance(label, int | str) and not isinstance(label, bool) else ""
-    if not text or sources.printable(text) != text or _NEGATIVE.fullmatch(text):
-        return "", f"has a {name} beside it whose label is neither a name nor an integer from 0 on"
-    return text, None

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from lrfr_jax.errors import UserError
 from lrfr_jax.pictures import sources
-from lrfr_jax.pictures.sources import Problem, SourceImage
+from lrfr_jax.pictures.sources import Problem
+from lrfr_jax.pictures.stored_files import SourceImage
 from lrfr_jax.prepare import mat_lists
 
 
@@ -32,8 +33,8 @@ def find(source: str) -> Found:
     Raises:
       UserError: as in `sources.find_images`.
     """
-    images, problems = sources.find_images(source)
-    return Found(source, [images[path] for path in sorted(images)], problems)
+    found = sources.find_images(source)
+    return Found(source, [found.images[path] for path in sorted(found.images)], found.problems)
 
 
 def in_folder(found: Found, folder: str, *, depth: int = 1) -> list[SourceImage]:

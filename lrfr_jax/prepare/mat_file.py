@@ -18,10 +18,20 @@ MAX_BYTES = 64 * 2**20  # of the file, and of each of its variables unpacked; th
 _HEADER_BYTES, _VERSION_AT, _ORDER_AT, _TAG_BYTES = 128, 124, 126, 8
 _ORDERS = {b"IM": "<", b"MI": ">"}
 _MATLAB_5, _MATLAB_73 = 0x0100, 0x0200
+# What else is given the name .mat, by its first bytes.
+_OTHER_FILES = {
+    b"\x89HDF\r\n\x1a\n": "an HDF5 file, as Octave's -hdf5 and h5py write it",
+    b"Octave-1-": "a file in Octave's own binary format",
+    b"# Created by Octave": "a file in Octave's own text format",
+    b"\x1f\x8b": "packed by gzip, as Octave's -zip does it",
+}
+_SAVE_ANEW = "load it in MATLAB or Octave and type `save -v7 new.mat` (or write it by scipy.io.savemat)"
+_MATLAB_4_HEAD = struct.Struct("<5i")
+_MATLAB_4_TYPES = 5000  # the first number of a MATLAB 4 file is below it, in one order of bytes or the other
 _INT8, _UINT32, _INT32, _MATRIX, _COMPRESSED = 1, 6, 5, 14, 15  # types of elements
 _NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 _TEXTS = {1: "utf-8", 2: "utf-8", 16: "utf-8", 4: "utf-16", 17: "utf-16"}
-_CELL, _CHAR, _NUMERIC = 1, 4, range(6, 16)  # classes of arrays
+_CELL, _CHAR, _NUMERIC, _OPAQUE = 1, 4, range(6, 16), 17  # classes of arrays
 _COMPLEX = 0x0800
 
 
@@ -31,6 +41,7 @@ class _Array(NamedTuple):
     name: str
     array_class: int
     shape: tuple[int, ...]
+    is_complex: bool
     data: memoryview
     start: int
 
@@ -52,7 +63,7 @@ def read_variable(content: bytes, key: str) -> np.ndarray:
             raise ValueError(f"is damaged: an element of type {kind} stands where a variable should")
         array = _head(data, order)
         if array.name == key:
-            return _value(array, order)
+            return _value(_listable(array), order)
         others.append(array.name)
     raise ValueError(f"has no {key}, it has {', '.join(sorted(others)) or 'nothing'}")
 
@@ -60,11 +71,29 @@ def read_variable(content: bytes, key: str) -> np.ndarray:
 def _byte_order(content: bytes) -> str:
     order = _ORDERS.get(content[_ORDER_AT:_HEADER_BYTES])
     version = struct.unpack_from(f"{order}H", content, _VERSION_AT)[0] if order else None
+    if version == _MATLAB_5:
+        return order
+    other = next((name for start, name in _OTHER_FILES.items() if content.startswith(start)), None)
     if version == _MATLAB_73:
-        raise ValueError("is a MATLAB 7.3 file, which is HDF5: save it again with `-v7`")
-    if version != _MATLAB_5:
-        raise ValueError("is not a MATLAB file of version 5 to 7.2")
-    return order
+        other = "a MATLAB 7.3 file, which is HDF5"
+    elif other is None and _is_matlab_4(content):
+        other = "a MATLAB 4 file"
+    if other:
+        raise ValueError(f"is {other}: {_SAVE_ANEW}")
+    raise ValueError("is not a MATLAB file of version 5 to 7.2")
+
+
+def _is_matlab_4(content: bytes) -> bool:
+    """Whether the first variable's head is one of MATLAB 4: type, rows, columns, complex or not, length of its name."""
+    if len(content) < _MATLAB_4_HEAD.size:
+        return False
+    for order in _ORDERS.values():
+        kind, rows, columns, is_complex, length = struct.unpack_from(order + _MATLAB_4_HEAD.format[1:], content)
+        is_head = kind < _MATLAB_4_TYPES and rows >= 0 and columns >= 0 and is_complex in (0, 1)
+        end = _MATLAB_4_HEAD.size + length
+        if is_head and 1 < length <= len(content) and content[end - 1 : end] == b"\0":
+            return True
+    return False
 
 
 def _element(buffer: memoryview, position: int, order: str) -> tuple[int, memoryview, int]:
@@ -97,15 +126,30 @@ def _unpack(data: memoryview) -> memoryview:
 
 def _head(data: memoryview, order: str) -> _Array:
     flags_kind, flags, position = _element(data, 0, order)
-    shape_kind, sides, position = _element(data, position, order)
-    name_kind, name, position = _element(data, position, order)
-    if (flags_kind, shape_kind, name_kind) != (_UINT32, _INT32, _INT8) or len(flags) != _TAG_BYTES:
+    if flags_kind != _UINT32 or len(flags) != _TAG_BYTES:
         raise ValueError("is damaged: a variable has no head")
     flag_bits = struct.unpack_from(f"{order}I", flags)[0]
-    shape = tuple(np.frombuffer(sides, f"{order}i4").tolist())
-    if len(shape) != 2 or min(shape) < 0 or flag_bits & _COMPLEX:
-        raise ValueError(f"holds a variable of shape {shape}, or with complex numbers: lists have neither")
-    return _Array(bytes(name).decode("utf-8"), flag_bits & 0xFF, shape, data, position)
+    array_class, shape = flag_bits & 0xFF, ()
+    shape_kind = _INT32
+    if array_class != _OPAQUE:  # which has none
+        shape_kind, sides, position = _element(data, position, order)
+        shape = tuple(np.frombuffer(sides, f"{order}i4").tolist())
+    name_kind, name, position = _element(data, position, order)
+    if (shape_kind, name_kind) != (_INT32, _INT8) or min(shape, default=0) < 0:
+        raise ValueError("is damaged: a variable has no head")
+    return _Array(bytes(name).decode("utf-8"), array_class, shape, bool(flag_bits & _COMPLEX), data, position)
+
+
+def _listable(array: _Array) -> _Array:
+    """Refuses what no list of images is; variables that nobody asks for may be anything."""
+    name = array.name or "a cell"
+    if array.array_class == _OPAQUE:
+        raise ValueError(
+            f"holds {name} as an object, such as an array of strings: make it cells of text, `{name} = cellstr({name})`"
+        )
+    if len(array.shape) != 2 or array.is_complex:
+        raise ValueError(f"holds {name} of shape {array.shape}, or with complex numbers: lists have neither")
+    return array
 
 
 def _value(array: _Array, order: str) -> np.ndarray:
@@ -133,6 +177,7 @@ def _cells(array: _Array, order: str) -> np.ndarray:
         cell = _head(data, order) if kind == _MATRIX else None
         if cell is None or cell.array_class != _CHAR:
             raise ValueError(f"holds {array.name}, whose cells are not all text")
+        _listable(cell)
         kind, content, _ = _element(cell.data, cell.start, order)
         cells[place] = "".join(_text(cell, kind, content, order).ravel())
     return cells.reshape(array.shape, order="F")

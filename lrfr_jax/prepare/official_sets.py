@@ -2,7 +2,6 @@
 
 import argparse
 import functools
-import multiprocessing.pool
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -10,31 +9,27 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int
-from tqdm import tqdm
 
 from lrfr_jax.data import builders, face_sets, protocol_arrays
 from lrfr_jax.errors import UserError
 from lrfr_jax.pictures import sources
-from lrfr_jax.pictures.resize import decode, to_record
-from lrfr_jax.pictures.sources import Problem, SourceImage
-from lrfr_jax.prepare import listed_images, official_counts
+from lrfr_jax.pictures.resize import decode
+from lrfr_jax.pictures.sources import Problem
+from lrfr_jax.pictures.stored_files import SourceImage
+from lrfr_jax.prepare import listed_images, official_counts, pixel_options
 from lrfr_jax.prepare.listed_images import Face
+from lrfr_jax.prepare.pixel_options import PixelOptions
 from lrfr_jax.prepare.training_options import skipped_note
 
 _IMAGES_PER_SHARD = 50_000
-_CHUNK = 1024  # images that are converted before the first of them is written: bounds the memory
 
 
 def add_arguments(add: Callable, *, layout: str, can_resize: bool) -> None:
     """Declares the shared options; `add` is the parser's `add_argument`."""
     add("--source", required=True, help=layout)
     if can_resize:
-        add(
-            "--resize",
-            action="store_true",
-            help="bring images that are not 112x112 to that size (bicubic), unaligned as they are, instead of refusing "
-            "them",
-        )
+        pixel_options.add_resize(add)
+    pixel_options.add_order(add)
     add(
         "--allow_partial",
         action="store_true",
@@ -62,6 +57,7 @@ def make(arguments: argparse.Namespace, record: Mapping[str, Any], write: Callab
     """
     start = time.perf_counter()
     builders.check_target(arguments.name, num_shards=1)
+    record = PixelOptions(False, arguments.order).remembered() | record
     if builders.is_complete(arguments.data_dir, arguments.name, arguments=record):
         return f"{arguments.name} is complete already in {arguments.data_dir}: nothing to do"
     summary = write(arguments, record)
@@ -101,21 +97,14 @@ def refuse(problems: Sequence[Problem], *, allow_partial: bool) -> None:
         raise UserError(f"{problems[0].where} {problems[0].reason} (--allow_partial leaves such images out)")
 
 
-def converted(tasks: Sequence[Any], convert: Callable[[Any], bytes]) -> Iterator[bytes]:
-    """Yields `convert(task)` in order, computed by all cores."""
-    with multiprocessing.pool.ThreadPool(sources.num_workers()) as pool:
-        progress = tqdm(total=len(tasks), desc="write", unit=" images", disable=None)
-        for start in range(0, len(tasks), _CHUNK):
-            for encoded in pool.map(convert, tasks[start : start + _CHUNK]):
-                progress.update()
-                yield encoded
-        progress.close()
-
-
-def records_of(images: Sequence[SourceImage], *, resize: bool) -> Iterator[tuple[bytes, str]]:
+def records_of(images: Sequence[SourceImage], pixels: PixelOptions) -> Iterator[tuple[bytes, str]]:
     """Yields the bytes and the path of each image, as a 112x112 picture."""
-    encoded = converted(images, lambda image: to_record(sources.read_image(image), resize=resize))
-    return zip(encoded, (image.path for image in images), strict=True)
+    return zip(encoded_of(images, pixels), (image.path for image in images), strict=True)
+
+
+def encoded_of(images: Sequence[SourceImage], pixels: PixelOptions) -> Iterator[bytes]:
+    """Reads images on all cores; yields what is stored of each, in order, with a progress bar."""
+    return pixel_options.converted(images, lambda image: pixels.to_record(sources.read_image(image)), total=len(images))
 
 
 def write_identification(
@@ -165,7 +154,7 @@ def write_identification(
     write_test(
         arguments,
         record,
-        records_of([face.image for face in kept], resize=record["resize"]),
+        records_of([face.image for face in kept], PixelOptions(record["resize"], arguments.order)),
         protocol,
         num_images=len(kept),
         partial=partial,
@@ -219,7 +208,7 @@ def write_training(
     )
     kept = sorted((identity, image) for (image, identity), is_good in zip(images, good, strict=True) if is_good)
     identities, labels = np.unique([identity for identity, _ in kept], return_inverse=True)
-    encoded = (image for image, _ in records_of([image for _, image in kept], resize=record["resize"]))
+    encoded = encoded_of([image for _, image in kept], PixelOptions(record["resize"], arguments.order))
     builders.write_training_set(
         arguments.data_dir,
         arguments.name,

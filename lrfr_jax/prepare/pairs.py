@@ -8,12 +8,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lrfr_jax import comma_list
 from lrfr_jax.data import builders
 from lrfr_jax.data.protocol_arrays import VerificationProtocol
 from lrfr_jax.errors import UserError
 from lrfr_jax.pictures import sources
-from lrfr_jax.pictures.sources import SourceImage
-from lrfr_jax.prepare import official_counts, verification
+from lrfr_jax.pictures.stored_files import SourceImage
+from lrfr_jax.prepare import official_counts, pixel_options, verification
 
 SUMMARY = "pairs file in the format of LFW -> verification set"
 EXAMPLE = "python -m lrfr_jax.prepare pairs --source faces.tar --pairs pairs.txt --name mine --data_dir ~/faces"
@@ -50,6 +51,7 @@ def add_files(add: Callable) -> None:
         metavar="FILE",
         help="the pairs file: `folds<TAB>n`, then n matched, n mismatched a fold",
     )
+    pixel_options.add_arguments(add)
 
 
 def prepare(arguments: argparse.Namespace) -> str:
@@ -89,7 +91,7 @@ def make(
     all_pairs = parse_pairs(text, path=arguments.pairs)
     pairs = choose_folds(all_pairs, folds)
     all_sizes = verification.read_sizes(sizes, num_pairs=len(all_pairs))
-    images, _ = sources.list_images(arguments.source)
+    images = sources.list_images(arguments.source).images
     used, indices = _resolve(pairs, images, path=arguments.pairs, source=arguments.source)
     found = _count(pairs, images, used)
     counts = {thing: (expected, found[thing]) for thing, expected in official.items()}
@@ -101,6 +103,7 @@ def make(
         "folds": folds,
         "sizes": verification.describe_sizes(all_sizes),
         "partial": is_partial or None,
+        **pixel_options.read(arguments).remembered(),
     }
     if builders.is_complete(arguments.data_dir, arguments.name, arguments=record):
         return f"{arguments.name} is complete already in {arguments.data_dir}: nothing to do"
@@ -156,7 +159,7 @@ def choose_folds(pairs: list[Pair], folds: list[int] | None) -> list[Pair]:
 
 def _fold_numbers(text: str) -> list[int]:
     try:
-        return sorted({int(fold) for fold in text.split(",")})
+        return sorted(set(map(int, comma_list.words(text))))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} must be fold numbers with commas between, as in 9,10") from None
 

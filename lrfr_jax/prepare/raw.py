@@ -2,7 +2,6 @@
 
 import argparse
 import pathlib
-import shutil
 import time
 from collections.abc import Callable, Iterator
 
@@ -10,8 +9,10 @@ import tensorflow_datasets as tfds
 from tqdm import tqdm
 
 from lrfr_jax.data import builders, face_sets, pipeline, records
-from lrfr_jax.errors import UserError
+from lrfr_jax.pictures import resize
 from lrfr_jax.pictures.sources import num_workers
+from lrfr_jax.prepare import pixel_options
+from lrfr_jax.prepare.pixel_options import PixelOptions
 
 SUMMARY = "prepared training set -> the same set with pixels that need no decoding, 37.6 kB an image"
 EXAMPLE = "python -m lrfr_jax.prepare raw --source ~/faces/casia --name casia_raw --data_dir ~/faces --shards 16"
@@ -26,6 +27,7 @@ def add_arguments(add: Callable) -> None:
     """Declares the options of the command; `add` is the parser's `add_argument`."""
     add("--source", required=True, metavar="DATA_DIR/NAME", help="folder of a prepared training set")
     add("--shards", type=int, default=8, help="files to spread the set over")
+    pixel_options.add_order(add)
 
 
 def prepare(arguments: argparse.Namespace) -> str:
@@ -46,14 +48,20 @@ def prepare(arguments: argparse.Namespace) -> str:
         "images": training_set.num_images,
         "licence": training_set.licence or None,
         "shards": arguments.shards,
+        **PixelOptions(False, arguments.order).remembered(),
     }
     if builders.is_complete(arguments.data_dir, arguments.name, arguments=record):
         return f"{arguments.name} is complete already in {arguments.data_dir}: nothing to do"
-    _check_room(arguments.data_dir, training_set.num_images)
+    builders.check_fits(
+        arguments.data_dir,
+        num_images=training_set.num_images,
+        num_bytes=training_set.num_images * _IMAGE_BYTES,
+        num_shards=arguments.shards,
+    )
     written = builders.write_training_set(
         arguments.data_dir,
         arguments.name,
-        images=_raw_images(training_set),
+        images=_raw_images(training_set, order=arguments.order),
         num_images=training_set.num_images,
         identities=tfds.builder_from_directory(folder).info.features["label"].names,
         num_shards=arguments.shards,
@@ -67,23 +75,12 @@ def prepare(arguments: argparse.Namespace) -> str:
     )
 
 
-def _raw_images(training_set: face_sets.TrainingSet) -> Iterator[tuple[bytes, int]]:
+def _raw_images(training_set: face_sets.TrainingSet, *, order: str) -> Iterator[tuple[bytes, int]]:
     batches = pipeline.stored_batches(
         training_set, batch_size=_BATCH, num_threads=num_workers(), prefetch_images=num_workers() * _BATCH
     )
     with tqdm(total=training_set.num_images, desc="write", unit=" images", disable=None) as bar:
         for batch in batches:
             for image, label in zip(batch["image"], batch["label"].tolist(), strict=True):
-                yield records.encode_raw(image), label
+                yield records.encode_raw(image[..., ::-1] if order == resize.BGR else image), label
                 bar.update()
-
-
-def _check_room(data_dir: str, num_images: int) -> None:
-    target = pathlib.Path(data_dir).absolute()
-    existing = next(folder for folder in (target, *target.parents) if folder.is_dir())
-    wanted, free = num_images * _IMAGE_BYTES, shutil.disk_usage(existing).free
-    if wanted > free:
-        raise UserError(
-            f"--data_dir {data_dir} has {free / 1e9:.3g} GB free, {num_images} raw images take {wanted / 1e9:.3g} GB: "
-            "choose a folder on another disk"
-        )

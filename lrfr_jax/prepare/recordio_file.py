@@ -124,7 +124,7 @@ def scan_records(path: str, size: int) -> Iterator[tuple[int, int]]:
 
 
 def read_index(path: str) -> tuple[Int64[np.ndarray, " records"], Int64[np.ndarray, " records"]]:
-    """Reads the lines `key<TAB>offset` of an .idx file; returns keys and offsets, in the file's order.
+    """Reads the lines `key<TAB>offset` of an .idx file, in any order; returns keys and offsets by rising offsets.
 
     Raises:
       RecordIOError: a line is something else; the message names it.
@@ -137,28 +137,32 @@ def read_index(path: str) -> tuple[Int64[np.ndarray, " records"], Int64[np.ndarr
                 raise RecordIOError(f"has at line {len(keys) + 1} no `key<TAB>byte offset`: {line[:40]!r}")
             keys.append(int(match[1]))
             offsets.append(int(match[2]))
-    return np.frombuffer(keys, np.int64), np.frombuffer(offsets, np.int64)
+    columns = np.frombuffer(keys, np.int64), np.frombuffer(offsets, np.int64)
+    if (columns[1][1:] >= columns[1][:-1]).all():  # as most are: no copy of what may be millions
+        return columns
+    order = np.argsort(columns[1], kind="stable")
+    return columns[0][order], columns[1][order]
 
 
 def check_index(keys: Int64[np.ndarray, " records"], offsets: Int64[np.ndarray, " records"], size: int) -> None:
-    """Checks that an .idx file lists records from byte 0 on, in the order of the file, inside it, with unequal keys.
+    """Checks that an .idx file lists records from byte 0 on, inside the file, with unequal keys and places.
 
     Raises:
-      RecordIOError: it does not; the message names the line.
+      RecordIOError: it does not; the message names the key.
     """
     if not len(keys):
         raise RecordIOError("is empty: it must have a line for each record")
     faults = [
         (offsets >= size, f"points behind the {size} bytes of the .rec file"),
         (offsets % ALIGNMENT != 0, f"points to no multiple of {ALIGNMENT}, where records start"),
-        (np.diff(offsets, prepend=-1) <= 0, "points to the same place as the line before it, or to an earlier one"),
+        (np.diff(offsets, prepend=-1) == 0, "points to a place to which another line points"),
     ]
     for wrong, what in faults:
         if wrong.any():
-            line = int(np.argmax(wrong))
-            raise RecordIOError(f"{what}: line {line + 1}, key {keys[line]}, byte {offsets[line]}")
+            place = int(np.argmax(wrong))
+            raise RecordIOError(f"{what}: key {keys[place]}, byte {offsets[place]}")
     if offsets[0] != 0:
-        raise RecordIOError(f"does not list the record at byte 0, its first line points to byte {offsets[0]}")
+        raise RecordIOError(f"does not list the record at byte 0, the first is at byte {offsets[0]}")
     repeated = repeated_key(keys)
     if repeated is not None:
         raise RecordIOError(f"lists key {repeated} more than once")

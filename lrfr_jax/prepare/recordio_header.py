@@ -1,8 +1,12 @@
 """The records of an InsightFace pack that are no images: a header, and the range of images of each identity.
 
-Key 0 is the header if it holds two labels (a, b) and no image: keys 1 to a - 1 are images, keys a to b - 1 identities,
-each with the labels (first key, last key + 1) of its images. The labels are float32, so from 2^24 on a key may have
+The header, at key 0, has two labels (a, b). Keys 1 to a - 1 are images. Behind them stand either the identities, keys a
+to b - 1, each with the labels (first key, last key + 1) of its images; or nothing, and b is the number of classes, as
+converters write it that know InsightFace's newer reader alone. The labels are float32, so from 2^24 on a key may have
 been rounded: such keys are derived from the records, and compared after the same rounding.
+
+References:
+  InsightFace, recognition/arcface_torch/dataset.py: keys 1 to a - 1 are images wherever key 0 has several labels.
 """
 
 from collections.abc import Callable
@@ -18,14 +22,18 @@ NO_LABEL = -1  # of a record that is no image, or whose label is none
 def first_identity_key(first: float, last: float, num_keys: int, is_identity: Callable[[int], bool]) -> int:
     """Finds the exact key a of the first identity record behind the header's float32 labels (a, b).
 
-    Keys must be 0 to num_keys - 1, so that b = num_keys. A key that float32 cannot tell from its neighbors is the first
-    of them whose record is that of an identity.
+    Keys must be 0 to num_keys - 1, so that b = num_keys; or a = num_keys, which is the result, and b counts classes. A
+    key that float32 cannot tell from its neighbors is the first of them whose record is that of an identity.
 
     Raises:
       RecordIOError: (a, b) cannot be the header's labels of such a file.
     """
-    if not 1 < first <= last < np.inf or first != int(first) or last != int(last):  # NaN fails the first comparison
+    is_whole = 1 < first < np.inf and 1 <= last < np.inf and first == int(first) and last == int(last)  # NaN is not
+    if not is_whole:
         raise RecordIOError(f"has the labels ({first}, {last}), which announce no images")
+    counts_classes = last < first or np.float32(num_keys) == np.float32(first) < np.float32(last)
+    if counts_classes:
+        return _behind_all(first, num_keys, is_identity)
     if np.float32(num_keys) != np.float32(last):
         raise RecordIOError(f"announces keys 0 to {int(last) - 1}, the file has {num_keys} of them")
     exact = int(first)
@@ -39,6 +47,15 @@ def first_identity_key(first: float, last: float, num_keys: int, is_identity: Ca
         if key == num_keys or (key < num_keys and is_identity(key)):
             return key
     raise RecordIOError(f"announces identities from about key {exact} on, there are none")
+
+
+def _behind_all(first: float, num_keys: int, is_identity: Callable[[int], bool]) -> int:
+    """Checks that the images which a header announces are all records but itself."""
+    if np.float32(num_keys) != np.float32(first):
+        raise RecordIOError(f"announces images at keys 1 to {int(first) - 1}, the file has keys up to {num_keys - 1}")
+    if is_identity(num_keys - 1):
+        raise RecordIOError(f"announces images up to the last key, {num_keys - 1}, whose record holds none")
+    return num_keys
 
 
 def check_ranges(

@@ -7,33 +7,35 @@ import contextlib
 import itertools
 import multiprocessing
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Int32, Int64
 from tqdm import tqdm
 
-from lrfr_jax.data import records
 from lrfr_jax.errors import UserError
 from lrfr_jax.pictures.sources import Problem, num_workers
 from lrfr_jax.prepare import recordio_file, recordio_header
+from lrfr_jax.prepare.pixel_options import PixelOptions
 from lrfr_jax.prepare.recordio_file import RecordIOError
 from lrfr_jax.prepare.recordio_header import NO_LABEL
 from lrfr_jax.prepare.training_options import Selection, as_error
 
+_HEADER_LABELS = 2  # of a header and of an identity's record
 _CHUNK = 256  # records per task of a checking process; some MB, so that what is mapped at a time stays small
 _IN_PROCESS = 1024  # up to so many records, starting processes takes longer than checking
 
 
 class Layout(NamedTuple):
-    """Where the records lie, in the order of the file; `stop` is where the next one starts."""
+    """Where the records lie, in the order of the file; `stop` is where the next one starts; a header is of no kind."""
 
     path: str
     keys: Int64[np.ndarray, " records"]
     offsets: Int64[np.ndarray, " records"]
     stops: Int64[np.ndarray, " records"]
     is_image: Bool[np.ndarray, " records"]
+    is_identity: Bool[np.ndarray, " records"]
 
     def name(self, row: int) -> str:
         return f"{self.path} key {self.keys[row]} (byte {self.offsets[row]})"
@@ -52,7 +54,9 @@ class _Task(NamedTuple):
     offsets: np.ndarray
     stops: np.ndarray
     is_image: np.ndarray
+    is_identity: np.ndarray
     selection: Selection
+    pixels: PixelOptions
 
 
 class _Result(NamedTuple):
@@ -88,11 +92,10 @@ def read_layout(rec: str, idx: str | None) -> Layout:
             keys, offsets = recordio_file.read_index(idx)
             recordio_file.check_index(keys, offsets, size)
     stops = np.append(offsets[1:], size)
-    layout = Layout(rec, keys, offsets, stops, np.ones(len(keys), bool))
-    return layout._replace(is_image=_find_images(layout))
+    return _with_kinds(Layout(rec, keys, offsets, stops, np.ones(len(keys), bool), np.zeros(len(keys), bool)))
 
 
-def check_records(layout: Layout, *, selection: Selection, on_error: str) -> Checked:
+def check_records(layout: Layout, *, selection: Selection, pixels: PixelOptions, on_error: str) -> Checked:
     """Reads every record and decodes the images of the selected identities, on all cores.
 
     Raises:
@@ -103,8 +106,9 @@ def check_records(layout: Layout, *, selection: Selection, on_error: str) -> Che
     ranges = np.zeros((len(layout.keys), 2), np.float32)
     is_usable, problems = layout.is_image.copy(), []
     starts = range(0, len(layout.keys), _CHUNK)
+    columns = layout.offsets, layout.stops, layout.is_image, layout.is_identity
     tasks = (
-        _Task(layout.path, layout.offsets[rows], layout.stops[rows], layout.is_image[rows], selection)
+        _Task(layout.path, *(column[rows] for column in columns), selection, pixels)
         for rows in (slice(start, start + _CHUNK) for start in starts)
     )
     with (
@@ -139,27 +143,46 @@ def read_images(layout: Layout, rows: Int64[np.ndarray, " images"]) -> Iterator[
             yield record.image
 
 
-def _find_images(layout: Layout) -> np.ndarray:
-    """Says which records are images: all, or those that a header at key 0 announces."""
+def _with_kinds(layout: Layout) -> Layout:
+    """Says which records are images: all, or those that a header at key 0 announces; the rest are identities."""
     row_of_key = np.argsort(layout.keys, kind="stable")
     keys = layout.keys[row_of_key]
-    is_image = np.ones(len(keys), bool)
+
+    def is_identity(key: int) -> bool:
+        return _holds_range(_read(layout, int(row_of_key[key])))
+
     if keys[0] != 0:
-        return is_image
+        return layout
     header = _read(layout, int(row_of_key[0]))
-    if not _holds_range(header):
-        return is_image
+    following = _read(layout, int(row_of_key[1])) if len(keys) > 1 else None
+    if not _is_header(header, following, len(keys), is_identity):
+        return layout
     with _naming(layout.name(int(row_of_key[0]))):
         if keys[-1] != len(keys) - 1:
             missing = int(np.argmax(keys != np.arange(len(keys))))
             raise RecordIOError(f"is a header, below which no key may be missing, and there is no key {missing}")
-
-        def is_identity(key: int) -> bool:
-            return _holds_range(_read(layout, int(row_of_key[key])))
-
         first = recordio_header.first_identity_key(*header.labels, len(keys), is_identity)
-    is_image[row_of_key[first:]] = is_image[row_of_key[0]] = False
-    return is_image
+    layout.is_image[row_of_key[first:]] = layout.is_image[row_of_key[0]] = False
+    layout.is_identity[row_of_key[first:]] = True
+    return layout
+
+
+def _is_header(
+    record: recordio_file.Record,
+    following: recordio_file.Record | None,
+    num_keys: int,
+    is_identity: Callable[[int], bool],
+) -> bool:
+    """Whether the record at key 0 is a header, which some writers give a picture as a placeholder.
+
+    Writers of landmarks give every image several labels, so a picture with several is no header by that alone.
+    """
+    if len(record.labels) < _HEADER_LABELS or record.image_size == 0 or following is None:
+        return _holds_range(record)
+    if len(following.labels) < _HEADER_LABELS or is_identity(num_keys - 1):
+        return True
+    first, classes = record.labels
+    return bool(np.float32(first) == np.float32(num_keys)) and classes > 1  # beside a label stands a flag of 0 or 1
 
 
 def _read(layout: Layout, row: int) -> recordio_file.Record:
@@ -179,7 +202,7 @@ def _check_identities(layout: Layout, labels: np.ndarray, ranges: np.ndarray) ->
 
 
 def _holds_range(record: recordio_file.Record) -> bool:
-    return len(record.labels) == 2 and record.image_size == 0
+    return len(record.labels) == _HEADER_LABELS and record.image_size == 0
 
 
 def _check(task: _Task) -> _Result:
@@ -190,17 +213,17 @@ def _check(task: _Task) -> _Result:
         if isinstance(record, RecordIOError):
             return _Result(labels, ranges, faults, (row, str(record)))
         if task.is_image[row]:
-            labels[row], fault = _check_image(record, task.selection)
+            labels[row], fault = _check_image(record, task.selection, task.pixels)
             faults += [(row, fault)] if fault else []
-        elif _holds_range(record):
+        elif task.is_identity[row] and _holds_range(record):
             ranges[row] = record.labels
-        else:
+        elif task.is_identity[row]:
             reason = "holds no range of keys, though the header announces an identity's record"
             return _Result(labels, ranges, faults, (row, reason))
     return _Result(labels, ranges, faults, None)
 
 
-def _check_image(record: recordio_file.Record, selection: Selection) -> tuple[int, str | None]:
+def _check_image(record: recordio_file.Record, selection: Selection, pixels: PixelOptions) -> tuple[int, str | None]:
     """Returns the label and what is wrong with the image; the images of others are not decoded."""
     try:
         label = recordio_file.exact_label(record.labels[0])
@@ -211,7 +234,7 @@ def _check_image(record: recordio_file.Record, selection: Selection) -> tuple[in
     if record.image_size > len(record.image):
         return label, f"has {record.image_size} bytes, more than an aligned face can have"
     try:
-        records.decode_image(record.image)
+        pixels.check(record.image)
     except ValueError as error:
         return label, str(error)
     return label, None

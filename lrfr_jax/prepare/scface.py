@@ -18,7 +18,7 @@ from jaxtyping import Int
 
 from lrfr_jax.errors import UserError
 from lrfr_jax.pictures import sources
-from lrfr_jax.pictures.sources import SourceImage
+from lrfr_jax.pictures.stored_files import SourceImage
 from lrfr_jax.prepare import listed_images, official_sets
 from lrfr_jax.prepare.listed_images import Face, Found
 

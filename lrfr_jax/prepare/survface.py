@@ -17,6 +17,7 @@ from lrfr_jax.errors import UserError
 from lrfr_jax.pictures import photos
 from lrfr_jax.prepare import listed_images, mat_lists, official_counts, official_sets
 from lrfr_jax.prepare.listed_images import Face
+from lrfr_jax.prepare.pixel_options import PixelOptions
 
 SUMMARY = "QMUL-SurvFace (folders and .mat lists as published) -> identification, verification or training set"
 EXAMPLE = """python -m lrfr_jax.prepare survface --source QMUL-SurvFace --name survface --data_dir ~/faces
@@ -130,7 +131,7 @@ def _write_pairs(arguments: argparse.Namespace, record: Mapping[str, Any]) -> st
     if not whole.any():
         raise UserError(f"{arguments.source} holds both images of none of the {len(pairs)} pairs")
     protocol = protocol_arrays.VerificationProtocol(indices[whole], is_same[whole], fold[whole].astype(np.int32))
-    images = official_sets.records_of(used, resize=True)
+    images = official_sets.records_of(used, PixelOptions(True, arguments.order))
     official_sets.write_test(
         arguments, record, images, protocol, num_images=len(used), partial=partial, problems=problems, notes={}
     )

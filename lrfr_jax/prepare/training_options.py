@@ -11,6 +11,7 @@ from typing import Any
 from lrfr_jax.errors import UserError
 from lrfr_jax.pictures import sources
 from lrfr_jax.pictures.sources import Problem
+from lrfr_jax.prepare import pixel_options
 
 
 @functools.lru_cache(maxsize=1024)  # the images of an identity mostly follow each other
@@ -63,6 +64,7 @@ def add_arguments(add: Callable) -> None:
         default="error",
         help="what a bad image does: end the command with nothing written, or be left out and listed in skipped.txt",
     )
+    pixel_options.add_arguments(add)
 
 
 def read_selection(arguments: argparse.Namespace) -> Selection:
@@ -129,6 +131,7 @@ def to_remember(arguments: argparse.Namespace, selection: Selection) -> dict[str
         "licence": arguments.licence,
         "exclude_identities": digest(selection.excluded) if arguments.exclude_identities else None,
         "only_identities": digest(selection.only) if arguments.only_identities else None,
+        **pixel_options.read(arguments).remembered(),
     }
 
 

@@ -15,6 +15,8 @@ from lrfr_jax.data import builders, records
 from lrfr_jax.data.protocol_arrays import VerificationProtocol
 from lrfr_jax.errors import UserError
 from lrfr_jax.pictures import sources
+from lrfr_jax.prepare import pixel_options
+from lrfr_jax.prepare.pixel_options import PixelOptions
 
 _SHOWN = 20  # characters of a wrong value that an error repeats
 
@@ -78,7 +80,7 @@ def write(
     """Writes a verification set, decoding each image once before it is stored, and returns the summary.
 
     Args:
-      arguments: of the command: source, name, data_dir.
+      arguments: of the command: source, name, data_dir, resize, order.
       record: what the set was made from.
       paths: what each image is called below the source; `read` returns its bytes by its place in them.
       identities: all that occur, for `prepare folder --exclude_identities`; none if the source does not name them.
@@ -90,7 +92,7 @@ def write(
     folder = builders.write_test_set(
         arguments.data_dir,
         arguments.name,
-        images=_checked(arguments.source, paths, read),
+        images=_checked(arguments.source, paths, read, pixel_options.read(arguments)),
         num_images=len(paths),
         protocol=protocol,
         num_shards=1,  # a test set has thousands of images, not millions
@@ -106,14 +108,17 @@ def write(
     )
 
 
-def _checked(source: str, paths: Sequence[str], read: Callable[[int], bytes]) -> Iterator[tuple[bytes, str]]:
+def _checked(
+    source: str, paths: Sequence[str], read: Callable[[int], bytes], pixels: PixelOptions
+) -> Iterator[tuple[bytes, str]]:
     for place, path in enumerate(tqdm(paths, desc="check and write", unit=" images", disable=None)):
         try:
             encoded = read(place)
-            records.decode_image(encoded)
+            pixels.check(encoded)
+            stored = pixels.to_record(encoded)
         except (ValueError, OSError) as error:
             raise UserError(f"{source}: {path} {error}; every image of a pair is needed") from error
-        yield encoded, path
+        yield stored, path
 
 
 def _size(text: str, *, where: str) -> int:

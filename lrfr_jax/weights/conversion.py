@@ -14,12 +14,16 @@ from jaxtyping import Float
 
 from lrfr_jax.errors import UserError
 from lrfr_jax.image_ops import IMAGE_SIZE
-from lrfr_jax.models import create_backbone
-from lrfr_jax.models.layers import BATCH_NORM_EPSILON, STAGE_CHANNELS
+from lrfr_jax.models import create_backbone, in_words
+from lrfr_jax.models.layers import BATCH_NORM_EPSILON, MIN_CHANNELS, STAGE_CHANNELS
 from lrfr_jax.weights.layouts import LAYOUTS, Layout, Path
 from lrfr_jax.weights.recognition import listed
 
 REDUCTION = 16  # an image's side over that of the last feature map, in all backbones
+LAST_MEAN = ("batch_stats", "neck", "bn2", "mean")
+BEFORE_LAST_SCALE = (LAST_MEAN, ("params", "neck", "linear", "kernel"), ("params", "neck", "linear", "bias"))
+# Convolutions whose output channels are a published count times the width; more digits than a width is written with.
+WIDENED, MOST_DIGITS = ("stem_conv", "conv1", "expand"), 9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +34,9 @@ class Converted:
     variables: dict[str, Any]
     ignored: list[str]
 
+    def __repr__(self) -> str:
+        return f"<Converted {in_words(self.model)}; {len(self.ignored)} tensors left aside>"
+
 
 def convert(
     tensors: Mapping[str, np.ndarray],
@@ -39,8 +46,9 @@ def convert(
     before: str,
     backbone: str,
     convention: Mapping[str, Any],
+    width: float | None,
 ) -> Converted:
-    """Maps the tensors of a file to a backbone; they tell its width, its embedding's size and the images' columns.
+    """Maps the tensors of a file to a backbone; they tell its embedding's size and the images' columns.
 
     Args:
       tensors: the whole file.
@@ -49,6 +57,7 @@ def convert(
       before: what stands before all names of the network; tensors of other names are left aside.
       backbone: a key of `models.BACKBONES`.
       convention: fields of `layers.InputConvention` that replace the layout's.
+      width: of the backbone; None where only the tensors tell it.
 
     Raises:
       UserError: the layout has no such backbone, or tensors are missing, too many or of another shape or type.
@@ -60,20 +69,26 @@ def convert(
     what = f"{source}, read as {backbone} in layout {layout},"
     model = {"backbone": backbone, **_shape_arguments(named, row, what=what), "dropout": 0.0, "dtype": "float32"}
     model["input"] = {**row.input, "columns": model.pop("columns"), **convention}
+    model["width"] = width or len(named[row.name_of(("stem_conv", "kernel"), number=0)]) / STAGE_CHANNELS[0]
     wanted = shapes_of(model)
+    if not width and any(found != here for found, here in _widened(named, row, wanted)):
+        model["width"] = _width(named, row, model)
+        wanted = shapes_of(model)
     theirs = names_in(row, wanted)
-    passed = [name for name in named if re.fullmatch(row.ignored, name) or name in row.ones]
-    _check(named, {name: _their_shape(wanted[path]) for path, name in theirs.items()}, passed, what=what)
-    for name in row.ones:
-        if name in named and not (named[name] == 1).all():
-            raise UserError(f"{what} has {name} other than 1, which {backbone} cannot hold: scale its features by it")
+    passed = [name for name in named if re.fullmatch(row.ignored, name)]
+    shapes = {name: _their_shape(wanted[path]) for path, name in theirs.items()}
+    scale = named.get(row.last_scale)
+    _check(named, shapes | ({} if scale is None else {row.last_scale: wanted[LAST_MEAN]}), passed, what=what)
     channels = wanted["params", "neck", "bn1", "scale"][0]
     leaves = {
         path: _ours(path, named[theirs[path]], row, channels=channels)
         if path in theirs
-        else row.constants["/".join(path[1:])](shape).astype(np.float32)
+        else row.constant_of(path[1:])(shape).astype(np.float32)
         for path, shape in wanted.items()
     }
+    if scale is not None and (scale != 1).any():
+        for path in BEFORE_LAST_SCALE:  # (g W x + g b - g mean) / sigma + beta
+            leaves[path] = leaves[path] * scale[*(None,) * (leaves[path].ndim - 1)]
     others = [name for name in tensors if not name.startswith(before)]
     return Converted(model, unflatten_dict(leaves), sorted(others + [before + name for name in passed]))
 
@@ -84,20 +99,36 @@ def names_in(row: Layout, paths: Collection[Path]) -> dict[Path, str]:
     return {
         path: row.name_of(path[1:], number=numbers.get(_block_of(path), 0))
         for path in paths
-        if "/".join(path[1:]) not in row.constants
+        if not row.constant_of(path[1:])
     }
 
 
 def _shape_arguments(named: Mapping[str, np.ndarray], row: Layout, *, what: str) -> dict[str, Any]:
-    """Width, embedding_size and columns; wrong for a damaged file, whose shapes are found out later."""
+    """Embedding_size and columns; wrong for a damaged file, whose shapes are found out later."""
     lookup = functools.partial(_shape, named, row, what=what)
-    stem, linear = lookup(("stem_conv", "kernel"), 4), lookup(("neck", "linear", "kernel"), 2)
+    linear = lookup(("neck", "linear", "kernel"), 2)
     if "neck" in row.modules:
         columns = lookup(("neck", "weights"), 4)[3]
     else:
         positions = math.prod(linear[1:]) / lookup(("neck", "bn1", "mean"), 1)[0]
         columns = int(positions * REDUCTION / IMAGE_SIZE)
-    return {"width": stem[0] / STAGE_CHANNELS[0], "embedding_size": linear[0], "columns": columns * REDUCTION}
+    lookup(("stem_conv", "kernel"), 4)
+    return {"embedding_size": linear[0], "columns": columns * REDUCTION}
+
+
+def _widened(named: Mapping[str, np.ndarray], row: Layout, shapes: Mapping[Path, tuple[int, ...]]) -> list[Any]:
+    """(channels there, channels in `shapes`) of the convolutions that tell a width."""
+    names = {path: name for path, name in names_in(row, shapes).items() if path[-2] in WIDENED and path[-1] == "kernel"}
+    return [(len(named[name]), shapes[path][-1]) for path, name in names.items() if np.ndim(named.get(name)) == 4]
+
+
+def _width(named: Mapping[str, np.ndarray], row: Layout, model: Mapping[str, Any]) -> float:
+    """The shortest number that gives all channel counts, each of which is rounded; that of `model` if none does."""
+    pairs = _widened(named, row, shapes_of({**model, "width": 1.0}))
+    low = max(((count - 0.5) / full for count, full in pairs if count > MIN_CHANNELS), default=0)
+    high = min((count + 0.5) / full for count, full in pairs)
+    shortest = (math.ceil(low * 10**digits) / 10**digits for digits in range(1, MOST_DIGITS))
+    return next((width for width in shortest if low < width < high), model["width"])
 
 
 def _shape(named: Mapping[str, np.ndarray], row: Layout, path: Path, axes: int, *, what: str) -> tuple[int, ...]:

@@ -42,7 +42,8 @@ def _array(content: bytes, name: str) -> np.ndarray:
     header = _HEADER.fullmatch(content[start:stop]) if content.startswith(_MAGIC) else None
     require(header, f"holds {name} as something else than an array of numbers (no object is ever unpickled)")
     code = header["type"].decode()
-    require(re.fullmatch(r".?(f[248]|[iu][1248]|b1)", code), f"holds {name} of type {code}, which no weights have")
+    # V2 is how numpy writes the bfloat16 of ml_dtypes.
+    require(re.fullmatch(r".?(f[248]|[iu][1248]|b1|V2)", code), f"holds {name} of type {code}, which no weights have")
     shape = [int(side[:20]) for side in re.findall(rb"[0-9]+", header["shape"])]
     order = "F" if header["order"] == b"True" else "C"
     flat = tensor_bytes.to_array(content[stop:], np.dtype(code), shape, of=name)

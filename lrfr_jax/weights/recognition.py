@@ -1,36 +1,43 @@
 """Which layout a foreign file has, by the names of its tensors."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
+
+import numpy as np
 
 from lrfr_jax.errors import UserError
-from lrfr_jax.weights.layouts import LAYOUTS
+from lrfr_jax.weights.layouts import LAYOUTS, Layout
 
 MOST_NAMES = 10  # in one message
 _SQUEEZE_AND_EXCITATION = re.compile(r".*res_layer\.(\d+|se_block)\.fc[12]\.weight")
 
 
-def recognize(names: Iterable[str], *, source: str, layout: str | None) -> tuple[str, str]:
+def recognize(tensors: Mapping[str, np.ndarray], *, source: str, layout: str | None) -> tuple[str, str]:
     """Finds the layout of a file, and what stands before all names of its network ('model.', or nothing).
 
     Args:
-      names: of the file's tensors.
+      tensors: the whole file.
       source: the file, for messages.
       layout: the key of `LAYOUTS` that it must be, or None for any.
 
     Raises:
       UserError: it is of no layout, can be of several, or holds the network several times.
     """
-    names = set(names)
+    names = set(tensors)
     if any(map(_SQUEEZE_AND_EXCITATION.fullmatch, names)):
         raise UserError(f"{source} holds an IR-SE network (squeeze and excitation), which no backbone here is: use IR")
-    found = {key: _beginnings(names, row.markers) for key, row in LAYOUTS.items() if layout in (None, key)}
-    found = {key: beginnings for key, beginnings in found.items() if beginnings}
+    every = {key: starts for key, row in LAYOUTS.items() if (starts := _beginnings(names, row))}
+    found = {key: starts for key, starts in every.items() if layout in (None, key)}
     if not found:
-        raise UserError(f"{source} is not of layout {layout or ' or '.join(LAYOUTS)}: it holds {listed(sorted(names))}")
-    fitting = found if layout else {key: found[key] for key in found if _begins_as_usual(key, found[key])}
+        held = f", but of {' or '.join(every)}" if every else f": it holds {listed(sorted(names))}"
+        raise UserError(f"{source} is not of layout {layout or ' or '.join(LAYOUTS)}{held}")
+    usual = {key: starts for key, starts in found.items() if _is_usual(LAYOUTS[key], starts, tensors)}
+    fitting = found if layout else usual
     if len(fitting) != 1:
-        raise UserError(f"{source} can be of layout {' or '.join(found)}, of unlike colors: choose with --layout")
+        raise UserError(
+            f"{source} can be of layout {' or '.join(found)}, which want other colors or pixel values: choose with "
+            "--layout"
+        )
     [(key, beginnings)] = fitting.items()
     if len(beginnings) > 1:
         raise UserError(f"{source} holds networks at {' and '.join(map(repr, beginnings))}: keep only one of them")
@@ -43,11 +50,16 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(names[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
-def _begins_as_usual(layout: str, beginnings: Sequence[str]) -> bool:
-    return all(re.fullmatch(LAYOUTS[layout].before, beginning) for beginning in beginnings)
+def _is_usual(row: Layout, beginnings: Sequence[str], tensors: Mapping[str, np.ndarray]) -> bool:
+    """Whether a file that has the markers of a layout also begins as its makers' do, and scales as they do."""
+    scales = [tensors.get(beginning + row.last_scale) for beginning in beginnings if row.last_scale]
+    is_free = row.learns_last_scale or all(scale is None or (scale == 1).all() for scale in scales)
+    return is_free and all(re.fullmatch(row.before, beginning) for beginning in beginnings)
 
 
-def _beginnings(names: set[str], markers: Sequence[str]) -> list[str]:
+def _beginnings(names: set[str], row: Layout) -> list[str]:
     """What stands before all markers of a layout, wherever all of them are."""
-    starts = sorted(name.removesuffix(markers[0]) for name in names if name.endswith(markers[0]))
-    return [start for start in starts if all(start + marker in names for marker in markers)]
+    first, *others = row.markers
+    starts = sorted(name.removesuffix(first) for name in names if name.endswith(first))
+    held = [start for start in starts if all(start + marker in names for marker in others)]
+    return [start for start in held if not any(start + name in names for name in row.lacks)]

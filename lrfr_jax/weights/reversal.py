@@ -7,13 +7,13 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 
 from lrfr_jax.errors import UserError
-from lrfr_jax.image_ops import HALF_RANGE, IMAGE_SIZE
+from lrfr_jax.image_ops import IMAGE_SIZE
 from lrfr_jax.models.layers import BATCH_NORM_EPSILON
-from lrfr_jax.weights.conversion import names_in
+from lrfr_jax.weights.conversion import LAST_MEAN, names_in
 from lrfr_jax.weights.layouts import LAYOUTS, Layout, Path
 
 STEM = ("params", "stem_conv", "kernel")
-LINEAR_BIAS, LAST_MEAN = ("params", "neck", "linear", "bias"), ("batch_stats", "neck", "bn2", "mean")
+LINEAR_BIAS = ("params", "neck", "linear", "bias")
 
 
 def to_layout(variables: Any, *, model: Mapping[str, Any], layout: str) -> dict[str, np.ndarray]:
@@ -34,14 +34,14 @@ def to_layout(variables: Any, *, model: Mapping[str, Any], layout: str) -> dict[
         raise UserError(f"layout {layout} holds {' or '.join(row.backbones)}, and no {model['backbone']}")
     if convention["mean"] != row.input["mean"] or convention["columns"] != IMAGE_SIZE:
         raise UserError(
-            f"layout {layout} wants {IMAGE_SIZE} columns and a mean of {HALF_RANGE:g}, but this model's input is "
-            f"{dict(convention)}: export it under our names"
+            f"layout {layout} wants {IMAGE_SIZE} columns and a mean of {row.input['mean']:g}, but this model's input "
+            f"is {dict(convention)}: export it under our names"
         )
     leaves = {path: np.asarray(leaf, np.float64) for path, leaf in flatten_dict(variables).items()}
     if convention["order"] != row.input["order"]:
         leaves[STEM] = leaves[STEM][:, :, ::-1]
     leaves[STEM] = leaves[STEM] * (row.input["scale"] / convention["scale"])
-    if "/".join(LINEAR_BIAS[1:]) in row.constants:
+    if row.constant_of(LINEAR_BIAS[1:]):
         # BatchNorm, which follows, subtracts a mean: one that is as much smaller does what the bias did.
         leaves[LAST_MEAN] = leaves[LAST_MEAN] - leaves[LINEAR_BIAS]
         leaves[LINEAR_BIAS] = np.zeros_like(leaves[LINEAR_BIAS])
@@ -50,16 +50,17 @@ def to_layout(variables: Any, *, model: Mapping[str, Any], layout: str) -> dict[
     tensors = {
         name: _theirs(path, leaves[path], row, channels=channels) for path, name in names_in(row, leaves).items()
     }
-    dim = leaves[LAST_MEAN].shape
-    tensors |= {name: np.ones(dim, np.float32) for name in row.ones}
+    if row.last_scale:
+        tensors[row.last_scale] = np.ones(leaves[LAST_MEAN].shape, np.float32)
     counters = [name.replace("running_mean", "num_batches_tracked") for name in tensors if "running_mean" in name]
-    return tensors | {name: np.zeros((), np.int64) for name in counters}
+    tensors |= {name: np.zeros((), np.int64) for name in counters}
+    return {row.beginning + name: tensor for name, tensor in tensors.items()}
 
 
 def _check_constants(leaves: Mapping[Path, np.ndarray], row: Layout, *, layout: str) -> None:
     for path, leaf in leaves.items():
-        constant = row.constants.get("/".join(path[1:]))
-        if constant is not None and not np.array_equal(leaf, constant(leaf.shape)):
+        make = row.constant_of(path[1:])
+        if make and not np.array_equal(leaf, make(leaf.shape)):
             raise UserError(
                 f"layout {layout} has no {'/'.join(path[1:])}, which this model needs: export it under our names"
             )

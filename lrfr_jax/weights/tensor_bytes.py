@@ -74,7 +74,8 @@ def as_weights(raw: np.ndarray, *, of: str) -> np.ndarray:
     """Returns floats of any width as float32, and integers and booleans as they are, in the machine's byte order.
 
     Raises:
-      Refused: neither of them, or a float that is not finite in float32.
+      Refused: neither of them, or a float that is not finite in float32; a number alone may be so, as it is no weight
+        but a score or a scale that training keeps.
     """
     if raw.dtype.kind in "iub":
         return np.asarray(raw, raw.dtype.newbyteorder("="), order="C")
@@ -83,7 +84,8 @@ def as_weights(raw: np.ndarray, *, of: str) -> np.ndarray:
     require(raw.dtype.kind == "f", f"holds {of} of type {raw.dtype}, which no weights have")
     with np.errstate(over="ignore", invalid="ignore"):  # what becomes infinite is refused here
         values = np.asarray(raw, np.float32, order="C")
-    require(np.isfinite(values).all(), f"holds values in {of} that are not finite: weights must be numbers")
+    is_finite = not values.ndim or np.isfinite(values).all()
+    require(is_finite, f"holds values in {of} that are not finite: weights must be numbers")
     return values
 
 

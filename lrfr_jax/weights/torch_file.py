@@ -32,14 +32,12 @@ def read_zip(archive: zipfile.ZipFile, size: int) -> Iterator[tuple[str, np.ndar
     """Yields the tensors of a state dict with their names; see `_named`.
 
     Raises:
-      Refused: damaged, compressed, of a big-endian machine, without tensors, or naming anything but tensors.
+      Refused: damaged, of a big-endian machine, without tensors, or naming anything but tensors.
     """
     pickles = [entry for entry in archive.infolist() if entry.filename.split("/")[1:] == [PICKLE]]
     require(len(pickles) == 1, f"is a zip archive with {len(pickles)} entries */{PICKLE}: PyTorch writes one")
     is_program = any(entry.filename.endswith("/constants.pkl") for entry in archive.infolist())
     require(not is_program, "is a TorchScript program, which is not run: get the state dict of its weights")
-    are_stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in archive.infolist())
-    require(are_stored, "holds compressed entries, as PyTorch never writes: it was packed anew or is malicious")
     folder, length = pickles[0].filename.removesuffix(PICKLE), pickles[0].file_size
     data, order = f"{folder}data/", f"{folder}byteorder"
     require(order not in archive.namelist() or read_entry(archive, order) == b"little", _BIG_ENDIAN)
@@ -131,8 +129,8 @@ def _arrays(
     for name, tensor in named.items():
         total += _num_bytes(name, tensor, sizes)
         by_storage.setdefault(tensor.storage.key, []).append((name, tensor))
-    sentence = f"holds tensors that would take {total} bytes, which its {size} bytes do not explain: it is malicious"
-    require(total <= _MOST_SHARING * size, sentence)
+    sentence = f"holds tensors that would take {total} bytes, over {_MOST_SHARING} times its own {size}, as they share "
+    require(total <= _MOST_SHARING * size, f"{sentence}elements: save copies of the network's (tensor.clone())")
     for key, tensors in by_storage.items():
         content = fetch(key)
         for name, tensor in tensors:
@@ -148,12 +146,11 @@ def _num_bytes(name: str, tensor: Tensor, sizes: Mapping[str, int]) -> int:
     require(num_bytes is not None, f"lacks the storage {storage.key} of {name}: it is truncated or damaged")
     is_whole = storage.length * storage.dtype.itemsize == num_bytes
     require(is_whole, f"says that the storage of {name} has {storage.length} elements, but it has {num_bytes} bytes")
-    count = num_elements(shape, of=name)
+    count = num_elements(shape, of=name)  # more than the storage has where steps are 0, as `expand` makes them
     are_steps = all(type(step) is int and 0 <= step < 2**48 for step in (tensor.offset, *tensor.strides))
     is_view = are_steps and len(tensor.strides) == len(shape)
     require(is_view, f"gives {name} strides that no tensor has: it is damaged or malicious")
     last = tensor.offset + sum((side - 1) * stride for side, stride in zip(shape, tensor.strides, strict=True))
-    is_inside = last < storage.length and count <= storage.length
     sentence = f"gives {name} the shape {shape}, which its storage of {storage.length} elements does not hold: it lies"
-    require(is_inside if count else tensor.offset <= storage.length, sentence)
+    require(last < storage.length if count else tensor.offset <= storage.length, sentence)
     return count * storage.dtype.itemsize

@@ -23,7 +23,10 @@ _STORAGES = {
 }
 _FUNCTIONS = {
     b"torch._utils _rebuild_tensor_v2": Name("tensor"),
+    b"torch._utils _rebuild_tensor": Name("tensor"),
     b"torch._utils _rebuild_parameter": Name("parameter"),
+    b"torch._utils _rebuild_parameter_with_state": Name("parameter"),
+    b"torch._tensor _rebuild_from_type_v2": Name("tensor with attributes"),
     b"collections OrderedDict": Name("dict"),
     b"collections defaultdict": Name("dict"),
 }
@@ -38,6 +41,7 @@ _BESIDE_TENSORS = """
     pathlib._local PosixPath|pathlib._local WindowsPath|argparse Namespace|easydict EasyDict|yacs.config CfgNode
     numpy dtype|numpy ndarray|numpy.core.multiarray scalar|numpy._core.multiarray scalar
     numpy.core.multiarray _reconstruct|numpy._core.multiarray _reconstruct
+    torch Tensor|torch.nn.parameter Parameter|torch.nn.parameter Buffer
     torch Size|torch device|torch.torch_version TorchVersion|torch float16|torch bfloat16|torch float32|torch float64
     torch uint8|torch int8|torch int16|torch int32|torch int64|torch bool
     pytorch_lightning.utilities.parsing AttributeDict|lightning.pytorch.utilities.parsing AttributeDict
@@ -81,6 +85,13 @@ def _call(function: Any, arguments: Any) -> Any:
             return Tensor(storage, offset, shape, strides)
         case Name("parameter"), (Tensor() as tensor, *_):
             return tensor
+        case Name("tensor with attributes"), (
+            Name("tensor" | "parameter") as make,
+            _,
+            tuple(given),
+            *_,
+        ):  # with attributes of its own
+            return _call(make, given)
         case Name("dict"), () | (Opaque(),):
             return {}
         case Name("dict"), (list(items),) if all(map(_is_item, items)):  # as Python 2 pickled an OrderedDict

@@ -120,3 +120,20 @@ def test_identification_sets_have_a_table_of_their_own(runs, capsys):
     assert "| maug | faces HR-LR | 99.00 | 80.00 | 70.00 |" in markdown
     with open(runs / "out" / "table.csv", newline="") as file:
         assert ["hr", "cams (partial) d1 112 px", "50.00"] in list(csv.reader(file))
+
+
+def test_sets_of_one_name_with_other_content_are_refused(runs):
+    for name, digest in (("hr", "sha256:a"), ("maug", "sha256:b")):
+        made = run_report(20, 0.6)
+        made["sets"]["faces"]["digest"] = digest
+        report.write_report(runs / name / "eval" / "20.json", made)
+    with pytest.raises(
+        UserError, match=r"maug was evaluated on another faces than hr: .*digest sha256:b, not sha256:a"
+    ):
+        call(runs)
+    assert not (runs / "out").exists()
+
+
+def test_a_set_without_digest_is_told(runs):
+    call(runs)
+    assert "folds 10, hr_lr 112,14,7; lr_lr 112,7; hr does not tell the content" in (runs / "out/table.md").read_text()

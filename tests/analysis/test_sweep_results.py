@@ -91,7 +91,14 @@ def test_differences_are_taken_seed_by_seed():
 
 def test_unlike_evaluations_are_refused():
     reports = {"a": {0: evaluation(0.9, 0.5)}, "b": {1: evaluation(0.9, 0.5)}}
-    assert sweep_results.setups(reports)["cams"] == "kind identification, is_partial False, protocol scface, images 9"
+    setup = sweep_results.setups(reports)["cams"]
+    assert setup.startswith("kind identification, is_partial False, protocol scface, images 9, a seed 0 does not tell")
+    for run in (reports["a"][0], reports["b"][1]):
+        run["sets"]["faces"]["digest"] = "sha256:a"
+    assert sweep_results.setups(reports)["faces"].endswith("pairs 600, folds 10, digest sha256:a")
+    reports["b"][1]["sets"]["faces"]["digest"] = "sha256:b"
+    with pytest.raises(UserError, match=r"b seed 1 was evaluated on another faces than a seed 0: .*b, not sha256:a"):
+        sweep_results.setups(reports)
     reports["b"][1]["sets"]["faces"]["pairs"] = 300
     with pytest.raises(UserError, match=r"b seed 1 was evaluated on faces \(.*300.*\) but a seed 0 on \(.*600"):
         sweep_results.setups(reports)

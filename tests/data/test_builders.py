@@ -274,3 +274,41 @@ def test_other_errors_keep_their_traceback(tmp_path, monkeypatch):
     monkeypatch.setattr(builders._Uncompressed, "write", fail)
     with pytest.raises(RuntimeError, match="something else"):
         _write_training(tmp_path)
+
+
+def test_the_digest_is_of_the_content_whatever_name_and_shards(tmp_path):
+    def digest(name, **changes):
+        return face_sets.read_prepared(_write_training(tmp_path, name, **changes))["digest"]
+
+    labeled = [(image, i % 4) for i, image in enumerate(_images())]
+    first = digest("a")
+    assert re.fullmatch("sha256:[0-9a-f]{64}", first)
+    assert face_sets.open_training_set(str(tmp_path), "a").digest == first
+    assert digest("b", num_shards=1, note="other") == first
+    relabeled = [(image, (label + 1) % 4) for image, label in labeled]
+    swapped = [labeled[1], labeled[0], *labeled[2:]]
+    repainted = [(labeled[-1][0], labeled[0][1]), *labeled[1:]]
+    others = [digest(f"c{i}", images=images) for i, images in enumerate((relabeled, swapped, repainted))]
+    assert len({first, *others}) == 4
+
+
+def test_the_digest_of_a_test_set_holds_its_pairs_and_folds(tmp_path):
+    def digest(folder, pairs, is_same=(True, False), folds=(9, 10)):
+        protocol = protocol_arrays.VerificationProtocol(np.array(pairs), np.array(is_same), np.array(folds))
+        images = [(image, f"{folder}/{i}.jpg") for i, image in enumerate(_images())]
+        shared = {"num_images": _NUM_IMAGES, "num_shards": 1, "arguments": {}, "notes": {}}
+        builders.write_test_set(str(tmp_path), folder, images=images, protocol=protocol, **shared)
+        return face_sets.open_test_set(str(tmp_path), folder).digest
+
+    first = digest("a", [[0, 1], [2, 3]])
+    assert digest("b", [[0, 1], [2, 3]]) == first
+    others = [digest("c", [[0, 1], [2, 4]]), digest("d", [[0, 1], [2, 3]], is_same=(False, True))]
+    assert len({first, *others, digest("e", [[0, 1], [2, 3]], folds=(9, 9))}) == 4
+
+
+def test_a_set_of_an_older_version_has_no_digest(tmp_path):
+    path = _write_training(tmp_path) / "prepared.json"
+    prepared = json.loads(path.read_text())
+    del prepared["digest"]
+    path.write_text(json.dumps(prepared))
+    assert face_sets.open_training_set(str(tmp_path), "faces").digest == ""

@@ -15,8 +15,10 @@ import cv2
 import numpy as np
 import pytest
 
+from lrfr_jax import model_card
 from lrfr_jax.demo import __main__ as demo
 from lrfr_jax.demo import comparison, server
+from lrfr_jax.embedder import Embedder
 from lrfr_jax.errors import UserError
 from lrfr_jax.pictures import resize
 from tests.evals.test_thresholds import entry
@@ -86,8 +88,12 @@ def test_similarities_are_the_embedders(ask, model):
     [found] = answer["models"]
     np.testing.assert_allclose([one["similarity"] for one in found["hr_lr"]], second @ first[0], atol=1e-6)
     np.testing.assert_allclose([one["similarity"] for one in found["lr_lr"]], (first * second).sum(axis=1), atol=1e-6)
-    assert {one["words"] for one in found["hr_lr"]} == {
-        "no decision: this model was not calibrated for its fusion (evaluate --calibrate)"
+    assert {(one["words"], one["is_same"]) for one in found["hr_lr"]} == {
+        (
+            "no decision: this model has no thresholds for fusion 'none': `python -m lrfr_jax.evaluate --calibrate` "
+            "makes them",
+            None,
+        )
     }
     views = [
         cv2.imdecode(np.frombuffer(base64.b64decode(url.split(",")[1]), np.uint8), 1) for url in answer["views"][0]
@@ -113,6 +119,24 @@ def test_decisions_are_by_the_thresholds_for_each_size(model):
     found = comparison.compare([FIRST, small], [calibrated], make_face=demo.resized)
     assert found["models"][0]["hr_lr"][0]["is_same"] is False
     assert found["models"][0]["lr_lr"][1]["is_same"] is True
+
+
+def test_the_fusion_is_that_of_the_card_unless_one_is_asked_for(tiny_checkpoint):
+    embedder = Embedder.load(tiny_checkpoint)
+    card = model_card.of_checkpoint(embedder.path, variables=embedder.variables, metadata=embedder.metadata)
+    held = [entry("hr_hr", 112, fusion="none"), entry("hr_hr", 112, fusion="none", set="own")]
+    path = model_card.write(embedder.path, dataclasses.replace(card, thresholds=held))
+    try:
+        loaded = comparison.load(str(tiny_checkpoint), fusion=None, far=None)
+        assert (loaded.embedder.fusion, loaded.thresholds) == ("none", held)
+        only = comparison.load(str(tiny_checkpoint), fusion=None, far=0.01, calibrated_on="own")
+        assert only.thresholds == held[1:]
+        other = comparison.load(str(tiny_checkpoint), fusion="sum", far=None)
+        assert (other.embedder.fusion, other.thresholds) == ("sum", [])
+        assert "for fusion 'sum': it is calibrated for fusion none (lfw: HR-HR 112 px); fusion none" in other.why_none
+    finally:
+        path.unlink()
+    assert comparison.load(str(tiny_checkpoint), fusion=None, far=None).embedder.fusion == "sum"
 
 
 def test_generated_faces(ask):

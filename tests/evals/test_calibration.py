@@ -10,6 +10,7 @@ from lrfr_jax.data import face_sets, protocol_arrays
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals import calibration, evaluation, metrics, protocols, verification
 from lrfr_jax.evals.verification import VerificationResult
+from tests.evals.test_thresholds import entry
 
 RNG = np.random.default_rng(0)
 
@@ -21,7 +22,7 @@ def result(genuine, impostors):
     template = verification.Comparison("hr_hr", 112, 112, accuracy, (0.0, 1.0), 0.5, (0.0, 1.0), {}, {}, np.zeros(1))
     comparisons = tuple(
         dataclasses.replace(template, mode=mode, resolution=size, cosines=RNG.normal(is_same * 0.5, 0.1))
-        for mode, size in (("hr_hr", 112), ("hr_lr", 14), ("matrix", 14))
+        for mode, size in (("hr_hr", 112), ("hr_lr", 14), ("sizes_low", 112))
     )
     rules = protocols.PROTOCOLS["insightface"]
     asked = evaluation.Evaluation(made_set(is_same), "insightface", rules, (14,))
@@ -62,3 +63,33 @@ def test_too_few_pairs_are_refused():
         calibration.thresholds_of({"made": result(50, 99)})
     with pytest.raises(UserError, match="nothing to calibrate on"):
         calibration.thresholds_of({"gallery": dataclasses.replace(result(50, 999), outcome=[])})
+    for few in ({}, {"made": np.repeat([True, False], [50, 99])}):
+        with pytest.raises(UserError, match="nothing to calibrate on"):
+            calibration.check(few)
+    calibration.check({"few": np.zeros(9, bool), "made": np.zeros(100, bool)})
+
+
+def test_cells_of_a_matrix_give_the_thresholds_of_hr_lr_and_lr_lr():
+    made = result(50, 100)
+    full, lower, _ = made.outcome.comparisons
+    cells = [(112, 112), (112, 14), (14, 112), (14, 14)]
+    matrix = tuple(
+        dataclasses.replace(lower, mode="matrix", first_resolution=a, resolution=b, cosines=RNG.normal(0, 0.1, 150))
+        for a, b in cells
+    )
+    outcome = dataclasses.replace(made.outcome, comparisons=(full, *matrix))
+    found = calibration.thresholds_of({"made": dataclasses.replace(made, outcome=outcome)})
+    assert [(one.mode, one.resolution) for one in found] == [("hr_hr", 112), ("hr_lr", 14), ("lr_lr", 14)]
+    for one, cell in zip(found[1:], (matrix[1], matrix[3]), strict=True):
+        assert np.mean(cell.cosines[~made.outcome.is_same] > one.threshold) == 0.1
+
+
+def test_calibrations_stand_side_by_side_and_the_same_pairs_replace():
+    first = calibration.merge([], [entry("hr_hr", 112), entry("hr_lr", 14)])
+    assert {one.calibration for one in first} == {1}
+    again = calibration.merge(first, [entry("hr_hr", 112, threshold=0.5)])
+    assert [(one.mode, one.threshold, one.calibration) for one in again] == [("hr_lr", 0.3, 1), ("hr_hr", 0.5, 2)]
+    for change in ({"fusion": "none"}, {"set": "own"}, {"digest": "1"}, {"protocol": "released"}, {"far": 0.1}):
+        added = [dataclasses.replace(entry("hr_hr", 112), **change)]
+        assert calibration.merge(first, added)[:2] == first
+        assert len(calibration.merge(first, added)) == 3

@@ -104,19 +104,6 @@ def test_a_place_that_cannot_be_written_is_told(tmp_path):
         report.write_report(tmp_path / "eval" / "12.json", REPORT)
 
 
-def test_other_sets_of_the_same_step_are_kept(tmp_path):
-    path = tmp_path / "12.json"
-    parts = [{**REPORT, "sets": {name: REPORT["sets"][name] for name in names}} for names in (["faces"], ["cams"])]
-    assert report.with_earlier_sets(parts[0], path) == parts[0]
-    report.write_report(path, parts[0] | {"checkpoint": "moved"})
-    assert report.with_earlier_sets(parts[1], path) == {**REPORT, "sets": parts[0]["sets"] | parts[1]["sets"]}
-    changed = {**REPORT, "sets": {"faces": REPORT["sets"]["others"]}}
-    assert report.with_earlier_sets(changed, path) == changed
-    for content in (json.dumps(parts[0] | {"step": 11}), "", "[]"):
-        path.write_text(content)
-        assert report.with_earlier_sets(parts[1], path) == parts[1]
-
-
 @pytest.mark.parametrize(
     "content",
     [
@@ -140,7 +127,22 @@ def test_full_resolution_stands_in_the_rows_of_both_modes():
     rows = report.accuracy_rows(REPORT["sets"]["faces"])
     assert {name: list(row) for name, row in rows.items()} == {"hr_lr": [112, 14, 7], "lr_lr": [112, 7]}
     assert rows["lr_lr"][112]["accuracy"] == 0.9925
-    assert list(report.accuracy_rows(REPORT["sets"]["others"])) == ["hr_hr"]
+    only = {**REPORT["sets"]["faces"], "results": REPORT["sets"]["faces"]["results"][:1]}
+    assert list(report.accuracy_rows(only)) == ["hr_hr"]
+
+
+def test_cells_of_a_matrix_are_hr_lr_and_lr_lr_where_only_the_second_or_both_images_are_reduced():
+    rows = report.accuracy_rows(REPORT["sets"]["others"])
+    found = {mode: {r: one["first_resolution"] for r, one in row.items()} for mode, row in rows.items()}
+    assert found == {"hr_lr": {112: 112, 7: 112}, "lr_lr": {112: 112, 7: 7}}
+    flat = report.metrics_of(RESULTS)
+    assert flat["others/hr_lr_7/accuracy"] == flat["others/matrix_112_7/accuracy"]
+    assert flat["others/lr_lr_7/auc"] == flat["others/matrix_7_7/auc"]
+    assert "others/hr_lr_112/accuracy" not in flat
+    # What was measured by itself counts first.
+    both = VerificationResult(2, 1.0, IS_SAME, (*COMPARISONS, *MATRIX))
+    assert both.by_mode["hr_lr", 7] is COMPARISONS[2]
+    assert both.by_mode.keys() == {("hr_hr", 112), ("hr_lr", 14), ("hr_lr", 7), ("lr_lr", 7)}
 
 
 def test_table_is_aligned_and_complete():
@@ -150,8 +152,9 @@ def test_table_is_aligned_and_complete():
         ["faces", "HR-LR", "99.25", "75.00", "50.00"],
         ["faces", "LR-LR", "99.25", "-", "62.50"],
         ["faces", "SSIM", "1.000", "0.700", "0.500"],
-        ["others", "HR-HR", "99.25", "-", "-"],
+        ["others", "HR-LR", "99.25", "-", "50.70"],
     ]
+    assert lines.pop(5).split() == ["others", "LR-LR", "99.25", "-", "50.70"]
     assert len({len(line) for line in lines[:5]}) == 1
     facts = "99.25 +- 0.00 at 112 px, AUC 90.00, TAR 25.00 at FAR 0.00001, feature norm 21.50 (4 pairs, 2 folds"
     assert facts in lines[5]

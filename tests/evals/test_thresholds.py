@@ -1,5 +1,8 @@
 """Which threshold is for two faces, by their sizes; a record survives its json."""
 
+import dataclasses
+import functools
+
 import pytest
 
 from lrfr_jax.errors import UserError
@@ -58,7 +61,12 @@ def test_without_a_rate_it_is_the_lowest_that_was_calibrated_for_such_sizes():
             r"a face of 6 px is smaller than anything .* for HR-LR \(7 px\)",
         ),
         (HELD, (112, 20), 0.1, "--far 0.1 was not calibrated for HR-LR, only 0.01"),
-        (HELD[:1], (112, 20), None, "was not calibrated for HR-LR: evaluate it with --calibrate and --resolutions"),
+        (
+            HELD[:1],
+            (112, 20),
+            None,
+            r"not calibrated for HR-LR, only for fusion sum \(lfw: HR-HR 112 px\): evaluate it with --calibrate and",
+        ),
     ],
 )
 def test_what_was_not_calibrated_is_told(held, sizes, far, sentence):
@@ -68,10 +76,75 @@ def test_what_was_not_calibrated_is_told(held, sizes, far, sentence):
 
 def test_thresholds_are_of_one_fusion():
     other = entry("hr_hr", 112, fusion="none")
-    assert thresholds.of_fusion([*HELD, other], fusion="sum", far=0.01) == HELD
-    for held in ([], [other]):
-        with pytest.raises(UserError, match="no thresholds for fusion 'sum'"):
-            thresholds.of_fusion(held, fusion="sum", far=0.01)
-        assert thresholds.of_fusion(held, fusion="sum", far=None) == []
+    asked = {"fusion": "sum", "calibrated_on": None}
+    assert thresholds.of_rate([*HELD, other], far=0.01, **asked) == HELD
+    for held, way in (
+        ([], "`python -m lrfr_jax.evaluate --calibrate` makes them"),
+        ([other], r"it is calibrated for fusion none \(lfw: HR-HR 112 px\)"),
+    ):
+        with pytest.raises(UserError, match=f"no thresholds for fusion 'sum': {way}"):
+            thresholds.of_rate(held, far=0.01, **asked)
+        assert thresholds.of_rate(held, far=None, **asked) == []
     with pytest.raises(UserError, match=r"--far 0\.3 was not calibrated for any pair, only "):
-        thresholds.of_fusion(HELD, fusion="sum", far=0.3)
+        thresholds.of_rate(HELD, far=0.3, **asked)
+    with pytest.raises(
+        UserError, match=r"not calibrated on own for fusion 'sum': it is calibrated for fusion sum \(lfw: "
+    ):
+        thresholds.of_rate(HELD, far=None, fusion="sum", calibrated_on="own")
+
+
+def calibrated(number, *args, digest="", **kwargs):
+    return dataclasses.replace(entry(*args, **kwargs), calibration=number, digest=digest)
+
+
+def test_the_sets_of_the_last_calibration_decide_unless_one_is_named():
+    lfw = [calibrated(1, "hr_hr", 112), calibrated(1, "hr_lr", 20)]
+    own = [calibrated(2, "hr_hr", 112, set="own")]
+    none = [calibrated(3, "hr_hr", 112, fusion="none")]
+    held = [*lfw, *own, *none]
+    in_use = functools.partial(thresholds.in_use, held, fusion="sum")
+    assert in_use(calibrated_on=None) == own
+    assert in_use(calibrated_on="lfw") == lfw
+    assert thresholds.newest_fusion(held) == "none"
+    reason = thresholds.with_others("too small", held, own)
+    assert reason == (
+        "too small; it is also calibrated for fusion sum (lfw: HR-HR 112 px, HR-LR 20 px); fusion none (lfw: HR-HR 112 "
+        "px): see --calibrated_on and --fusion"
+    )
+    # Sizes of earlier calls on the same pairs count on; those of other data under the same name do not.
+    lower = calibrated(4, "hr_lr", 7)
+    assert thresholds.in_use([*held, lower], fusion="sum", calibrated_on=None) == [*lfw, lower]
+    other = calibrated(4, "hr_lr", 7, digest="f")
+    assert thresholds.in_use([*held, other], fusion="sum", calibrated_on=None) == [other]
+
+
+def test_the_fusion_of_several_is_sum_and_of_none_unknown():
+    assert thresholds.newest_fusion([]) is None
+    both = [entry("hr_hr", 112), entry("hr_hr", 112, fusion="concat", set="xqlfw")]
+    assert thresholds.newest_fusion(both) == "sum"
+    assert thresholds.newest_fusion(both[1:]) == "concat"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"threshold": float("nan")},
+        {"threshold": 30.0},
+        {"far": 1.5},
+        {"far": 0.0},
+        {"mode": "matrix"},
+        {"resolution": 0},
+        {"resolution": 224},
+    ],
+)
+def test_a_value_that_no_threshold_has_is_told(change):
+    plain = dataclasses.asdict(HELD[0])
+    assert thresholds.from_plain(plain) == HELD[0]
+    with pytest.raises(ValueError, match="a threshold is"):
+        thresholds.from_plain(plain | change)
+
+
+def test_a_threshold_of_an_older_card_is_read():
+    plain = dataclasses.asdict(HELD[0])
+    del plain["digest"], plain["calibration"]
+    assert thresholds.from_plain(plain) == HELD[0]

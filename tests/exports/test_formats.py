@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -27,6 +28,10 @@ def variables(model):
     return networks.variables_of(model)
 
 
+def facts(model, names="ours", version=jax.__version__):
+    return formats.Facts(model, names, version)
+
+
 def features(opened, pixels):
     return export._features(opened, pixels)
 
@@ -37,20 +42,21 @@ def test_round_trip(format, model, variables, tmp_path):
     path.write_bytes(FORMATS[format].serialize(variables, model, "ours"))
     pixels = networks.images(3)
     networks.assert_same(
-        features(formats.open_file(path, model=model), pixels), networks.features(model, variables, pixels)
+        features(formats.open_file(path, facts=facts(model)), pixels), networks.features(model, variables, pixels)
     )
 
 
 @pytest.mark.parametrize(("backbone", "names"), NAMED)
 def test_foreign_names_are_read_back(backbone, names, tmp_path):
-    model = networks.arguments(backbone, order="bgr", scale=128.0)
+    """A width is known, so it need not show in the shapes of a single layer."""
+    model = networks.arguments(backbone, order="bgr", scale=128.0) | {"width": 0.17}
     variables = networks.variables_of(model)
     path = tmp_path / "net.safetensors"
     path.write_bytes(FORMATS["safetensors"].serialize(variables, model, names))
     pixels = networks.images(3)
-    networks.assert_same(
-        features(formats.open_file(path, model=model), pixels), networks.features(model, variables, pixels)
-    )
+    opened = formats.open_file(path, facts=facts(model, names))
+    networks.assert_same(features(opened, pixels), networks.features(model, variables, pixels))
+    assert opened.backbone.width == 0.17
 
 
 def test_bfloat16_models_become_float32(model, variables):
@@ -85,6 +91,24 @@ print(json.dumps([out.tolist(), list(program.platforms), ours]))
     assert imported == []
 
 
+def test_a_program_of_another_jax_is_told_when_it_is_opened(model, variables, tmp_path, monkeypatch):
+    """jax reads a program at its first call, after all pictures were read."""
+    path = tmp_path / "net.stablehlo"
+    path.write_bytes(FORMATS["stablehlo"].serialize(variables, model, "ours"))
+    assert formats.open_file(path, facts=facts(model, version="99.1")).is_traced  # readable, so it may run
+
+    def fail(*_):
+        raise RuntimeError("Failed to deserialize StableHLO\nand more")
+
+    monkeypatch.setattr(jax.export.Exported, "mlir_module", fail)
+    with pytest.raises(UserError) as raised:
+        formats.open_file(path, facts=facts(model, version="99.1"))
+    assert str(raised.value) == (
+        f"{path} was written by jax 99.1 and cannot be read by jax {jax.__version__}, which runs here (Failed to "
+        "deserialize StableHLO): install that version, or export the model again with this one"
+    )
+
+
 @pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [
@@ -97,14 +121,14 @@ print(json.dumps([out.tolist(), list(program.platforms), ours]))
 def test_no_such_file(name, content, sentence, model, tmp_path):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match=sentence):
-        formats.open_file(tmp_path / name, model=model)
+        formats.open_file(tmp_path / name, facts=facts(model))
 
 
 def test_other_weights_than_the_cards(model, variables, tmp_path):
     path = tmp_path / "net.npz"
     path.write_bytes(FORMATS["npz"].serialize(variables, model, "ours"))
     with pytest.raises(UserError, match="does not hold the iresnet18 of its card"):
-        formats.open_file(path, model=networks.arguments("iresnet18"))
+        formats.open_file(path, facts=facts(networks.arguments("iresnet18")))
 
 
 def test_names_are_for_tensors(model, variables):

@@ -22,7 +22,7 @@ UNUSABLE = [
 def test_files_folders_and_arrays_give_the_same_face(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a/b.png").write_bytes(resize.encode_png(FACE))
-    images, _ = sources.find_images(str(tmp_path))
+    images = sources.find_images(str(tmp_path)).images
     pictures = [FACE, tmp_path / "a/b.png", str(tmp_path / "a/b.png"), images["a/b.png"]]
     source = faces.Faces(pictures, make_face=faces.as_it_is)
     for record in source:

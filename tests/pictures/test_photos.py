@@ -44,7 +44,7 @@ def test_gray_alpha_and_16_bits_become_rgb_bytes():
     ("content", "reason"),
     [
         (b"", "is an empty file"),
-        (b"GIF89a" + bytes(99), "is not an image in a known format"),
+        (b"GIF90a" + bytes(99), "is not an image in a known format"),
         (encode(LEFT_RED, ".jpg")[:-40], "is truncated"),
         (
             encode(LEFT_RED, ".png")[:16] + struct.pack(">II", 8000, 5001) + encode(LEFT_RED, ".png")[24:],

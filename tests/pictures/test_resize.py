@@ -34,12 +34,12 @@ def test_it_is_the_kernel_that_training_degrades_with():
 def test_aligned_bytes_stay_and_others_become_png():
     aligned, small = layouts.face(0, 0), layouts.face(0, 0, size=(20, 24))
     for allowed in (False, True):
-        assert resize.to_record(aligned, resize=allowed) is aligned
-    stored = resize.to_record(small, resize=True)
+        assert resize.to_record(aligned, resize=allowed, order="rgb") is aligned
+    stored = resize.to_record(small, resize=True, order="rgb")
     assert stored.startswith(b"\x89PNG")
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(stored))), _enlarged(small))
     with pytest.raises(ValueError, match=r"is 20x24, not 112x112: align the faces with .*align`, or .* --resize"):
-        resize.to_record(small, resize=False)
+        resize.to_record(small, resize=False, order="rgb")
 
 
 def _enlarged(encoded: bytes) -> np.ndarray:
@@ -60,7 +60,7 @@ def test_bad_pictures_are_refused_before_a_pixel_is_decoded():
     with pytest.raises(ValueError, match="is truncated"):
         photos.decode_photo(layouts.face(0, 0, size=(20, 24))[:-30])
     with pytest.raises(ValueError, match="is not an image in a known format"):
-        resize.to_record(b"GIF89a", resize=True)
+        resize.to_record(b"GIF90a", resize=True, order="rgb")
     start[16:24] = (4).to_bytes(4, "big") * 2
     start[45] ^= 255
     with pytest.raises(ValueError, match="cannot be decoded"):

@@ -90,9 +90,16 @@ def test_a_known_set_must_have_its_official_counts(command, capsys, tmp_path):
     assert not command(**{**fewer, "name": "free"}).is_partial
 
 
-def test_pairs_that_ten_folds_cannot_share_are_refused(command, capsys):
-    sentence = _refused(capsys, command, images=_IMAGES[:30], is_same=_IS_SAME[:15])
-    assert "has 15 pairs, which cannot be parted into 10 equal folds" in sentence
+@pytest.mark.parametrize(("pairs", "sizes"), [(10, [1] * 10), (13, [2] * 3 + [1] * 7), (19, [2] * 9 + [1])])
+def test_any_number_of_pairs_is_parted_as_insightface_does(command, pairs, sizes):
+    opened = command(images=_IMAGES[: 2 * pairs], is_same=_IS_SAME[:pairs])
+    np.testing.assert_array_equal(opened.protocol.fold, np.repeat(np.arange(1, 11), sizes))
+    assert len(opened.protocol.pairs) == pairs
+
+
+def test_fewer_pairs_than_folds_are_refused(command, capsys):
+    sentence = _refused(capsys, command, images=_IMAGES[:18], is_same=_IS_SAME[:9])
+    assert "has 9 pairs, fewer than the 10 folds" in sentence
 
 
 def test_a_bad_image_ends_the_command_with_nothing_written(command, capsys, tmp_path):

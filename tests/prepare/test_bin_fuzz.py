@@ -2,6 +2,7 @@
 
 import io
 import pathlib
+import pickle
 import subprocess
 import sys
 import tracemalloc
@@ -52,6 +53,8 @@ def _inputs(rng):
         for form in bin_writer.FORMS
         for size, pairs in ((3, 1), (40, 2), (2000, 2))
     ]
+    for flags in (np.array([1, 0]), list(np.array([1, 0])), np.array([True, False])):  # of other than Python's booleans
+        seeds += [pickle.dumps(([rng.bytes(700) for _ in range(4)], flags), protocol) for protocol in range(6)]
     for _ in range(_NUM_INPUTS):
         content = seeds[rng.integers(len(seeds))]
         for _ in range(rng.integers(1, 4)):

@@ -1,11 +1,12 @@
 import argparse
 import json
+import shutil
 
 import cv2
 import numpy as np
 import pytest
 
-from lrfr_jax.data import builders, protocol_arrays, records, synthetic
+from lrfr_jax.data import builders, face_sets, protocol_arrays, records, synthetic
 from lrfr_jax.errors import one_sentence
 from lrfr_jax.prepare import check
 
@@ -98,6 +99,45 @@ def test_what_is_plainly_wrong_ends_with_status_1_and_names_it(faces, checked):
     assert "faces: a training set of 4 images" in out
 
 
+def test_a_set_of_one_label_is_not_fit_for_use(faces, checked, monkeypatch):
+    monkeypatch.setattr(builders, "check_identities", lambda count, name: None)  # as sets were made before
+    _, _, err, status = checked([(encode(face), 0) for face in faces[:4]], identities=["0"])
+    assert status == 1
+    assert "all images have one label, so there is nothing to tell apart: the identities stand elsewhere" in err
+
+
+def test_the_report_lies_beside_the_set_and_disturbs_nothing(tmp_path, faces, checked, monkeypatch):
+    checked([(encode(face), index // 6) for index, face in enumerate(faces)])
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    run("faces", "--data_dir", "sets")
+    assert sorted(tmp_path.iterdir()) == before
+    assert sorted(path.name for path in (tmp_path / "sets/faces/check").iterdir()) == [
+        "contact_sheet.png",
+        "report.json",
+    ]
+    assert face_sets.list_sets("sets") == {"faces": "training"}
+    shutil.rmtree(tmp_path / "sets/faces/1.0.0")
+    with pytest.raises(SystemExit):
+        run("faces", "--data_dir", "sets")
+    assert face_sets.list_sets("sets") == {}
+    builders.write_training_set(
+        "sets", "faces", images=iter([(encode(faces[0]), 0), (encode(faces[6]), 1)]), num_images=2,
+        identities=["a", "b"], num_shards=1, arguments={}, notes={},
+    )  # fmt: skip
+    assert face_sets.list_sets("sets") == {"faces": "training"}
+
+
+def test_a_set_to_compare_with_that_is_missing_is_told_before_the_first_image(
+    tmp_path, faces, checked, capsys, monkeypatch
+):
+    checked([(encode(face), index // 6) for index, face in enumerate(faces)])
+    monkeypatch.setattr(check, "survey", None)  # must not be reached
+    with pytest.raises(SystemExit):
+        run("faces", "--data_dir", tmp_path / "sets", "--against", "nosuch")
+    assert "no set named nosuch" in capsys.readouterr().err
+
+
 def test_labels_beyond_the_identities_are_named():
     found = check._identities(np.array([0, 1, -1, 5, 1]), 3, 2)
     assert (found["num_out_of_range"], found["out_of_range"]) == (2, [2, 3])
@@ -161,7 +201,8 @@ def test_exchanged_channels_gray_and_faceless_images_are_noticed(faces, checked)
     images[8] = (encode(np.full((112, 112, 3), 250, np.uint8)), 1)
     report, out, _, status = checked(images)
     assert report["colors"] == {"num_gray": 3, "share_redder_than_blue": 0.0}
-    assert "warning: only 0% of the colored faces are redder than blue" in out
+    assert "warning: only 0% of the colored faces are redder than blue: red and blue may be exchanged" in out
+    assert "`--order bgr` mends" in out
     suspicious = report["suspicious"]
     assert (suspicious["flat"], suspicious["dark"], suspicious["bright"]) == ([7, 8], [7], [8])
     assert status == 0

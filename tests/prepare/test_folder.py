@@ -1,11 +1,14 @@
 import io
 import re
 import tarfile
+import types
 
+import cv2
 import numpy as np
 import pytest
 
-from lrfr_jax.data import face_sets, records
+from lrfr_jax.data import builders, face_sets, records, synthetic
+from lrfr_jax.pictures import sources
 from lrfr_jax.prepare.__main__ import main
 
 
@@ -51,7 +54,37 @@ def _content(tmp_path, name="faces"):
 def test_sources_are_merged_sorted_by_identity_and_naturally_within(tmp_path, two_sources, capsys):
     _prepare(tmp_path, *two_sources)
     assert _content(tmp_path) == ([(0, 1), (1, 2), (1, 10), (1, 50), (2, 60)], 3)
-    assert capsys.readouterr().out.startswith("5 images of 3 identities, 0 skipped, 2 shards, ")
+    summary = capsys.readouterr().out
+    assert summary.startswith("5 images of 3 identities, 0 skipped, 1 name joined across sources, 2 shards, ")
+
+
+def test_a_picture_of_another_format_is_stored_as_png_and_what_is_passed_over_is_named(tmp_path, capsys):
+    face = synthetic.render_face(0, 0, seed=0)
+    bitmap, tiff = (cv2.imencode(suffix, face[..., ::-1])[1].tobytes() for suffix in (".bmp", ".tif"))
+    files = {"a/0.bmp": bitmap, "b/0": tiff, "c/0.jfif": _face(9), "c/notes.txt": b"-", "c/.x.jpg": b"-"}
+    source = _source(tmp_path / "one", files)
+    _prepare(tmp_path, "--source", source)
+    assert "3 images of 3 identities, 0 skipped, 2 other files passed over, as " in capsys.readouterr().out
+    stored = face_sets.open_training_set(str(tmp_path / "sets"), "faces").source
+    for place in range(2):
+        assert stored[place]["image"].startswith(b"\x89PNG")
+        np.testing.assert_array_equal(records.decode_image(stored[place]["image"]), face)
+    assert stored[2]["image"] == _face(9)
+    lines = (tmp_path / "sets/faces/1.0.0/skipped.txt").read_text().splitlines()
+    assert sorted(lines) == [f"{source}/c/.x.jpg is no picture", f"{source}/c/notes.txt is no picture"]
+
+
+def test_a_number_in_a_list_of_identities_needs_its_source_where_numbers_are_told_apart(tmp_path, capsys):
+    sources = [_source(tmp_path / name, {"7/1.jpg": _face(1), "8/1.jpg": _face(2)}) for name in ("one", "two")]
+    flags = [flag for source in sources for flag in ("--source", source)]
+    (tmp_path / "out.txt").write_text("7\n")
+    flags += ["--exclude_identities", str(tmp_path / "out.txt")]
+    assert "--exclude_identities names 7, which is someone else in each of one, two" in _refused(
+        capsys, tmp_path, *flags
+    )
+    (tmp_path / "out.txt").write_text("two:7\n")
+    _prepare(tmp_path, *flags)
+    assert (tmp_path / "sets/faces/1.0.0/label.labels.txt").read_text().split() == ["one:7", "one:8", "two:8"]
 
 
 def test_the_licence_is_kept(tmp_path, two_sources):
@@ -65,20 +98,23 @@ def test_identities_are_chosen_and_labels_stay_without_gaps(tmp_path, two_source
     (tmp_path / "b.txt").write_text("b\nunknown\n")
     _prepare(tmp_path, *two_sources, "--exclude_identities", str(tmp_path / "b.txt"), name="without")
     assert _content(tmp_path, "without") == ([(0, 1), (1, 60)], 2)
-    _prepare(tmp_path, *two_sources, "--only_identities", str(tmp_path / "b.txt"), name="only")
-    assert _content(tmp_path, "only") == ([(0, 2), (0, 10), (0, 50)], 1)
-    (tmp_path / "c.txt").write_text("c\n")
-    both = [flag for name in ("b.txt", "c.txt") for flag in ("--exclude_identities", str(tmp_path / name))]
+    (tmp_path / "bc.txt").write_text("b\nunknown\nc\n")
+    _prepare(tmp_path, *two_sources, "--only_identities", str(tmp_path / "bc.txt"), name="only")
+    assert _content(tmp_path, "only") == ([(0, 2), (0, 10), (0, 50), (1, 60)], 2)
+    (tmp_path / "e.txt").write_text("d\n")
+    both = [flag for name in ("b.txt", "e.txt") for flag in ("--exclude_identities", str(tmp_path / name))]
+    _source(tmp_path / "two", {"root/d/1.jpg": _face(70)})
     _prepare(tmp_path, *two_sources, *both, name="a", shards="1")
-    assert _content(tmp_path, "a") == ([(0, 1)], 1)
+    assert _content(tmp_path, "a") == ([(0, 1), (1, 60)], 2)
 
 
 def test_names_are_compared_as_check_does_and_the_summary_says_how_many_occur(tmp_path, capsys):
     files = {"Ann B/1.jpg": _face(1), "cid/1.jpg": _face(2), "7/1.jpg": _face(3), "é.f/1.jpg": _face(4)}
+    files["8/1.jpg"] = _face(5)
     source = ["--source", _source(tmp_path / "one", files)]
     (tmp_path / "names.txt").write_text("ann_b\nC'id\n07\nÉF\nunknown\n")
     _prepare(tmp_path, *source, "--exclude_identities", str(tmp_path / "names.txt"), name="without", shards="1")
-    assert _content(tmp_path, "without") == ([(0, 3)], 1)
+    assert _content(tmp_path, "without") == ([(0, 3), (1, 5)], 2)
     assert "0 skipped, 3 of 5 excluded names occur, 1 shards" in capsys.readouterr().out
     _prepare(tmp_path, *source, "--only_identities", str(tmp_path / "names.txt"), name="only")
     assert _content(tmp_path, "only") == ([(0, 1), (1, 2), (2, 4)], 3)
@@ -89,15 +125,15 @@ def test_names_are_compared_as_check_does_and_the_summary_says_how_many_occur(tm
 
 
 def test_names_are_refused_where_all_identities_are_integers(tmp_path, capsys):
-    _source(tmp_path, {"x/1.jpg": _face(1), "x/2.jpg": _face(2)})
-    (tmp_path / "train.lst").write_text("0\t10\tx/1.jpg\n1\t9\tx/2.jpg\n")
+    _source(tmp_path, {"x/1.jpg": _face(1), "x/2.jpg": _face(2), "x/3.jpg": _face(3)})
+    (tmp_path / "train.lst").write_text("0\t10\tx/1.jpg\n1\t9\tx/2.jpg\n1\t11\tx/3.jpg\n")
     source = ["--source", str(tmp_path / "train.lst")]
     (tmp_path / "names.txt").write_text("9\nAnn_Example\n")
     line = _refused(capsys, tmp_path, *source, "--exclude_identities", str(tmp_path / "names.txt"))
     assert "names.txt names 'Ann_Example': the identities of these sources are integers, as in 17" in line
     (tmp_path / "names.txt").write_text("9\n")
     _prepare(tmp_path, *source, "--exclude_identities", str(tmp_path / "names.txt"), shards="1")
-    assert _content(tmp_path) == ([(0, 1)], 1)
+    assert _content(tmp_path) == ([(0, 1), (1, 3)], 2)
     assert "1 of 1 excluded names occur" in capsys.readouterr().out
 
 
@@ -133,6 +169,19 @@ def test_a_bad_image_ends_the_command_or_is_skipped_and_listed(tmp_path, capsys)
         assert reason in line
 
 
+def test_what_needs_no_decoding_is_told_before_it(tmp_path, two_sources, capsys, monkeypatch):
+    monkeypatch.setattr(sources, "unusable", None)  # must not be reached
+    (tmp_path / "b.txt").write_text("b\n")
+    one = "training set faces would have 1 identity, and nothing to tell apart"
+    assert one in _refused(capsys, tmp_path, *two_sources, "--only_identities", str(tmp_path / "b.txt"))
+    assert one in _refused(capsys, tmp_path, *two_sources, "--min_images", "2")
+    assert "--shards must be at most the number of images, 5; it is 6" in _refused(
+        capsys, tmp_path, *two_sources, shards="6"
+    )
+    monkeypatch.setattr(builders.shutil, "disk_usage", lambda path: types.SimpleNamespace(free=1000))
+    assert "GB free, 5 images take " in _refused(capsys, tmp_path, *two_sources)
+
+
 def test_a_second_run_changes_nothing_and_other_arguments_are_refused(tmp_path, two_sources, capsys):
     _prepare(tmp_path, *two_sources)
     files = {path: path.stat().st_mtime_ns for path in tmp_path.glob("sets/**/*")}
@@ -152,11 +201,11 @@ def test_each_bad_input_is_one_sentence_and_writes_nothing(tmp_path, two_sources
     (tmp_path / "all.txt").write_text("a\nb\nc\n")
     (tmp_path / "blank.txt").write_text("\n")
     skip = ["--on_error", "skip"]
-    all_bad = ["--source", _source(tmp_path / "bad", {"a/1.jpg": b"text"}), *skip]
+    all_bad = ["--source", _source(tmp_path / "bad", {"a/1.jpg": b"text", "b/1.jpg": b""}), *skip]
     exclude = [*two_sources, "--exclude_identities"]
     cases = [
         (("--source", str(tmp_path / "none")), {}, "none does not exist"),
-        (all_bad, {}, "not one of the 1 images can be used"),
+        (all_bad, {}, "not one of the 2 images can be used"),
         ([*exclude, str(tmp_path / "none.txt")], {}, "--exclude_identities .*none.txt cannot be read"),
         ([*exclude, str(tmp_path / "blank.txt")], {}, "blank.txt is empty"),
         ([*exclude, str(tmp_path / "all.txt")], {}, "no identity is left"),
@@ -179,7 +228,7 @@ def _tar(path, files):
             tar.addfile(member, io.BytesIO(content))
 
 
-def test_lists_shards_and_folders_are_merged_and_integers_sorted_as_such(tmp_path, capsys):
+def test_numbers_of_lists_shards_and_folders_stay_apart_and_are_sorted_as_such(tmp_path, capsys):
     root = tmp_path / "listed"
     _source(root, {"x/1.jpg": _face(1), "x/2.jpg": _face(2)})
     (root / "train.lst").write_text("0\t10\tx/1.jpg\n1\t9\tx/2.jpg\n2\t9\tx/none.jpg\n")
@@ -191,7 +240,10 @@ def test_lists_shards_and_folders_are_merged_and_integers_sorted_as_such(tmp_pat
     ]
     assert "train.lst line 3: x/none.jpg does not exist" in _refused(capsys, tmp_path, *flags)
     _prepare(tmp_path, *flags, "--on_error", "skip")
-    assert _content(tmp_path) == ([(0, 4), (1, 2), (1, 5), (1, 6), (2, 1), (2, 3), (3, 7)], 4)
+    assert _content(tmp_path) == ([(0, 7), (1, 6), (2, 4), (3, 5), (4, 3), (5, 2), (6, 1)], 7)
+    names = (tmp_path / "sets/faces/1.0.0/label.labels.txt").read_text().split()
+    assert names == ["n", "named:9", "s:2", "s:9", "s:10", "train:9", "train:10"]
+    assert ", the numbers of train, s, named kept apart (shards of one set: 'name-{000" in capsys.readouterr().out
     assert (
         tmp_path / "sets/faces/1.0.0/skipped.txt"
     ).read_text() == f"{root}/train.lst line 3: x/none.jpg does not exist\n"

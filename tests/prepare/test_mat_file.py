@@ -1,3 +1,5 @@
+import gzip
+import re
 import struct
 import zlib
 
@@ -64,15 +66,41 @@ def test_text_as_scipy_writes_it(tmp_path):
 
 def test_other_formats_are_refused_in_words(tmp_path):
     hdf5 = b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(124) + b"\x00\x02IM" + b"\x89HDF\r\n\x1a\n"
-    with pytest.raises(ValueError, match=r"is a MATLAB 7.3 file, which is HDF5: save it again with `-v7`"):
-        mat_file.read_variable(hdf5, "names")
     scipy.io.savemat(tmp_path / "four.mat", {"names": np.array(_NAMES)}, format="4")
-    for content in ((tmp_path / "four.mat").read_bytes(), b"", b"{}" * 100):
+    scipy.io.savemat(tmp_path / "numbers.mat", {"ids": np.ones((3, 1))}, format="4")
+    four_big = struct.pack(">5i", 1000, 1, 1, 0, 4) + b"ids\0" + bytes(8)
+    octave = b"Octave-1-L\0\5\0\0\0names" + bytes(200)
+    octave_text = b"# Created by Octave 9.2.0, Mon Jan 01 00:00:00 2024 UTC <a@b>\n# name: names\n# type: cell\n" * 3
+    for content, what in (
+        (hdf5, "a MATLAB 7.3 file, which is HDF5"),
+        (hdf5[128:] + bytes(500), "an HDF5 file, as Octave's -hdf5 and h5py write it"),
+        ((tmp_path / "four.mat").read_bytes(), "a MATLAB 4 file"),
+        ((tmp_path / "numbers.mat").read_bytes(), "a MATLAB 4 file"),
+        (four_big, "a MATLAB 4 file"),
+        (octave, "a file in Octave's own binary format"),
+        (octave_text, "a file in Octave's own text format"),
+        (gzip.compress(octave_text), "packed by gzip"),
+    ):
+        with pytest.raises(ValueError, match=rf"is {re.escape(what)}.*: load it in .* and type `save -v7 new\.mat`"):
+            mat_file.read_variable(content, "names")
+    for content in (b"", b"{}" * 100, bytes(19), b"version https://git-lfs.github.com/spec/v1\n" * 4):
         with pytest.raises(ValueError, match=r"is not a MATLAB file of version 5 to 7.2"):
             mat_file.read_variable(content, "names")
     for variable in (np.ones(2) * 1j, np.ones((2, 2, 2)), {"a": 1}, cells([np.ones(2)]), np.array([("a", 1)], "O,i4")):
         with pytest.raises(ValueError, match=r"neither|shape|not all text"):
             mat_file.read_variable(mat(names=variable), "names")
+
+
+def test_an_array_of_strings_has_its_way_out_and_harms_no_other_variable():
+    flags = _element("<", 6, struct.pack("<II", 17, 0))
+    strings = flags + b"".join(_element("<", 1, text) for text in (b"names", b"MCOS", b"string")) + bytes(16)
+    numbers = _array("<", 6, (1, 2), b"ids", _element("<", 4, struct.pack("<2H", 7, 8)))
+    content = _file("<", _element("<", 14, strings), _element("<", 14, numbers))
+    assert mat_file.read_variable(content, "ids").tolist() == [[7, 8]]
+    with pytest.raises(ValueError, match=r"holds names as an object.*`names = cellstr\(names\)`"):
+        mat_file.read_variable(content, "names")
+    beside = mat(waves=np.ones((2, 2, 2)) * 1j, ids=np.ones(3), names=cells(_NAMES))
+    assert mat_file.read_variable(beside, "names")[:, 0].tolist() == _NAMES
 
 
 def test_claims_beyond_the_file_are_refused_before_memory_is_taken(monkeypatch):

@@ -7,7 +7,6 @@ import pytest
 import tensorflow_datasets as tfds
 
 from lrfr_jax.data import builders, face_sets, pipeline, records
-from lrfr_jax.prepare import raw
 from lrfr_jax.prepare.__main__ import main
 
 NUM_IMAGES = 100  # more than one batch of the conversion, and no multiple of it
@@ -105,8 +104,8 @@ def test_what_cannot_be_is_a_sentence(data_dir, capsys, monkeypatch):
         capsys, data_dir, "bad", source="nosuch"
     )
     assert "--shards must be at least 1" in refused(capsys, data_dir, "bad", shards=0)
-    monkeypatch.setattr(raw.shutil, "disk_usage", lambda path: types.SimpleNamespace(free=3e6))
-    sentence = "has 0.003 GB free, 100 raw images take 0.00376 GB: choose a folder on another disk"
+    monkeypatch.setattr(builders.shutil, "disk_usage", lambda path: types.SimpleNamespace(free=3e6))
+    sentence = "has 0.003 GB free, 100 images take 0.00376 GB: choose a folder on another disk"
     assert sentence in refused(capsys, data_dir, "bad")
 
 

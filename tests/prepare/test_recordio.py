@@ -1,10 +1,11 @@
 import re
 import struct
+import types
 
 import numpy as np
 import pytest
 
-from lrfr_jax.data import face_sets, records
+from lrfr_jax.data import builders, face_sets, records
 from lrfr_jax.prepare import recordio_table
 from lrfr_jax.prepare.__main__ import main
 from tests.make_recordio import FIRST, frame, labeled, part, with_header, write
@@ -79,12 +80,109 @@ def test_every_layout_gives_the_same_set(tmp_path, capsys, pack, idx):
     assert _note(tmp_path, "skipped.txt") == []
 
 
+def _counted(placeholder, labels=(7, 3), images=None):
+    """Record 0 is [images + 1, classes], as converters write it for InsightFace's newer reader."""
+    header = (0, frame(labeled(labels, 0, placeholder)))
+    return [header, *(images or _plain(first_key=1))]
+
+
+@pytest.mark.parametrize("idx", [True, False])
+@pytest.mark.parametrize(
+    "pack",
+    [
+        _counted(b""),
+        _counted(_face(0)),
+        _counted(b"", labels=(7, 3, 0, 0)),
+        _header_first([*_counted(_face(6))[1:], _counted(_face(6))[0]]),
+        _counted(_face(0), images=_plain(first_key=1, label=lambda label: (label, 1))),
+        [(0, frame(labeled((7, 10), 0, _face(0)))), *with_header(_IDENTITIES)[:-1]],
+    ],
+    ids=["empty", "picture", "more labels", "the last image again", "images with flags", "identities"],
+)
+def test_a_header_of_counts_is_no_image(tmp_path, capsys, pack, idx):
+    rec = write(tmp_path / "pack", pack)
+    if not idx:
+        (tmp_path / "pack" / "train.idx").unlink()
+    _prepare(tmp_path, rec.parent)
+    assert _content(tmp_path) == _WRITTEN
+    assert capsys.readouterr().out.startswith("6 images of 3 identities, 0 skipped, 2 shards")
+
+
+@pytest.mark.parametrize("placeholder", [b"", _face(0)], ids=["empty", "picture"])
+@pytest.mark.parametrize("labels", [(6, 3), (8, 3), (7.5, 3)])
+def test_a_header_of_other_counts_is_refused_and_its_picture_never_taken(tmp_path, capsys, placeholder, labels):
+    rec = write(tmp_path / "pack", _counted(placeholder, labels=labels))
+    line = _refused(capsys, tmp_path, rec, "--on_error", "skip")
+    assert re.search(r"key 0 \(byte 0\) (announces images at keys 1 to|has the labels)", line)
+
+
+def test_an_index_in_another_order_is_read(tmp_path):
+    rec = write(tmp_path / "pack", _plain())
+    idx = tmp_path / "pack" / "train.idx"
+    idx.write_text("".join(reversed(idx.read_text().splitlines(keepends=True))))
+    _prepare(tmp_path, rec.parent)
+    assert _content(tmp_path) == _WRITTEN
+
+
+def test_a_pack_of_one_label_is_refused_and_says_where_the_labels_may_be(tmp_path, capsys):
+    rec = write(tmp_path / "pack", [(key, frame(labeled(0, key, _face(key)))) for key in range(4)])
+    line = _refused(capsys, tmp_path, rec)
+    assert "train.rec has the label 0: there is one identity, and nothing to tell apart; if the persons stand" in line
+    (tmp_path / "seven.txt").write_text("7\n")
+    rec = write(tmp_path / "pack", _plain())
+    line = _refused(capsys, tmp_path, rec, "--only_identities", str(tmp_path / "seven.txt"))
+    assert "training set faces would have 1 identity, and nothing to tell apart" in line
+
+
+def test_what_needs_no_decoding_is_told_before_it(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(recordio_table, "check_records", None)  # must not be reached
+    rec = write(tmp_path / "pack", _plain())
+    line = _refused(capsys, tmp_path, rec, "--shards", "7")
+    assert "--shards must be at most the number of images, 6; it is 7" in line
+    (tmp_path / "pack/property").write_text("3,96,112")
+    assert "says that images have 112x96 pixels" in _refused(capsys, tmp_path, rec)
+    (tmp_path / "pack/property").unlink()
+    monkeypatch.setattr(builders.shutil, "disk_usage", lambda path: types.SimpleNamespace(free=1000))
+    assert "has 1e-06 GB free, 6 images take " in _refused(capsys, tmp_path, rec)
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit):
+        _prepare(tmp_path, rec, "--data_dir", str(tmp_path / "file"))
+    assert f"--data_dir {tmp_path}/file cannot be written: {tmp_path}/file is no folder" in capsys.readouterr().err
+
+
+def test_several_packs_keep_their_identities_apart(tmp_path, capsys):
+    first = write(tmp_path / "emore", with_header(_IDENTITIES))
+    second = write(tmp_path / "own", [(k, frame(labeled(7, k, _face(20 + k)))) for k in range(2)], name="train")
+    third = write(tmp_path / "other/own", [(k, frame(labeled(30, k, _face(30 + k)))) for k in range(2)])
+    flags = ["--source", str(second.parent), "--source", str(third)]
+    _prepare(tmp_path, first, *flags)
+    content = [*_WRITTEN[0], (3, 20), (3, 21), (4, 30), (4, 31)]
+    assert _content(tmp_path) == (content, 5)
+    wanted = ["pack,original,label,images", "emore,7,0,1", "emore,30,1,2", "emore,700,2,3", "own,7,3,2", "own_2,30,4,2"]
+    assert _note(tmp_path, "labels.csv") == wanted
+    out = capsys.readouterr().out
+    assert out.startswith("10 images of 5 identities (3 of emore, 1 of own, 1 of own_2), 0 skipped, 2 shards, ")
+    (tmp_path / "some.txt").write_text("emore/7\nown_2/30\nown/30\n")
+    _prepare(tmp_path, first, *flags, "--only_identities", str(tmp_path / "some.txt"), name="some")
+    assert _content(tmp_path, "some") == ([(0, 3), (1, 30), (1, 31)], 2)
+    assert "2 of 3 wanted names occur" in capsys.readouterr().out
+    _prepare(tmp_path, first, *flags, "--exclude_identities", str(tmp_path / "some.txt"), name="rest")
+    assert _content(tmp_path, "rest") == ([(0, 1), (0, 2), (1, 4), (1, 5), (1, 6), (2, 20), (2, 21)], 3)
+    (tmp_path / "some.txt").write_text("7\n")
+    with pytest.raises(SystemExit):
+        _prepare(tmp_path, first, *flags, "--only_identities", str(tmp_path / "some.txt"), name="bare")
+    assert "names '7': of several packs, write an identity as PACK/LABEL, as in emore/17" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        _prepare(tmp_path, first, "--source", str(first.parent), name="twice")
+    assert "emore is given twice" in capsys.readouterr().err
+
+
 def test_images_that_hold_the_magic_number_are_whole_again(tmp_path):
     face = _face(9)
     comment = b"\x0a\x23\xd7\xce" * 9
     for shift in range(4):
         segment = b"\xff\xfe" + struct.pack(">H", 2 + shift + len(comment)) + bytes(shift) + comment
-        pack = [(0, frame(labeled(0, 0, face[:2] + segment + face[2:])))]
+        pack = [(0, frame(labeled(0, 0, face[:2] + segment + face[2:]))), (1, frame(labeled(1, 1, face)))]
         assert (pack[0][1].count(b"\x0a\x23\xd7\xce") > 10) or len(pack[0][1]) > len(face) + 70
         rec = write(tmp_path / f"pack{shift}", pack)
         _prepare(tmp_path, rec, name=f"set{shift}", shards="1")
@@ -225,12 +323,8 @@ def test_each_bad_file_beside_the_records_is_one_sentence(tmp_path, capsys):
     size = rec.stat().st_size
     for text, sentence in [
         (good.replace("\t0\n", "\tzero\n"), "train.idx has at line 1 no"),
-        (
-            "".join(reversed(lines)),
-            "train.idx points to the same place as the line before it, or to an earlier one: line 2",
-        ),
         (good + f"9\t{size}\n", f"train.idx points behind the {size} bytes"),
-        (good + lines[-1], "train.idx points to the same place"),
+        (good + lines[-1], "train.idx points to a place to which another line points: key 5"),
         ("".join(lines[:2] + lines[3:]), r"key 1 \(byte \d+\) ends \d+ bytes before the next one that the .idx file"),
         ("".join(lines[1:]), "does not list the record at byte 0"),
         ("", "train.idx is empty"),
@@ -249,7 +343,8 @@ def test_each_bad_file_beside_the_records_is_one_sentence(tmp_path, capsys):
         (tmp_path / "pack" / "property").write_text(text)
         line = _refused(capsys, tmp_path, rec.parent)
         assert re.search(sentence, line), line
-    for name, text in [("count", "3,112,112"), ("largest", "701,112,112\n6\n")]:
+    shuffled = "701, 112,112 \n6\nshuffled\n2019-03-26 10:12:33.105\n"  # as InsightFace's shuffler leaves it
+    for name, text in [("count", "3,112,112"), ("largest", "701,112,112\n6\n"), ("shuffled", shuffled)]:
         (tmp_path / "pack" / "property").write_text(text)
         _prepare(tmp_path, rec.parent, name=name)
         assert _content(tmp_path, name) == _WRITTEN

@@ -12,6 +12,7 @@ import pytest
 from lrfr_jax.data import records
 from lrfr_jax.errors import UserError
 from lrfr_jax.prepare import recordio_table
+from lrfr_jax.prepare.pixel_options import PixelOptions
 from lrfr_jax.prepare.training_options import Selection
 from tests.make_recordio import MAGIC, frame, labeled, with_header, write
 
@@ -31,6 +32,7 @@ def _packs():
     faces = [face, with_magic]
     yield with_header([(3, faces), (5, [face]), (9, [with_magic])])
     yield [(key, frame(labeled(key % 3, key, faces[key % 2]))) for key in range(5)]
+    yield [(0, frame(labeled((5, 3), 0, face))), *((k, frame(labeled(k % 3, k, faces[k % 2]))) for k in range(1, 5))]
     yield [(key, frame(labeled((key, 1, 2), key, faces[key % 2]))) for key in (4, 2, 9)]
 
 
@@ -83,7 +85,9 @@ def _read(folder, *, with_index, on_error):
     rec, idx = str(folder / "train.rec"), str(folder / "train.idx") if with_index else None
     try:
         layout = recordio_table.read_layout(rec, idx)
-        checked = recordio_table.check_records(layout, selection=_EVERYBODY, on_error=on_error)
+        checked = recordio_table.check_records(
+            layout, selection=_EVERYBODY, pixels=PixelOptions(False, "rgb"), on_error=on_error
+        )
     except UserError as error:
         return None if str(error).isprintable() else pytest.fail(f"no line: {error!r}")
     return sum(1 for _ in recordio_table.read_images(layout, np.flatnonzero(checked.is_usable)))

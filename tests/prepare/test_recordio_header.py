@@ -39,7 +39,9 @@ def test_the_first_identity_is_found_behind_rounded_labels(first, count):
         ((10.5, 12.0), "announce no images"),
         ((-3.0, 12.0), "announce no images"),
         ((1.0, 12.0), "announce no images"),
-        ((13.0, 12.0), "announce no images"),
+        ((13.0, 12.0), "announces images at keys 1 to 12, the file has keys up to 11"),
+        ((12.0, 0.0), "announce no images"),
+        ((12.0, 3.0), "announces images up to the last key, 11, whose record holds none"),
         ((10.0, 13.0), "announces keys 0 to 12, the file has 12 of them"),
         ((3e38, 3e38), "the file has 12 of them"),
     ],
@@ -47,6 +49,13 @@ def test_the_first_identity_is_found_behind_rounded_labels(first, count):
 def test_a_header_that_lies_is_refused(labels, sentence):
     with pytest.raises(RecordIOError, match=sentence):
         first_identity_key(*_rounded(*labels), 12, lambda key: True)
+
+
+@pytest.mark.parametrize("classes", [1, 4, 11, 12, 900])
+def test_a_header_may_count_images_and_classes(classes):
+    assert first_identity_key(12.0, float(classes), 12, lambda key: False) == 12
+    num_keys = 2 * _BIG + 3
+    assert first_identity_key(*_rounded(num_keys, classes), num_keys, lambda key: False) == num_keys
 
 
 def test_a_header_may_not_announce_an_identity_as_an_image():

@@ -77,22 +77,52 @@ def _blocks(sizes):
     return [(stage, block, block == 0) for stage, size in enumerate(sizes, 1) for block in range(size)]
 
 
-def arcface_iresnet(net, x, *, sizes, channels, size):
+def arcface_iresnet(net, x, *, sizes, channels, size, before=""):
     """InsightFace's arcface_torch."""
-    x = net.prelu(net.norm(net.conv(x, "conv1", channels, 3), "bn1"), "prelu")
+    x = net.linear(_iresnet_body(net, x, sizes, channels, before), f"{before}fc", size)
+    net.state[f"{before}features.weight"] = np.ones(size, np.float32)
+    return net.norm(x, f"{before}features", affine=("bias",))
+
+
+def magface_iresnet(net, x, *, sizes, channels, size, before="features.module."):
+    """MagFace's: the same with another epsilon, and a scale that is learned."""
+    x = net.linear(_iresnet_body(net, x, sizes, channels, before), f"{before}fc", size)
+    return net.norm(x, f"{before}features")
+
+
+def _iresnet_body(net, x, sizes, channels, before):
+    x = net.prelu(net.norm(net.conv(x, f"{before}conv1", channels, 3), f"{before}bn1"), f"{before}prelu")
     for stage, block, is_first in _blocks(sizes):
-        name, out, stride = f"layer{stage}.{block}", channels * 2 ** (stage - 1), 1 + is_first
+        name, out, stride = f"{before}layer{stage}.{block}", channels * 2 ** (stage - 1), 1 + is_first
         y = net.conv(net.norm(x, f"{name}.bn1"), f"{name}.conv1", out, 3)
         y = net.conv(net.prelu(net.norm(y, f"{name}.bn2"), f"{name}.prelu"), f"{name}.conv2", out, 3, stride)
         if is_first:
             x = net.norm(net.conv(x, f"{name}.downsample.0", out, 1, stride), f"{name}.downsample.1")
         x = x + net.norm(y, f"{name}.bn3")
-    net.state["features.weight"] = np.ones(size, np.float32)
-    return net.norm(net.linear(net.norm(x, "bn2"), "fc", size), "features", affine=("bias",))
+    return net.norm(x, f"{before}bn2")
+
+
+def evolve_ir(net, x, *, sizes, channels, size, affine):
+    """CurricularFace's and face.evoLVe's IR: no BatchNorm behind a block's first convolution."""
+    x = net.prelu(net.norm(net.conv(x, "input_layer.0", channels, 3), "input_layer.1"), "input_layer.2")
+    for number, (stage, _, is_first) in enumerate(_blocks(sizes)):
+        name, out, stride = f"body.{number}", channels * 2 ** (stage - 1), 1 + is_first
+        y = net.conv(net.norm(x, f"{name}.res_layer.0"), f"{name}.res_layer.1", out, 3)
+        y = net.conv(net.prelu(y, f"{name}.res_layer.2"), f"{name}.res_layer.3", out, 3, stride)
+        x = _ir_shortcut(net, x, f"{name}.shortcut_layer", out, stride) + net.norm(y, f"{name}.res_layer.4")
+    x = net.linear(net.norm(x, "output_layer.0"), "output_layer.3", size)
+    return net.norm(x, "output_layer.4", affine=affine)
+
+
+def _ir_shortcut(net, x, name, out, stride):
+    """A shortcut of as many channels takes every second pixel."""
+    if x.shape[1] == out:
+        return x[:, :, ::stride, ::stride]
+    return net.norm(net.conv(x, f"{name}.0", out, 1, stride), f"{name}.1")
 
 
 def adaface_ir(net, x, *, sizes, channels, size, before=""):
-    """AdaFace's and CVLface's IR: a shortcut of as many channels takes every second pixel."""
+    """AdaFace's and CVLface's IR."""
     x = net.conv(x, f"{before}input_layer.0", channels, 3)
     x = net.prelu(net.norm(x, f"{before}input_layer.1"), f"{before}input_layer.2")
     for number, (stage, _, is_first) in enumerate(_blocks(sizes)):
@@ -101,10 +131,7 @@ def adaface_ir(net, x, *, sizes, channels, size, before=""):
         y = net.norm(
             net.conv(net.prelu(y, f"{name}.res_layer.3"), f"{name}.res_layer.4", out, 3, stride), f"{name}.res_layer.5"
         )
-        if x.shape[1] == out:
-            x = x[:, :, ::stride, ::stride] + y
-        else:
-            x = net.norm(net.conv(x, f"{name}.shortcut_layer.0", out, 1, stride), f"{name}.shortcut_layer.1") + y
+        x = _ir_shortcut(net, x, f"{name}.shortcut_layer", out, stride) + y
     x = net.linear(net.norm(x, f"{before}output_layer.0"), f"{before}output_layer.3", size)
     return net.norm(x, f"{before}output_layer.4", affine=())
 

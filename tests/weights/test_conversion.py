@@ -1,11 +1,18 @@
 """Each tensor of a file is accounted for: taken, left aside by name, or the file is refused in one sentence."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
 
+from lrfr_jax import models
 from lrfr_jax.errors import UserError
+from lrfr_jax.models.resnet import BasicBlock, Bottleneck, ResNet
+from lrfr_jax.weights import conversion
 from lrfr_jax.weights.conversion import convert
+from lrfr_jax.weights.layouts import LAYOUTS
+from tests.exports import networks
 from tests.weights import reference_networks as made
 
 
@@ -25,8 +32,9 @@ def residual():
     return state_of(made.arcface_iresnet, 112, sizes=(2, 2, 2, 2))
 
 
-def read(state, layout="pytorch_mobilefacenet", backbone="mobilefacenet", before="", **convention):
-    return convert(state, source="x.pt", layout=layout, before=before, backbone=backbone, convention=convention)
+def read(state, layout="pytorch_mobilefacenet", backbone="mobilefacenet", before="", width=None, **convention):
+    how = {"source": "x.pt", "layout": layout, "before": before, "backbone": backbone, "width": width}
+    return convert(state, **how, convention=convention)
 
 
 def test_what_is_left_aside_is_named(mobile):
@@ -97,9 +105,42 @@ def test_wrong_backbones_are_refused(mobile, residual):
         read(residual, layout="insightface_torch_iresnet", backbone="iresnet34")
 
 
-def test_a_scale_that_ours_lacks_must_be_one(residual):
+def test_a_scale_that_ours_lacks_goes_into_the_layer_before(residual):
+    """beta + g ((W x + b) - mean) / sigma, so the features are scaled about their bias, in float32's precision."""
     how = {"layout": "insightface_torch_iresnet", "backbone": "iresnet18"}
-    assert "features.weight" in read(residual, **how).ignored
-    read({name: array for name, array in residual.items() if name != "features.weight"}, **how)
-    with pytest.raises(UserError, match=r"features.weight other than 1"):
-        read(residual | {"features.weight": np.full(16, 2, np.float32)}, **how)
+    plain, pixels = read(residual, **how), networks.images(2)
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        plain.variables,
+        read({name: array for name, array in residual.items() if name != "features.weight"}, **how).variables,
+    )
+    learned = np.linspace(-0.5, 2, 16).astype(np.float32)
+    scaled = read(residual | {"features.weight": learned}, **how)
+    before, after = (networks.features(one.model, one.variables, pixels) for one in (plain, scaled))
+    bias = residual["features.bias"]
+    np.testing.assert_allclose(after, bias + learned * (before - bias), rtol=1e-4, atol=1e-5 * np.abs(after).max())
+    assert "features.weight" not in scaled.ignored
+    with pytest.raises(UserError, match=r"features.weight float32\[3\] instead of float32\[16\]"):
+        read(residual | {"features.weight": learned[:3]}, **how)
+
+
+@pytest.mark.parametrize(
+    ("width", "backbone"),
+    [(0.05, "resnet10"), (0.701, "resnet10"), (0.33333, "resnet14"), (1.3, "iresnet18"), (0.7, "mobilefacenet")],
+)
+def test_a_width_gives_all_channel_counts(width, backbone, monkeypatch):
+    """Also one that is no 64th, of which the first layer tells too little."""
+    for name, block in (("resnet10", BasicBlock), ("resnet14", Bottleneck)):
+        short = functools.partial(ResNet, block=block, stage_sizes=(1, 1, 1, 1))
+        monkeypatch.setitem(models.BACKBONES, name, short)
+    layout = {"iresnet18": "insightface_torch_iresnet", "mobilefacenet": "insightface_torch_mobilefacenet"}
+    row = LAYOUTS[layout.get(backbone, "released_lrfr_resnet")]
+    model = networks.arguments(backbone) | {"width": width}
+    wanted = conversion.shapes_of(model)
+    named = {
+        name: np.broadcast_to(np.float32(1), conversion._their_shape(wanted[path]))
+        for path, name in conversion.names_in(row, wanted).items()
+    }
+    found = conversion._width(named, row, model | {"width": 99.0})
+    assert conversion.shapes_of(model | {"width": found}) == wanted
+    assert len(str(found)) <= len(str(width))

@@ -14,6 +14,7 @@ from tests.weights import reference_networks as made
 
 WEIGHTS = pathlib.Path(__file__).resolve().parents[3] / "shared" / "data" / "weights"
 SIZES = {"iresnet18": (2, 2, 2, 2), "resnet18": (2, 2, 2, 2), "resnet50": (3, 4, 6, 3)}
+EPSILONS = {"insightface_mxnet_mobilefacenet": 1e-3, "magface_iresnet": 2e-5}
 # Layout, backbone, what stands before the names; order, scale and columns of the input; the forward of the makers.
 NETWORKS = [
     ("insightface_mxnet_mobilefacenet", "mobilefacenet", "", "rgb", 128.0, 112, made.mxnet_mobilefacenet),
@@ -22,6 +23,9 @@ NETWORKS = [
     ("insightface_torch_mobilefacenet", "mobilefacenet", "", "rgb", 127.5, 112, made.arcface_mobilefacenet),
     ("adaface_ir", "iresnet18", "model.", "bgr", 127.5, 112, partial(made.adaface_ir, before="model.")),
     ("cvlface_ir", "iresnet18", "model.net.", "rgb", 127.5, 112, partial(made.adaface_ir, before="model.net.")),
+    ("magface_iresnet", "iresnet18", "features.module.", "bgr", 255.0, 112, made.magface_iresnet),
+    ("curricularface_ir", "iresnet18", "", "rgb", 127.5, 112, partial(made.evolve_ir, affine=())),
+    ("evolve_ir", "iresnet18", "", "rgb", 127.5, 112, partial(made.evolve_ir, affine=("scale", "bias"))),
     ("released_lrfr_resnet", "resnet18", "", "rgb", 127.5, 112, partial(made.lrfr_resnet, bottleneck=False)),
     ("released_lrfr_resnet", "resnet50", "", "rgb", 127.5, 112, partial(made.lrfr_resnet, bottleneck=True)),
 ]
@@ -40,16 +44,17 @@ def assert_close(ours, theirs):
 @pytest.mark.parametrize(("layout", "backbone", "before", "order", "scale", "columns", "forward"), NETWORKS)
 def test_narrow_networks(layout, backbone, before, order, scale, columns, forward):
     images = np.random.default_rng(0).integers(0, 256, (2, 112, 112, 3)).astype(np.uint8)
-    x = images[..., ::-1] if order == "bgr" else images
-    x = (x[:, :, (112 - columns) // 2 :][:, :, :columns].transpose(0, 3, 1, 2) - 127.5) / scale
-    net = made.SlowNet(made.MXNET, 1e-3) if "mxnet" in layout else made.SlowNet()
+    x, mean = images[..., ::-1] if order == "bgr" else images, 0.0 if layout == "magface_iresnet" else 127.5
+    x = (x[:, :, (112 - columns) // 2 :][:, :, :columns].transpose(0, 3, 1, 2) - mean) / scale
+    net = made.SlowNet(made.MXNET if "mxnet" in layout else made.TORCH, EPSILONS.get(layout, 1e-5))
     sizes = {"sizes": SIZES[backbone]} if backbone in SIZES else {}
     expected = forward(net, x, channels=8, size=24, **sizes)
     assert recognize(net.state, source="x", layout=None) == (layout, before)
-    converted = convert(net.state, source="x", layout=layout, before=before, backbone=backbone, convention={})
+    how = {"layout": layout, "before": before, "backbone": backbone, "convention": {}, "width": None}
+    converted = convert(net.state, source="x", **how)
     assert converted.model == {
         **{"backbone": backbone, "width": 0.125, "embedding_size": 24, "dropout": 0.0, "dtype": "float32"},
-        "input": {"order": order, "mean": 127.5, "scale": scale, "columns": columns},
+        "input": {"order": order, "mean": mean, "scale": scale, "columns": columns},
     }
     assert_close(features(converted.model, converted.variables, images), expected)
 

@@ -32,6 +32,11 @@ def test_orders_of_axes_and_bytes_and_versions_are_read():
     assert count.dtype.isnative
 
 
+def test_bfloat16_is_read_as_numpy_writes_it():
+    content = _npy(_header("(2,)", "<V2"), np.array([0x3FC0, 0xC000], "<u2").tobytes())
+    np.testing.assert_array_equal(_parse(content), np.float32([1.5, -2]))
+
+
 def test_a_pickle_inside_is_not_run():
     content = form_writers.FORMS["npz"]({"a": np.array([{}], object)})
     with pytest.raises(

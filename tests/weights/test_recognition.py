@@ -1,12 +1,14 @@
 """A file's layout shows in its names; where it does not, or is none of ours, the error says what to do."""
 
+import numpy as np
 import pytest
 
 from lrfr_jax.errors import UserError
 from lrfr_jax.weights.layouts import LAYOUTS
 from lrfr_jax.weights.recognition import listed, recognize
 
-IR = LAYOUTS["adaface_ir"].markers
+IR, ONE = LAYOUTS["adaface_ir"].markers, np.ones(1, np.float32)
+IRESNET = LAYOUTS["magface_iresnet"].markers
 
 
 def at(before, names=IR):
@@ -28,20 +30,29 @@ def at(before, names=IR):
         (at("model.net."), None, ("cvlface_ir", "model.net.")),
         (IR, "adaface_ir", ("adaface_ir", "")),
         (at("net."), "adaface_ir", ("adaface_ir", "net.")),
+        (at("features.module.", IRESNET), None, ("magface_iresnet", "features.module.")),
+        (at("module.features.", IRESNET), None, ("magface_iresnet", "module.features.")),
+        (at("features.", IRESNET), None, ("magface_iresnet", "features.")),
+        (at("module._orig_mod.", IRESNET), None, ("insightface_torch_iresnet", "module._orig_mod.")),
+        (IRESNET, "magface_iresnet", ("magface_iresnet", "")),
+        (LAYOUTS["curricularface_ir"].markers, None, ("curricularface_ir", "")),
+        (at("module.", LAYOUTS["evolve_ir"].markers), None, ("evolve_ir", "module.")),
         # Ends like a marker, where the others are not.
         (["neck.input_layer.0.weight", *at("model.")], None, ("adaface_ir", "model.")),
     ],
 )
 def test_recognizes(names, layout, expected):
-    assert recognize(names, source="x.pt", layout=layout) == expected
+    assert recognize(dict.fromkeys(names, ONE), source="x.pt", layout=layout) == expected
 
 
 @pytest.mark.parametrize(
     ("names", "layout", "sentence"),
     [
         (["a.weight", "b"], None, r"^x.pt is not of layout insightface_mxnet.* or released_\w+: it holds a.weight, b$"),
-        (at("net."), "released_lrfr_resnet", "^x.pt is not of layout released_lrfr_resnet: it holds net.body"),
-        (IR, None, "can be of layout adaface_ir or cvlface_ir, of unlike colors: choose with --layout"),
+        (at("net."), "released_lrfr_resnet", "^x.pt is not of layout released_lrfr_resnet, but of adaface_ir or cvl"),
+        (["a"], "released_lrfr_resnet", "^x.pt is not of layout released_lrfr_resnet: it holds a$"),
+        (LAYOUTS["evolve_ir"].markers, "cvlface_ir", "is not of layout cvlface_ir, but of evolve_ir$"),
+        (IR, None, "can be of layout adaface_ir or cvlface_ir, which want other colors or pixel values: choose"),
         (at("a.net.") + at("b.net."), None, "holds networks at 'a.net.' and 'b.net.': keep only one of them"),
         ([*at("model."), "model.body.0.res_layer.se_block.fc1.weight"], None, "IR-SE network"),
         ([*at(""), "body.3.res_layer.5.fc2.weight"], "adaface_ir", "IR-SE network"),
@@ -49,7 +60,18 @@ def test_recognizes(names, layout, expected):
 )
 def test_what_it_cannot_be_is_said(names, layout, sentence):
     with pytest.raises(UserError, match=sentence):
-        recognize(names, source="x.pt", layout=layout)
+        recognize(dict.fromkeys(names, ONE), source="x.pt", layout=layout)
+
+
+def test_a_learned_scale_is_not_arcfaces():
+    """Without MagFace's names before them a file can be either's: to take the wrong one would be silent."""
+    tensors = dict.fromkeys(IRESNET, ONE) | {"features.weight": ONE}
+    assert recognize(tensors, source="x.pt", layout=None) == ("insightface_torch_iresnet", "")
+    tensors["features.weight"] = np.full(1, 1.0000001, np.float32)
+    with pytest.raises(UserError, match="can be of layout insightface_torch_iresnet or magface_iresnet, which want"):
+        recognize(tensors, source="x.pt", layout=None)
+    for layout in ("insightface_torch_iresnet", "magface_iresnet"):
+        assert recognize(tensors, source="x.pt", layout=layout) == (layout, "")
 
 
 def test_lists_are_cut():

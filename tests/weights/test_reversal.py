@@ -1,9 +1,14 @@
 """Our weights under others' names: their networks, written by themselves, give our features with them."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
 from lrfr_jax.errors import UserError
+from lrfr_jax.weights.conversion import convert
+from lrfr_jax.weights.layouts import LAYOUTS
+from lrfr_jax.weights.recognition import recognize
 from lrfr_jax.weights.reversal import to_layout
 from tests.exports import networks
 from tests.weights import reference_networks as made
@@ -48,3 +53,28 @@ def test_constants_must_be_as_they_are():
     model = networks.arguments("iresnet18", order="bgr")
     with pytest.raises(UserError, match=r"layout adaface_ir has no stage1/block0/shortcut_[a-z]+/[a-z]+, which"):
         to_layout(networks.variables_of(model), model=model, layout="adaface_ir")
+
+
+READ_BEFORE = [
+    ("adaface_ir", partial(made.adaface_ir, before="model."), {"order": "bgr"}),
+    ("cvlface_ir", partial(made.adaface_ir, before="net."), {}),
+    ("curricularface_ir", partial(made.evolve_ir, affine=()), {}),
+    ("evolve_ir", partial(made.evolve_ir, affine=("scale", "bias")), {}),
+    ("magface_iresnet", made.magface_iresnet, {"order": "bgr", "mean": 0.0, "scale": 255.0}),
+]
+
+
+@pytest.mark.parametrize(("layout", "forward", "convention"), READ_BEFORE)
+def test_what_was_imported_goes_back(layout, forward, convention):
+    """Under their names, in their own network, which is recognized again."""
+    net, model = made.SlowNet(epsilon=LAYOUTS[layout].epsilon), networks.arguments("iresnet18", **convention)
+    sizes = {"sizes": (2, 2, 2, 2), "channels": 8, "size": 24}
+    pixels = np.random.default_rng(1).normal(size=(2, 3, 112, 112))
+    expected = forward(net, pixels, **sizes)
+    before = LAYOUTS[layout].beginning
+    how = {"layout": layout, "before": before, "backbone": "iresnet18", "convention": {}, "width": None}
+    converted = convert(net.state, source="x", **how)
+    names, net.state = set(net.state), to_layout(converted.variables, model=model, layout=layout)
+    assert set(net.state) == names
+    assert recognize(net.state, source="x", layout=None) == (layout, before)
+    networks.assert_same(forward(net, pixels, **sizes), expected)

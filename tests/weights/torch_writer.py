@@ -33,6 +33,13 @@ class Tensor:
 
 
 @dataclasses.dataclass
+class Storage:
+    """What a tensor is a view of."""
+
+    of: Tensor
+
+
+@dataclasses.dataclass
 class Call:
     """What unpickling would call: `name` is "module name"."""
 
@@ -71,6 +78,8 @@ class _Pickler:
                 return self.call("collections OrderedDict", ()) + b"(" + b"".join(items) + b"u"
             case Call():
                 return self.call(value.name, value.arguments)
+            case Storage():
+                return self.storage(value.of)
             case Tensor():
                 return self.tensor(value)
             case np.ndarray():
@@ -79,16 +88,19 @@ class _Pickler:
     def call(self, name, arguments):
         return b"c" + name.replace(" ", "\n").encode() + b"\n" + self.item(arguments) + b"R"
 
-    def tensor(self, tensor):
+    def storage(self, tensor):
         flat = np.ascontiguousarray(tensor.elements)
         key = str(len(self.storages)) if tensor.key is None else tensor.key
         length = flat.size if tensor.length is None else tensor.length
         self.storages[key] = flat.tobytes(), flat.size
-        shape = tensor.elements.shape if tensor.shape is None else tensor.shape
-        strides = tuple(np.cumprod((1, *shape[:0:-1]))[::-1][: len(shape)].tolist())
         kind = tensor.kind or f"{_KINDS[flat.dtype.str[1:]]}Storage"
         name = f"ctorch\n{kind}\n".encode()
-        place = self.item(("storage", name, key, "cpu", length, *self.view_metadata)) + b"Q"
+        return self.item(("storage", name, key, "cpu", length, *self.view_metadata)) + b"Q"
+
+    def tensor(self, tensor):
+        place = self.storage(tensor)
+        shape = tensor.elements.shape if tensor.shape is None else tensor.shape
+        strides = tuple(np.cumprod((1, *shape[:0:-1]))[::-1][: len(shape)].tolist())
         strides = strides if tensor.strides is None else tensor.strides
         empty = self.call("collections OrderedDict", ())
         return self.call("torch._utils _rebuild_tensor_v2", (place, tensor.offset, shape, strides, False, empty))

@@ -5,6 +5,7 @@ import functools
 import json
 import os
 import pathlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,13 +13,16 @@ import flax.linen as nn
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from lrfr_jax import checkpoint, models, progress
+from lrfr_jax import checkpoint, comma_list, models, progress
 from lrfr_jax.analysis.figures import option_types
 from lrfr_jax.data import face_sets, records
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals import embed
 from lrfr_jax.evals.fusion import unit
 from lrfr_jax.image_ops import IMAGE_SIZE
+
+# Folders' names that tell nothing of a model: its number, and what a program calls every one.
+_NAMELESS = re.compile(r"(seed|step|epoch|run|checkpoint|model|net|backbone|weights)?s?[-_]?\d*")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -30,6 +34,9 @@ class Model:
     workdir: pathlib.Path | None
     variables: Any
     metadata: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        return f"<Model {self.label}: {models.in_words(self.metadata['model'])}>"
 
     @property
     def rounding(self) -> str:
@@ -58,14 +65,26 @@ class Faces:
 def add_models(add: Callable) -> None:
     """Declares the options that every figure over checkpoints has."""
     add("--checkpoints", required=True, metavar="A,B", help="folders of runs (newest checkpoint) or of checkpoints")
-    add("--labels", metavar="X,Y", help="their names in the figure; default: the folders' names")
+    add(
+        "--labels",
+        metavar="X,Y",
+        help="their names in the figure; default: as much of the folders' names as tells them apart",
+    )
     add("--data_dir", required=True, help="folder of the prepared sets")
     add("--batch_size", type=option_types.positive, default=64, help="images at a time (default %(default)s)")
 
 
 def add_faces(add: Callable, *, num_images: int) -> None:
     """Declares the options by which a figure chooses its faces."""
-    add("--set", required=True, dest="set_name", metavar="NAME", help="a prepared set of any kind")
+    add(
+        "--set",
+        "--sets",
+        required=True,
+        type=comma_list.one_word,
+        dest="set_name",
+        metavar="NAME",
+        help="a prepared set of any kind",
+    )
     add(
         "--images",
         type=option_types.positive,
@@ -87,15 +106,16 @@ def load_models(checkpoints: str, labels: str | None) -> list[Model]:
 
     Args:
       checkpoints: comma-separated folders of runs, of which the newest checkpoint counts, or of checkpoints.
-      labels: comma-separated names, as many and all different; without them the names of the folders.
+      labels: comma-separated names, as many and all different; without them as much of the folders' names as tells
+        them apart.
 
     Raises:
       UserError: there is none, one cannot be read, or the labels do not fit.
     """
-    folders = [pathlib.Path(part) for part in checkpoints.split(",") if part]
+    folders = list(map(pathlib.Path, comma_list.words(checkpoints)))
     if not folders:
         raise UserError(f"--checkpoints {checkpoints} names none: write folders of runs, as in runs/a,runs/b")
-    names = labels.split(",") if labels else [_name_of(folder) for folder in folders]
+    names = [_visible(name) for name in (comma_list.words(labels) if labels else _names_of(folders))]
     if len(names) != len(folders) or len(set(names)) != len(names):
         raise UserError(f"the labels {', '.join(names)} must be {len(folders)} different names: set them with --labels")
     runs = [(folder / checkpoint.FOLDER).is_dir() for folder in folders]
@@ -165,7 +185,23 @@ def _embedder(description: str, sizes: tuple[int, ...], rounding: str, mirror: b
     return embed.make_embedder(backbone, sizes=sizes, rounding=rounding, mirror=mirror)
 
 
-def _name_of(folder: pathlib.Path) -> str:
-    """The run's name, also of W/checkpoints/<step>."""
-    resolved = folder.resolve()
-    return resolved.parent.parent.name if resolved.parent.name == checkpoint.FOLDER else resolved.name
+def _names_of(folders: Sequence[pathlib.Path]) -> list[str]:
+    """As few last parts of the folders as tell all of them apart; without those that say nothing by themselves."""
+    parts = [[part for part in folder.resolve().parts if part != checkpoint.FOLDER] for folder in folders]
+    # W/checkpoints/<step> is known by the run.
+    runs = [found[:-1] if _is_step(folder) else found for folder, found in zip(folders, parts, strict=True)]
+    parts = runs if len(set(map(tuple, runs))) == len(runs) else parts
+    for count in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(found[-count - bool(_NAMELESS.fullmatch(found[-1])) :]) for found in parts]
+        if len(set(names)) == len(names):
+            break
+    return names
+
+
+def _is_step(folder: pathlib.Path) -> bool:
+    return folder.resolve().parent.name == checkpoint.FOLDER
+
+
+def _visible(label: str) -> str:
+    """matplotlib leaves labels out of legends that begin with '_'."""
+    return label.strip().lstrip("_") or "unnamed"

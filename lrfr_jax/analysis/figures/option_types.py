@@ -4,6 +4,7 @@ import argparse
 import math
 from collections.abc import Callable
 
+from lrfr_jax import comma_list
 from lrfr_jax.image_ops import IMAGE_SIZE
 
 
@@ -44,7 +45,7 @@ at_least_one = number(lambda value: value >= 1, " of 1 or more that is finite")
 
 def several_at_least_zero(text: str) -> tuple[float, ...]:
     """Reads comma-separated numbers, at least one."""
-    parts = [part for part in text.split(",") if part]
+    parts = comma_list.words(text)
     if not parts:
         raise argparse.ArgumentTypeError(f"{text!r} holds no number: write some, as in 1,2,5")
     return tuple(map(at_least_zero, parts))
@@ -52,7 +53,7 @@ def several_at_least_zero(text: str) -> tuple[float, ...]:
 
 def resolutions(text: str) -> tuple[int, ...]:
     """Reads comma-separated side lengths in pixels and sorts them, the largest first."""
-    parts = [part for part in text.split(",") if part]
+    parts = comma_list.words(text)
     if not parts or not all(part.isdecimal() and 1 <= int(part) <= IMAGE_SIZE for part in parts):
         raise argparse.ArgumentTypeError(f"{text!r} must be side lengths in 1..{IMAGE_SIZE} pixels, as in 112,28,14")
     return tuple(sorted({int(part) for part in parts}, reverse=True))

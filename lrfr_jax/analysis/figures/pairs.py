@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from lrfr_jax import checkpoint, paths
+from lrfr_jax import checkpoint, comma_list, paths
 from lrfr_jax.analysis.figures import models_and_faces, option_types
 from lrfr_jax.analysis.figures.models_and_faces import Model
 from lrfr_jax.data import face_sets
@@ -96,7 +96,7 @@ def cosines_by_set(
     Raises:
       UserError: there is no set or no model, or as `evaluate_models` does.
     """
-    sets = [name for name in arguments.sets.split(",") if name]
+    sets = comma_list.words(arguments.sets)
     if not sets:
         raise UserError(f"--sets {arguments.sets} names none: write verification sets, as in lfw,xqlfw")
     models, results = evaluate_models(arguments, sets=sets, resolutions=arguments.resolutions)
@@ -115,7 +115,7 @@ def cosines_by_set(
 
 def add_sets(add: Callable) -> None:
     """Declares which sets and resolutions `cosines_by_set` compares."""
-    add("--sets", required=True, metavar="A,B", help="verification sets")
+    add("--sets", "--set", required=True, metavar="A,B", help="verification sets")
     add(
         "--resolutions",
         type=option_types.resolutions,

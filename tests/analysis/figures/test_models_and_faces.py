@@ -26,6 +26,34 @@ def test_runs_and_checkpoints_have_labels(runs):
         models_and_faces.load_models(str(runs), None)
 
 
+@pytest.mark.parametrize(
+    ("folders", "labels"),
+    [
+        (["pretrained/y1", "runs/maug"], ["y1", "maug"]),
+        (["pretrained/y1/"], ["y1"]),
+        (["pretrained/0"], ["pretrained/0"]),
+        (["y1/checkpoint"], ["y1/checkpoint"]),
+        (["study/hr/seed0", "study/maug/seed0"], ["hr/seed0", "maug/seed0"]),
+        (["study/hr/seed0", "pretrained/y1"], ["hr/seed0", "y1"]),
+        (["a/runs/maug", "b/runs/maug"], ["a/runs/maug", "b/runs/maug"]),
+        (["runs/maug/checkpoints/120"], ["maug"]),
+        (["runs/maug/checkpoints/120", "runs/maug/checkpoints/80"], ["maug/120", "maug/80"]),
+        (["runs/_old"], ["old"]),  # matplotlib leaves it out of a legend
+    ],
+)
+def test_legends_say_which_model_it_is(folders, labels, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(checkpoint, "load_backbone", lambda path: ({}, {}))
+    found = models_and_faces.load_models(", ".join(folders), None)
+    assert [model.label for model in found] == labels
+
+
+def test_a_model_is_shown_in_one_line(tmp_path):
+    metadata = {"model": {"backbone": "iresnet18", "width": 0.5, "embedding_size": 512}}
+    model = models_and_faces.Model("y1", tmp_path, None, {"params": {"a": np.ones(3)}}, metadata)
+    assert repr(model) == "<Model y1: iresnet18 of width 0.5, embedding of 512>"
+
+
 def test_class_centers_are_read_where_there_are_some(runs):
     assert checkpoint.load_class_centers(runs / "one" / "checkpoints" / "10").shape == (6, 16)
     assert checkpoint.load_class_centers(runs / "bare" / "checkpoints" / "10") is None
