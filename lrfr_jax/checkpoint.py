@@ -18,7 +18,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging as absl_logging
 
-from lrfr_jax import paths, staged_checkpoints
+from lrfr_jax import paths, progress, staged_checkpoints
 from lrfr_jax.errors import UserError, reason_of
 
 FOLDER = "checkpoints"
@@ -63,13 +63,13 @@ def save(manager: ocp.CheckpointManager, step: int, *, backbone: Any, training: 
 
 def wait(manager: ocp.CheckpointManager) -> None:
     """Returns when the step that is being saved is whole; `UserError` if it cannot be written."""
-    with _writing(manager):
+    with _writing(manager), progress.waiting("writing a checkpoint"):
         manager.wait_until_finished()
 
 
 def close(manager: ocp.CheckpointManager) -> None:
     """Waits as `wait` does, and ends the manager."""
-    with _writing(manager):
+    with _writing(manager), progress.waiting("writing the last checkpoint"):
         manager.close()
 
 

@@ -1,6 +1,7 @@
 """The flag `--config FILE.py:key=value --config.group.field=value`, and one sentence for what is wrong with it."""
 
 import itertools
+import logging
 import runpy
 from collections.abc import Sequence
 
@@ -28,6 +29,7 @@ def parse(argv: list[str], *, config: flags.FlagHolder, required: Sequence[flags
     Raises:
       UserError: an unknown flag or field, a value of another type, an unreadable config, a missing flag.
     """
+    hush_jax()
     hint = f"see python -m {command} --help"
     try:
         rest = flags.FLAGS(argv)
@@ -44,6 +46,15 @@ def parse(argv: list[str], *, config: flags.FlagHolder, required: Sequence[flags
         raise UserError(f"{lines[-1].removeprefix('ValueError: ')}; {hint}") from None
     if rest[1:]:
         raise UserError(f"unknown argument {rest[1]!r}: {hint}")
+
+
+def hush_jax() -> None:
+    """Keeps back jax's note that a kind of device is not here, such as a TPU: `absl.app` shows notes like errors."""
+    logging.getLogger("jax._src.xla_bridge").addFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return record.levelno > logging.INFO or not record.getMessage().startswith("Unable to initialize backend")
 
 
 def _unknown_field(argv: list[str]) -> str:

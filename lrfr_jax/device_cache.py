@@ -13,7 +13,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Int32
 
-from lrfr_jax import sharding
+from lrfr_jax import progress, sharding
 from lrfr_jax.data import face_sets, pipeline
 from lrfr_jax.errors import UserError
 from lrfr_jax.image_ops import IMAGE_SIZE
@@ -23,8 +23,6 @@ logger = logging.getLogger("lrfr_jax")
 CACHES = ("none", "device")
 # Images that are decoded on the host before they are sent: 154 MB.
 CHUNK = 4096
-# Lines in the log while a large set is loaded.
-REPORTS = 10
 
 
 def check(cache: str, training_set: face_sets.TrainingSet, mesh: Mesh) -> None:
@@ -119,12 +117,12 @@ def _load(
     chunks = pipeline.stored_batches(
         training_set, batch_size=CHUNK, num_threads=num_threads, prefetch_images=prefetch_images
     )
-    for chunk in chunks:
-        cached = write(cached, {key: _everywhere(array, whole) for key, array in chunk.items()}, done)
-        before, done = done, done + len(chunk["label"])
-        if before * REPORTS // total < done * REPORTS // total < REPORTS:
-            logger.info("device cache: %d of %d images (%.0f%%)", done, total, 100 * done / total)
-    jax.block_until_ready(cached)
+    with progress.bar(total, "device cache", "images") as told:
+        for chunk in chunks:
+            cached = write(cached, {key: _everywhere(array, whole) for key, array in chunk.items()}, done)
+            done += len(chunk["label"])
+            told.update(len(chunk["label"]))
+        jax.block_until_ready(cached)
     seconds = time.perf_counter() - since
     logger.info("device cache: %d images loaded in %.1f s (%.0f images/s), %s", total, seconds, total / seconds, where)
     return cached

@@ -262,9 +262,12 @@ def find_model(path: str | os.PathLike) -> paths.AnyPath:
 
 
 def digest_of(path: str | os.PathLike) -> str:
-    """Returns the SHA-256 of a file, by which its card knows it."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Returns the SHA-256 of a file, by which its card knows it; `UserError` if it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
 
 
 def facts_of(card: model_card.Card) -> formats.Facts:

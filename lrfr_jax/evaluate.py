@@ -23,6 +23,7 @@ from lrfr_jax.errors import UserError, one_sentence, reason_of
 from lrfr_jax.evals import calibration, earlier_results, embed, evaluation, plots, protocols, report, tables, templates
 from lrfr_jax.evals.embedding_cache import EmbeddingCache
 from lrfr_jax.evals.fusion import FUSIONS
+from lrfr_jax.evals.measures import in_full
 from lrfr_jax.evals.verification import VerificationResult
 from lrfr_jax.image_ops import IMAGE_SIZE
 
@@ -69,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     made = report.report_of(results, step=metadata["step"], checkpoint=str(path), weights=model.weights)
     # Before anything is written, so that no failure of that loses it.
-    print(f"{path}\n{tables.table(made)}", flush=True)
+    print("\n".join([str(path), tables.table(made), *_unresolved(options, results)]), flush=True)
     if output:
         print("\n".join([*earlier_results.write(output, made), f"json: {output}"]))
     if card:
@@ -155,6 +156,17 @@ def _draw(folder: paths.AnyPath, results: Mapping[str, evaluation.SetResult], ma
             rows[title] = {f"{c.resolution} px": curves[f"{c.resolution} px"] for c in shown}
         plots.similarity_histograms(folder / f"{name}_similarities.png", rows)
     return True
+
+
+def _unresolved(options: argparse.Namespace, results: Mapping[str, evaluation.SetResult]) -> list[str]:
+    """Sentences on the rates that were asked for and are left out, as a set has too few pairs to show them."""
+    told = []
+    for name, evaluated in ((name, result.evaluation) for name, result in results.items()):
+        if options.fars and hasattr(evaluated.rules, "fars"):
+            impostors = int((~evaluated.test_set.protocol.is_same).sum())
+            missing = ", ".join(in_full(far) for far in evaluated.rules.fars if 1 / impostors > far)
+            told += [f"{name}: no TAR at FAR {missing}, as it has {impostors:,} impostor pairs"] if missing else []
+    return told
 
 
 def _card(model: Model, planned: Mapping[str, evaluation.Evaluation]) -> model_card.Card:

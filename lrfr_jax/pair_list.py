@@ -35,9 +35,11 @@ def read(path: str) -> PairList:
     """Reads a csv whose first line names its columns: first and second, and if known is_same (1 or 0) and fold.
 
     Raises:
-      UserError: unreadable, without pairs, or with a wrong column or value; it names the line.
+      UserError: unreadable, without pairs, or with a wrong column or value; it names the line. Or it says of a pair
+        what cannot be.
     """
     rows = _rows(path)
+    _check_truth(path, rows)
     place = {name: number for number, name in enumerate(dict.fromkeys(name for row in rows for name in row[:2]))}
     pairs = np.array([[place[row[0]], place[row[1]]] for row in rows])
     if rows[0][2] is None:
@@ -54,7 +56,8 @@ def read(path: str) -> PairList:
 def _rows(path: str) -> list[tuple[str, str, bool | None, int | None]]:
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
+            reader = csv.DictReader(file, strict=True, skipinitialspace=True)
+            reader.fieldnames = [name.strip() for name in reader.fieldnames or []]
             _check_columns(path, reader.fieldnames)
             rows = [_row(row, f"{path} line {reader.line_num}") for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -64,8 +67,18 @@ def _rows(path: str) -> list[tuple[str, str, bool | None, int | None]]:
     return rows
 
 
-def _check_columns(path: str, names: list[str] | None) -> None:
-    names = names or []
+def _check_truth(path: str, rows: list[tuple[str, str, bool | None, int | None]]) -> None:
+    told: dict[frozenset[str], bool | None] = {}
+    for first, second, is_same, _ in rows:
+        if first == second and is_same is False:
+            raise UserError(f"{path} says that {first} and {second}, one picture, show different persons: correct it")
+        if told.setdefault(frozenset((first, second)), is_same) != is_same:
+            raise UserError(
+                f"{path} says of {first} and {second} both that they show one person and that they do not: correct it"
+            )
+
+
+def _check_columns(path: str, names: list[str]) -> None:
     unknown = [name for name in names if name not in COLUMNS]
     missing = [name for name in COLUMNS[:2] if name not in names]
     if unknown or missing or len(set(names)) < len(names) or ("fold" in names and "is_same" not in names):
@@ -76,7 +89,7 @@ def _check_columns(path: str, names: list[str] | None) -> None:
 
 
 def _row(row: dict[str, str], where: str) -> tuple[str, str, bool | None, int | None]:
-    if None in row or None in row.values() or not row["first"] or not row["second"]:
+    if None in row or None in row.values() or not row["first"].strip() or not row["second"].strip():
         raise UserError(f"{where} must have a value for each column of the first line")
     is_same, fold = row.get("is_same"), row.get("fold")
     if is_same is not None and is_same.strip().lower() not in _TRUTH:
@@ -84,4 +97,4 @@ def _row(row: dict[str, str], where: str) -> tuple[str, str, bool | None, int | 
     if fold is not None and not fold.strip().isdecimal():
         raise UserError(f"{where}: fold is {fold!r}, it must be a whole number")
     truth = None if is_same is None else _TRUTH[is_same.strip().lower()]
-    return row["first"], row["second"], truth, None if fold is None else int(fold)
+    return row["first"].strip(), row["second"].strip(), truth, None if fold is None else int(fold)

@@ -12,7 +12,7 @@ import math
 from absl import app, flags
 from ml_collections import ConfigDict
 
-from lrfr_jax import config_flag, device_cache, experiment, memory_plan, operations
+from lrfr_jax import config_flag, device_cache, experiment, memory_plan, operations, progress
 from lrfr_jax.errors import UserError, one_sentence
 from lrfr_jax.memory_plan import Memory
 
@@ -40,8 +40,9 @@ def main(argv: list[str]) -> None:
     with one_sentence():
         config, devices = _CONFIG.value, _DEVICES.value
         _check(config, devices)
-        work = _work(config)  # first, since it checks the whole config
-        memory = _memory(config)
+        with progress.waiting("tracing the step"):
+            work = _work(config)  # first, since it checks the whole config
+            memory = _memory(config)
         print("\n".join([*_sizes(memory), *work, _verdict(config, memory)]))
 
 

@@ -10,6 +10,7 @@ says all that; what the model went through and was calibrated to goes along.
 
 import argparse
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Sequence
 
@@ -21,7 +22,7 @@ from lrfr_jax.errors import UserError, one_sentence
 from lrfr_jax.exports import formats
 from lrfr_jax.image_ops import HALF_RANGE, IMAGE_SIZE
 from lrfr_jax.models import BACKBONES, ORDERS
-from lrfr_jax.weights.conversion import Converted, convert
+from lrfr_jax.weights.conversion import Converted, backbones_of, convert
 from lrfr_jax.weights.layouts import LAYOUTS
 from lrfr_jax.weights.recognition import listed, recognize
 from lrfr_jax.weights.tensor_files import read_tensors
@@ -99,12 +100,22 @@ def _foreign(options: argparse.Namespace) -> tuple[Converted, str]:
         path = model_card.path_of(source)
         raise UserError(f"{source} has our names but no card {path} beside it, which says what it is: copy that along")
     layout, before = recognize(tensors, source=source, layout=options.layout)
-    if options.backbone is None:
-        fitting = " or ".join(LAYOUTS[layout].backbones)
-        raise UserError(f"{source} is of layout {layout}: say with --backbone which network it is, {fitting}")
     convention = {field: getattr(options, field) for field in PLAIN if getattr(options, field) is not None}
-    how = {"source": source, "layout": layout, "before": before, "backbone": options.backbone}
-    return convert(tensors, **how, convention=convention, width=None), layout
+    how = {"source": source, "layout": layout, "before": before, "convention": convention, "width": None}
+    held = functools.partial(backbones_of, tensors, layout=layout, before=before)
+    backbones = [options.backbone] if options.backbone else held()
+    if len(backbones) != 1:
+        raise UserError(
+            f"{source} is of layout {layout}, but of none of its networks: name the one that it should be with "
+            f"--backbone, {' or '.join(LAYOUTS[layout].backbones)}, to see what differs"
+        )
+    try:
+        return convert(tensors, **how, backbone=backbones[0]), layout
+    except UserError as error:
+        fitting = held()
+        if not fitting or backbones[0] in fitting:
+            raise
+        raise UserError(f"{source} holds {fitting[0]}, no {backbones[0]}: leave --backbone out") from error
 
 
 def _report(converted: Converted, *, layout: str, out: str) -> str:

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from lrfr_jax import progress
 from lrfr_jax.errors import UserError, reason_of
 
 # What launchers say of a job of several processes: a variable, and what its text is if there are several.
@@ -60,9 +61,10 @@ def start(
     # Where all is said, jax must not ask a launcher around it: it would show this process a single GPU.
     complete = None not in (coordinator, num_processes, process_id)
     try:
-        jax.distributed.initialize(
-            coordinator, num_processes, process_id, cluster_detection_method="deactivate" if complete else None
-        )
+        with progress.waiting("waiting for the other processes"):
+            jax.distributed.initialize(
+                coordinator, num_processes, process_id, cluster_detection_method="deactivate" if complete else None
+            )
     except (RuntimeError, ValueError) as error:
         reason = reason_of(error)
         raise UserError(

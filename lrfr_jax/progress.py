@@ -20,6 +20,9 @@ logger = logging.getLogger("lrfr_jax")
 # What is over sooner needs no word; what takes longer is told of again so often.
 QUIET_SECONDS = 3.0
 EVERY_SECONDS = 30.0
+# The clock when the command began, about: importing the libraries is a wait as well, of which nothing can be told.
+_BEGAN = time.monotonic()
+_has_spoken = threading.Event()
 
 
 def is_due(every: int, step: int, num_steps: int) -> bool:
@@ -119,7 +122,7 @@ def _told(tell: Callable[[bool], str]) -> Iterator[None]:
     over, has_spoken = threading.Event(), threading.Event()
 
     def speak() -> None:
-        pause = QUIET_SECONDS
+        pause = _first_pause()
         while not over.wait(pause):
             _say(tell(False))
             has_spoken.set()
@@ -136,6 +139,12 @@ def _told(tell: Callable[[bool], str]) -> Iterator[None]:
         _say(tell(True))
 
 
+def _first_pause() -> float:
+    """How long to be quiet: shorter for the first word of a command that was quiet for long before."""
+    before = 0.0 if _has_spoken.is_set() else time.monotonic() - _BEGAN
+    return max(QUIET_SECONDS - before, QUIET_SECONDS / 10)
+
+
 def _is_wanted() -> bool:
     """Not on processes that keep their log to themselves, see `main`."""
     return not logger.handlers or logger.isEnabledFor(logging.INFO)
@@ -143,6 +152,7 @@ def _is_wanted() -> bool:
 
 def _say(text: str) -> None:
     """Into the log of a command that has one, else to standard error, beside its results."""
+    _has_spoken.set()
     if logger.handlers:
         logger.info(text)
     else:
@@ -167,11 +177,20 @@ class Progress:
             batch_size,
             unit,
         )
+        self._first = step + 1
         self._begin(step)
 
     def _begin(self, step: int) -> None:
         self._step, self._since, self._waited = step, time.perf_counter(), 0.0
         self._told = self._since
+
+    @contextlib.contextmanager
+    def compiling(self, step: int) -> Iterator[None]:
+        """Around a step: the first one, for which its program is compiled, says so and counts for no speed."""
+        with waiting("compiling the step") if step == self._first else contextlib.nullcontext():
+            yield
+        if step == self._first:
+            self._begin(step)
 
     def waited(self, seconds: float) -> None:
         """Adds time in which the device had no input."""
@@ -206,13 +225,17 @@ class Progress:
         return f"step {step}/{self._num_steps} epoch {step / self._steps_per_epoch:.2f}"
 
     def _speeds(self, step: int) -> dict[str, float]:
+        if step == self._step:
+            return {}
         seconds = max(time.perf_counter() - self._since, 1e-9)  # a clock may not have moved
         per_second = (step - self._step) / seconds * self._batch_size
         return {f"speed/{self._unit}_per_second": per_second, "speed/input_wait": self._waited / seconds}
 
     def _pace(self, step: int, speeds: Mapping[str, float]) -> str:
+        if not speeds:
+            return "| the next step is measured"
         per_second, waiting = speeds[f"speed/{self._unit}_per_second"], speeds["speed/input_wait"]
-        left = (self._num_steps - step) * self._batch_size / per_second if per_second else 0.0
+        left = (self._num_steps - step) * self._batch_size / per_second
         # For input; a few in a hundred are what handing over takes.
         waits = f"{waiting:.0%} wait, " if waiting >= 0.05 else ""
         return f"| {per_second:.4g} {self._unit}/s, {waits}ETA {duration(left)}"

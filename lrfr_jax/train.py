@@ -75,7 +75,8 @@ def train(config: ConfigDict, *, workdir: paths.AnyPath, data_dir: pathlib.Path)
     evaluation_due = progress.is_due(config.eval_every_steps, start, num_steps)
     is_unevaluated = evaluation_due and not metric_writers.is_evaluated(workdir, start)
     if start >= num_steps and not is_unevaluated and model_card.is_written(workdir, start):
-        logger.info("%s is finished (step %d of %d): see its folder eval", workdir, start, num_steps)
+        more = "a larger num_epochs extends it, `lrfr_jax.evaluate` measures other sets"
+        logger.info("%s is finished (step %d of %d): see its folder eval; %s", workdir, start, num_steps, more)
         return
     workdirs.renew(workdir, plain, is_main_process=is_main_process)
     writer, side_writer = metric_writers.create_writers(workdir, start_step=start, is_main_process=is_main_process)
@@ -97,7 +98,7 @@ def train(config: ConfigDict, *, workdir: paths.AnyPath, data_dir: pathlib.Path)
             since = time.perf_counter()
             batch = sharding.to_devices(next(batches), mesh)
             timing.waited(time.perf_counter() - since)
-            with progress.waiting("compiling the step") if step == start + 1 else contextlib.nullcontext():
+            with timing.compiling(step):
                 state, metrics = step_fn(state, batch, cached)
             # The step before is checked while this one runs: the device never waits for the host.
             previous, current = current, (step, metrics)

@@ -37,7 +37,7 @@ def quiet():
     from lrfr_jax import progress
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(progress, "QUIET_SECONDS", 3600.0)
+        patch.setattr(progress, "QUIET_SECONDS", 36000.0)
         yield
 
 

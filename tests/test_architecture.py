@@ -23,7 +23,7 @@ FLOORS = {
     "staged_checkpoints": 2,
     "checkpoint": 3,
     "metric_writers": 2,
-    "progress": 1,
+    "progress": 0,
     "workdir": 2,
     "sweep_file": 1,
     "config_flag": 1,

@@ -59,7 +59,7 @@ def test_options_change_the_settings_of_the_sets_that_have_them(workdir, data_di
     options += ["--comparisons", "hr_lr,matrix", "--ssim", "--split", "half", "--ranks", "1,2", "--fpirs", "0.5"]
     places = ["--output", str(tmp_path / "x" / "e.json"), "--plots", str(tmp_path / "figures")]
     path = str(workdir / "checkpoints" / "5")
-    options += ["--batch_size", "16", "--resolutions", "20"]
+    options += ["--batch_size", "13", "--resolutions", "20"]
     with pytest.raises(UserError, match=r"evals\.videos\.resolutions must be empty"):
         evaluate.main(["--checkpoint", path, "--data_dir", data_dir, *options, *places])
     options[1] = "one,two,cams"
@@ -208,6 +208,16 @@ def test_results_of_earlier_calls_are_kept(workdir, data_dir, tmp_path, capsys):
     evaluate.main([*other, "--output", str(named)])
     assert "named.json held other results (of step 10): they are in named.earlier1.json now" in capsys.readouterr().out
     assert [json.loads(path.read_text())["step"] for path in (named, tmp_path / "named.earlier1.json")] == [5, 10]
+
+
+def test_rates_that_the_pairs_cannot_show_are_told(workdir, data_dir, capsys):
+    arguments = ["--workdir", str(workdir), "--data_dir", data_dir, "--sets", "one,videos", "--no_cache"]
+    evaluate.main([*arguments, "--fars", "0.1,0.00001"])
+    printed = capsys.readouterr().out
+    for name in ("one", "videos"):
+        assert f"{name}: no TAR at FAR 0.00001, as it has 20 impostor pairs" in printed
+    made = json.loads((workdir / "eval/10.json").read_text())
+    assert list(made["sets"]["one"]["results"][0]["tar"]) == ["0.1"]
 
 
 def test_no_figures_are_claimed_where_there_is_nothing_to_draw(workdir, data_dir, capsys):

@@ -1,10 +1,11 @@
 """The command line: what a user gets for wrong flags, configs and fields."""
 
 import functools
+import logging
 
 import pytest
 
-from lrfr_jax import folder_lock
+from lrfr_jax import config_flag, folder_lock
 from tests import commands
 
 run = functools.partial(commands.run, "main")
@@ -58,3 +59,16 @@ def test_workdir_that_is_taken_or_cannot_be_made(tmp_path):
             assert result.returncode == 1, result.stderr
             assert sentence in result.stderr.strip().splitlines()[-1]
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_what_jax_looked_for_in_vain_is_not_told_and_all_else_is(caplog):
+    config_flag.hush_jax()
+    jax_logger = logging.getLogger("jax._src.xla_bridge")
+    with caplog.at_level(logging.INFO, jax_logger.name):
+        jax_logger.info("Unable to initialize backend 'tpu': INTERNAL: no libtpu.so")
+        jax_logger.info("Remapping devices")
+        jax_logger.warning("Unable to initialize backend 'cuda': the driver is too old")
+    assert [message.split(":")[0] for message in caplog.messages] == [
+        "Remapping devices",
+        "Unable to initialize backend 'cuda'",
+    ]

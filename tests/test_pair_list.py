@@ -23,11 +23,23 @@ def test_images_are_listed_once(read):
     assert listed.is_same is None
 
 
+def test_spaces_after_commas_belong_to_no_column(read):
+    listed = read(
+        "first, second, is_same , fold",
+        "a b.png, b.png, 1, 2",
+        " c.png , a b.png , 0 , 2 ",
+        '"c,1.png", "d,2.png", 1, 2',
+    )
+    assert listed.images == ["a b.png", "b.png", "c.png", "c,1.png", "d,2.png"]
+    np.testing.assert_array_equal(listed.is_same, [True, False, True])
+    np.testing.assert_array_equal(listed.fold, [2, 2, 2])
+
+
 def test_truth_and_folds_in_any_order_of_columns(read):
-    listed = read("\ufefffold,is_same,second,first", "3,1,b,a", "4,0,c,a", "4,True,c,b", "3, no ,a,a")
+    listed = read("\ufefffold,is_same,second,first", "3,1,b,a", "4,0,c,a", "4,True,c,b", "3, no ,d,a")
     np.testing.assert_array_equal(listed.is_same, [True, False, True, False])
     np.testing.assert_array_equal(listed.fold, [3, 4, 4, 3])
-    np.testing.assert_array_equal(listed.pairs, [[0, 1], [0, 2], [1, 2], [0, 0]])
+    np.testing.assert_array_equal(listed.pairs, [[0, 1], [0, 2], [1, 2], [0, 3]])
 
 
 def test_without_folds_each_kind_is_dealt_out(read):
@@ -54,6 +66,8 @@ def test_without_folds_each_kind_is_dealt_out(read):
         (["first,second,is_same", "a,b,2"], "line 2: is_same is '2', it must be 1 or 0"),
         (["first,second,is_same,fold", "a,b,1,x"], "line 2: fold is 'x', it must be a whole number"),
         (["first,second", 'a,"b'], "cannot be read as csv"),
+        (["first,second,is_same", "a,b,1", "b,a,0"], "says of b and a both that they show one person and that they do"),
+        (["first,second,is_same", "a,a,0"], "says that a and a, one picture, show different persons"),
     ],
 )
 def test_bad_lines_are_named(read, lines, sentence):

@@ -18,6 +18,13 @@ from tests.weights import reference_networks as made
 from tests.weights import torch_writer
 
 
+@pytest.fixture(autouse=True)
+def few_networks(monkeypatch):
+    """To look for the one that a file holds, all of a layout are traced."""
+    row = dataclasses.replace(LAYOUTS["adaface_ir"], backbones=("iresnet18", "iresnet34"))
+    monkeypatch.setitem(LAYOUTS, "adaface_ir", row)
+
+
 @pytest.fixture(scope="module")
 def state():
     net = made.SlowNet()
@@ -76,7 +83,7 @@ def test_options_replace_the_layout_and_its_convention(tmp_path, state):
     ("change", "options", "sentence"),
     [
         ({"model.body.1.res_layer.4.weight": np.ones((2, 2, 3, 3), np.float32)}, (), "res_layer.4.weight float32[2"),
-        ({}, ("--backbone", "iresnet50"), "lacks"),
+        ({}, ("--backbone", "iresnet34"), "weights.ckpt holds iresnet18, no iresnet34: leave --backbone out"),
         ({"model.body.0.res_layer.1.weight": torch_writer.Call("os system", ("touch pwned",))}, (), "os"),
     ],
 )
@@ -159,7 +166,7 @@ def refused(arguments, sentence, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
-def test_wrong_use_of_exports(exported, tmp_path, capsys, state):
+def test_wrong_use_of_exports(exported, tmp_path, capsys):
     source = exported[2]("again.npz")
     said = "is not what " + str(source) + ".card.json says of " + str(source)
     for option, value in (("backbone", "iresnet18"), ("layout", "adaface_ir"), ("order", "rgb")):
@@ -181,6 +188,14 @@ def test_wrong_use_of_exports(exported, tmp_path, capsys, state):
     ):
         model_card.path_of(alone).write_text(json.dumps(card | change))
         refused(["--source", str(alone)], sentence, tmp_path, capsys)
+
+
+def test_the_names_tell_the_backbone(tmp_path, state, capsys):
     (tmp_path / "ada.ckpt").write_bytes(torch_writer.write_zip(state))
-    sentence = "is of layout adaface_ir: say with --backbone which network it is, iresnet18 or iresnet34"
+    pretrained.main(["--source", str(tmp_path / "ada.ckpt"), "--out", str(tmp_path / "net")])
+    assert checkpoint.load_metadata(tmp_path / "net")["model"]["backbone"] == "iresnet18"
+    capsys.readouterr()
+    more = {"model.body.8.res_layer.0.bias": np.ones(64, np.float32)}
+    (tmp_path / "ada.ckpt").write_bytes(torch_writer.write_zip(state | more))
+    sentence = "is of layout adaface_ir, but of none of its networks: name the one that it should be with --backbone"
     refused(["--source", str(tmp_path / "ada.ckpt")], sentence, tmp_path, capsys)

@@ -58,6 +58,22 @@ def test_evaluation_time_is_taken_out_and_each_line_starts_anew(clock):
     assert speeds == {"speed/images_per_second": pytest.approx(1.0), "speed/input_wait": 0.0}
 
 
+def test_compiling_counts_for_no_speed(clock, impatient, capsys):
+    timing = timing_of(0, batch_size=1)
+    with timing.compiling(1):
+        clock[0] += 600.0
+        impatient()
+    assert capsys.readouterr().err.splitlines()[1:] == ["compiling the step took 0:10:00"]
+    line, speeds = timing.line(1, metrics())
+    assert speeds == {}
+    assert line.endswith("rate 0.05 | the next step is measured")
+    for step in (2, 3):
+        with timing.compiling(step):
+            clock[0] += 1.0
+    assert timing.line(3, metrics())[1]["speed/images_per_second"] == pytest.approx(1.0)
+    assert capsys.readouterr().err == ""
+
+
 def test_between_rare_lines_there_is_a_sign_of_life(clock):
     timing = timing_of(0, 800, batch_size=1)
     assert not timing.is_overdue()
@@ -70,6 +86,16 @@ def test_between_rare_lines_there_is_a_sign_of_life(clock):
     clock[0] += progress.EVERY_SECONDS
     timing.paused(progress.EVERY_SECONDS)  # an evaluation has signs of its own
     assert not timing.is_overdue()
+
+
+def test_the_first_word_comes_sooner_after_a_silent_start(monkeypatch):
+    monkeypatch.setattr(progress, "QUIET_SECONDS", 3.0)
+    monkeypatch.setattr(progress, "_has_spoken", threading.Event())
+    for began, pause in ((0.0, 3.0), (2.0, 1.0), (60.0, 0.3)):
+        monkeypatch.setattr(progress, "_BEGAN", time.monotonic() - began)
+        assert progress._first_pause() == pytest.approx(pause, abs=0.05)
+    progress._has_spoken.set()
+    assert progress._first_pause() == 3.0
 
 
 @pytest.fixture

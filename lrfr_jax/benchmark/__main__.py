@@ -16,7 +16,7 @@ import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict
 
-from lrfr_jax import config_flag, paths
+from lrfr_jax import config_flag, paths, progress
 from lrfr_jax.benchmark import devices, kernels, parts, reading, report, timing
 from lrfr_jax.benchmark.setting import Part, Setting, make_setting
 from lrfr_jax.errors import UserError, one_sentence
@@ -62,8 +62,10 @@ def main(argv: list[str]) -> None:
         setting = make_setting(_CONFIG.value, num_identities=_IDENTITIES.value, data_dir=_DATA_DIR.value)
         # Before anything is compiled: PyTorch may be missing, or not know the network.
         theirs = _torch_parts(setting) if _AGAINST.value == "torch" else {}
-        made = {name: PARTS[name](setting) for name in dict.fromkeys(_PARTS.value)} | theirs
-        measured = _measure(setting, made)
+        with progress.waiting("compiling what is measured"):
+            made = {name: PARTS[name](setting) for name in dict.fromkeys(_PARTS.value)} | theirs
+        with progress.waiting(f"measuring {', '.join(made)}"):
+            measured = _measure(setting, made)
         sys.stdout.write(report.table(measured))
         if _OUTPUT.value:
             report.write(pathlib.Path(_OUTPUT.value), measured)

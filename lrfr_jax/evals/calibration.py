@@ -30,7 +30,7 @@ def thresholds_of(results: Mapping[str, SetResult]) -> list[Threshold]:
         if not isinstance(result.outcome, VerificationResult):
             continue
         source = {"set": name, "protocol": result.evaluation.protocol, "fusion": result.evaluation.rules.fusion}
-        source["digest"] = getattr(result.evaluation.test_set, "digest", "")
+        source["digest"] = result.evaluation.test_set.digest
         for (mode, _), comparison in result.outcome.by_mode.items():
             found += _of_comparison(comparison, result.outcome.is_same, {"mode": mode, **source})
     if not found:

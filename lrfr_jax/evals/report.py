@@ -37,12 +37,12 @@ def flat_metrics(report: Mapping[str, Any]) -> dict[str, float]:
 def report_of(results: Mapping[str, SetResult], *, step: int, checkpoint: str, weights: str = "") -> dict[str, Any]:
     """Returns all but the scores as plain json values; rates in [0, 1].
 
-    The schema: {step, checkpoint, weights, sets: {name: {kind, protocol, is_partial, digest, ssim: {resolution: value},
-    ...}}}, weights as `model_card.Card.weights`, digest as `face_sets.TestSet.digest`. A verification set has {pairs,
-    folds, feature_norm, results: [{mode, resolution, first_resolution, accuracy, accuracy_interval, std,
-    fold_accuracies, thresholds, auc, auc_interval, tar: {far: rate}, tar_intervals}]}, the others {images, results:
-    [{name, group, resolution, value, interval, std, parts, trials}]}. Intervals are of 95 %. `earlier_results` adds
-    {beside: [set, ...]} of other protocols or other data.
+    The schema: {step, checkpoint, weights, sets: {name: {kind, protocol, is_partial, digest, ssim: {resolution:
+    value}, ...}}}; `weights` as `model_card.Card.weights`, `digest` of the set as `face_sets.TestSet`. A verification
+    set has {pairs, folds, feature_norm, results: [{mode, resolution, first_resolution, accuracy, accuracy_interval,
+    std, fold_accuracies, thresholds, auc, auc_interval, tar: {far: rate}, tar_intervals}]}, the others {images,
+    results: [{name, group, resolution, value, interval, std, parts, trials}]}. Intervals are of 95 %.
+    `earlier_results` adds {beside: [set, ...]} of other protocols or other data.
     """
     sets = {name: _set_report(result) for name, result in results.items()}
     return {"step": step, "checkpoint": checkpoint, "weights": weights, "sets": sets}
@@ -129,9 +129,14 @@ def full_name(name: str, set_report: Mapping[str, Any]) -> str:
 def scoring_in_words(set_report: Mapping[str, Any]) -> str:
     """Names what tells results of one set apart: how they were scored, on which data."""
     digest = set_report.get("digest", "")
-    data = f"data {digest[:8]}" if digest else "data without a digest"
+    data = f"data {short(digest)}" if digest else "data without a digest"
     count = f"{set_report[key]} {key}" if (key := "pairs" if "pairs" in set_report else "images") in set_report else ""
     return ", ".join(filter(None, (f"protocol {set_report['protocol']}", data, count)))
+
+
+def short(digest: str) -> str:
+    """The beginning of a set's digest, enough to tell two sets of one name apart."""
+    return digest.rpartition(":")[2][:8]
 
 
 def read(path: paths.AnyPath) -> dict[str, Any]:

@@ -103,7 +103,14 @@ def weights_of(path: str | os.PathLike, *, facts: Facts) -> tuple[dict[str, Any]
     layout, before = recognize(tensors, source=path, layout=facts.names)
     how = {"source": path, "layout": layout, "before": before, "backbone": model["backbone"], "convention": {}}
     converted = convert(tensors, **how, width=model["width"])
+    _check_size(path, converted.model["embedding_size"], facts)
     return model | {"input": converted.model["input"]}, converted.variables
+
+
+def _check_size(path: str | os.PathLike, size: int, facts: Facts) -> None:
+    if size != facts.model["embedding_size"]:
+        wanted = facts.model["embedding_size"]
+        raise UserError(f"{path} gives {size} numbers an image, its card says {wanted}: get both again")
 
 
 def format_of(path: str | os.PathLike) -> str:
@@ -174,6 +181,8 @@ def _open_onnx(path: str, facts: Facts) -> Opened:
     except Exception as error:  # onnxruntime has a class of its own for each reason
         raise UserError(f"{path} cannot be read by onnxruntime ({reason_of(error)}): export it again") from error
 
+    _check_size(path, features.shape[-1], facts)
+
     # Not a callback within a jax program: several CPU devices would wait for each other there until jax gives up.
     def run(pixels: jax.Array) -> np.ndarray:
         return session.run([features.name], {images.name: np.asarray(pixels)})[0]
@@ -208,6 +217,7 @@ def _open_stablehlo(path: str, facts: Facts) -> Opened:
                 f"({reason}): install that version, or export the model again with this one"
             ) from error
         raise UserError(f"{path} holds no exported program ({reason}): export it again") from error
+    _check_size(path, program.out_avals[0].shape[-1], facts)
     return Opened(_Program(program.call), {})
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from lrfr_jax.evals import tables, thresholds
+from lrfr_jax.evals import report, tables, thresholds
 from lrfr_jax.evals.protocols import MODE_TITLES
 from lrfr_jax.evals.thresholds import Threshold
 
@@ -113,7 +113,7 @@ def _thresholds(held: Sequence[Threshold]) -> str:
 
 
 def _source(fusion: str, name: str, protocol: str, digest: str) -> str:
-    return f"Fusion {fusion}, from {name}, {protocol}{f', data {digest[:8]}' if digest else ''}:"
+    return f"Fusion {fusion}, from {name}, {protocol}{f', data {report.short(digest)}' if digest else ''}:"
 
 
 def _threshold_table(held: Sequence[Threshold]) -> str:

@@ -25,6 +25,7 @@ FindFaces = Callable[[np.ndarray], list[Face]]
 # (a photo's RGB pixels) -> its face at 112x112, and the side length in pixels that it had in the photo.
 MakeFace = Callable[[np.ndarray], tuple[np.ndarray, int]]
 _CHUNK = 64  # pictures per task of the looking threads; keeps the overhead of a task small beside its work
+_LEAST_CONTRAST = 8  # gray levels, which the noise of a camera with its lens covered stays below
 
 
 class Faces(Sequence):
@@ -47,7 +48,9 @@ class Faces(Sequence):
         face = np.zeros((IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
         if index not in self.problems:
             try:
-                face, self.sizes[index] = self._make_face(to_pixels(self._pictures[index]))
+                found, self.sizes[index] = self._make_face(to_pixels(self._pictures[index]))
+                _require_content(found)
+                face = found
             except (ValueError, OSError) as error:
                 self.problems[index] = _reason_of(error)
         return {"image": records.encode_raw(face)}
@@ -97,6 +100,12 @@ class Faces(Sequence):
             first, others = min(self.problems), len(self.problems) - 1
             more = f"; {others} more of {len(self)} pictures cannot be used either" if others else ""
             raise UserError(f"{self.name(first)} {self.problems[first]}{more}")
+
+
+def _require_content(face: UInt8[np.ndarray, "112 112 3"]) -> None:
+    # Networks embed all such pictures alike, so that two of them would be taken for one person.
+    if np.ptp(face, axis=(0, 1)).max() < _LEAST_CONTRAST:
+        raise ValueError("shows one color alone, no face")
 
 
 def to_pixels(picture: Picture) -> UInt8[np.ndarray, "height width 3"]:

@@ -59,6 +59,8 @@ def size_of(encoded: bytes) -> tuple[int, int]:
     if kind == HELD:
         return records.image_size(encoded)
     if kind is None:
+        if encoded.startswith(b"version https://git-lfs"):
+            raise ValueError("is a pointer of Git LFS, not the picture itself: run `git lfs pull`")
         formats = "JPEG, PNG, WebP, BMP, TIFF, GIF, JPEG 2000, AVIF or Netpbm"
         raise ValueError(f"is not an image in a known format ({formats})" if encoded else "is an empty file")
     return other_formats.size_of(encoded, kind)

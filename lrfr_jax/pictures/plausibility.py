@@ -20,6 +20,10 @@ _READINGS = {
     "with left and right exchanged: write the eye and the corner of the mouth that are left in the image first": (
         lambda points: points[_EXCHANGED]
     ),
+    "with the eyes exchanged: write the eye that is left in the image first": lambda points: points[[1, 0, 2, 3, 4]],
+    "with the corners of the mouth exchanged: write the one that is left in the image first": (
+        lambda points: points[[0, 1, 2, 4, 3]]
+    ),
     "in the order x1..x5,y1..y5: write x1,y1,...,x5,y5": lambda points: points.reshape(2, -1).T,
     "with y before x: write x1,y1,...,x5,y5": lambda points: points[:, ::-1],
 }

@@ -29,6 +29,16 @@ _USUAL_SUFFIXES = (
     *(".txt", ".json", ".csv", ".tsv", ".lst", ".md", ".html", ".xml", ".yaml", ".yml", ".log", ".cls", ".pts"),
     *(".py", ".npy", ".npz", ".mat", ".pdf", ".db", ".ini", ".tar", ".zip", ".gz"),
 )
+# What to do with a folder that holds files of these suffixes and no picture.
+_ADVICE = {
+    ".tar": "give tars themselves, several as 'name-{000..099}.tar'",
+    ".rec": "packs of RecordIO are read by `python -m lrfr_jax.prepare recordio`",
+    ".bin": "verification sets as .bin are read by `python -m lrfr_jax.prepare bin`",
+    ".lst": "give the list itself, which lies above its images",
+    ".zip": "unpack archives and give the folder",
+    ".gz": "unpack archives and give the folder, or an uncompressed tar",
+    ".parquet": "Parquet is not read here: write its images into folders, one an identity",
+}
 MAX_IMAGE_BYTES = 16 * 2**20  # an aligned face takes some kB: whatever exceeds this is no such image
 NO_PICTURE = "is no picture"
 # Control characters, surrogates, line and paragraph separators: what cannot stand within one line of text.
@@ -208,9 +218,9 @@ def why_none(found: Found) -> str:
         return f" that may be read (the first {found.problems[0].reason})"
     if not found.others:
         return ", as it is empty"
-    tars = sum(path.lower().endswith(".tar") for path in found.others)
-    advice = ": give tars themselves, several as 'name-{000..099}.tar'" if tars else ""
-    return f", {len(found.others)} files are no pictures, the first {found.others[0]}{advice}"
+    suffixes = {os.path.splitext(path)[1].lower() for path in found.others}
+    advice = next((f": {text}" for suffix, text in _ADVICE.items() if suffix in suffixes), "")
+    return f", the first of {len(found.others)} files that are no pictures is {found.others[0]}{advice}"
 
 
 def _check_layout(source: str, found: Found) -> None:

@@ -24,6 +24,9 @@ _NO_TARS = {
     b"\x89HDF": "an HDF5 file, which is not read here: write its images into folders, one an identity",
     b"\xff\xfe": "UTF-16 text: save the list as UTF-8",
     b"\xfe\xff": "UTF-16 text: save the list as UTF-8",
+    b"version https://git-lfs": "a pointer of Git LFS, not the file itself: run `git lfs pull`",
+    b"<!DOCTYPE": "a web page, as a download that failed leaves it: download it again",
+    b"<html": "a web page, as a download that failed leaves it: download it again",
 }
 
 # Why what a folder holds may not be known.

@@ -168,6 +168,9 @@ def _check(arguments: argparse.Namespace, output: pathlib.Path, report: pathlib.
         raise UserError(f"--min_face must be at least 1 pixel, it is {arguments.min_face}")
     if output.exists() and not (output.is_dir() and not any(output.iterdir())):
         raise UserError(f"--output {arguments.output} exists and is not an empty folder: choose another, or remove it")
+    source = os.path.realpath(arguments.source)
+    if os.path.commonpath([source, os.path.realpath(output)]) == source:
+        raise UserError(f"--output {arguments.output} must not lie in --source: another run would take it for photos")
     if output == report or output in report.parents:
         raise UserError(f"--report {report} must not lie in --output, which holds nothing but identities")
 

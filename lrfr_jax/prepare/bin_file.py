@@ -15,9 +15,11 @@ from lrfr_jax.inert_pickle import Dialect, Name, Refused
 _MAX_BYTES = 2**31  # the official sets have about 100 MB
 # An image takes 26 opcodes in the wordiest form (numpy arrays, protocol 0) and more than 500 bytes.
 _MIN_BYTES_PER_OPCODE = 16
+_LONGEST_TYPE = 16  # characters of numpy's name of a type
 
 _ORDERS = (b"|", b"<", b">")
-_TYPES = (b"b1", *(b"%c%d" % (kind, width) for kind in b"iu" for width in (1, 2, 4, 8)))
+_NUMBERS = (b"b1", b"f4", b"f8", *(b"%c%d" % (kind, width) for kind in b"iu" for width in (1, 2, 4, 8)))
+_OBJECTS = (b"O", b"O4", b"O8")  # arrays of values, whose elements stand in a list
 
 # Every name that may stand in a file, and what it stands for.
 _NAMES = {
@@ -46,22 +48,22 @@ class BinFile(NamedTuple):
 
 @dataclasses.dataclass
 class Dtype:
-    """Type of numpy's elements, one of `_TYPES`, and the order of their bytes."""
+    """Type of numpy's elements, one of `_NUMBERS` or `_OBJECTS`, and the order of their bytes."""
 
     code: bytes
     order: bytes = b"|"
 
-    def integers(self, content: bytes) -> np.ndarray:
+    def numbers(self, content: bytes) -> np.ndarray:
         """The elements in so many bytes, which are whole ones."""
         return np.frombuffer(content, np.dtype((self.order + self.code).decode()))
 
 
 @dataclasses.dataclass
 class Array:
-    """A numpy array of integers or booleans; both fields are None if the pickle gave it no content."""
+    """A numpy array; both fields are None if the pickle gave it no content, which is a list for one of objects."""
 
     dtype: Dtype | None = None
-    content: bytes | None = None
+    content: bytes | list | None = None
 
 
 def read_bin(path: str) -> BinFile:
@@ -71,6 +73,10 @@ def read_bin(path: str) -> BinFile:
       UserError: no such file, an unreasonably large one, or not a `.bin` file.
     """
     try:
+        if os.path.isdir(path):
+            raise UserError(
+                f"{path} is a folder: give the .bin file that folders of bcolz and memory files are made from"
+            )
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
             if size > _MAX_BYTES:
@@ -84,8 +90,8 @@ def parse_bin(file: io.BufferedIOBase, *, size: int, name: str) -> BinFile:
     """Reads a stream that consists of `size` bytes; runs nothing that it names, and decodes no image.
 
     Images are `bytes`, `bytearray`, Python 2's `str`, or numpy arrays of uint8; `is_same` is a list, a tuple or a numpy
-    array of booleans, or of 0 and 1 as Python's or numpy's integers. The pickle may be of Python 2 or 3, in any
-    protocol.
+    array of booleans, or of 0 and 1 as Python's or numpy's numbers. Both may stand in an array of objects. The pickle
+    may be of Python 2 or 3, in any protocol.
 
     Raises:
       UserError: truncated, damaged, of another structure, or naming anything but byte strings and such arrays.
@@ -97,6 +103,8 @@ def parse_bin(file: io.BufferedIOBase, *, size: int, name: str) -> BinFile:
 
 
 def _pairs(value: Any) -> BinFile:
+    if isinstance(value, list | tuple):
+        value = [part.content if isinstance(part, Array) and isinstance(part.content, list) else part for part in value]
     match value:
         case (list() | tuple() as images, list() | tuple() | Array() as flags):
             encoded = [_image(image, place) for place, image in enumerate(images)]
@@ -117,10 +125,10 @@ def _image(value: Any, place: int) -> bytes:
 
 def _is_same(flags: Any) -> Bool[np.ndarray, " pairs"]:
     if isinstance(flags, Array):
-        values = flags.dtype.integers(flags.content) if flags.dtype else np.zeros(0, np.uint8)
+        values = flags.dtype.numbers(flags.content) if flags.dtype else np.zeros(0, np.uint8)
         are_flags = bool(np.isin(values, (0, 1)).all())
     else:
-        values, are_flags = flags, all(isinstance(flag, int) and flag in (0, 1) for flag in flags)
+        values, are_flags = flags, all(isinstance(flag, int | float) and flag in (0, 1) for flag in flags)
     if not are_flags:
         raise Refused("has a pair that is neither matched nor mismatched: is_same must hold booleans, or 0 and 1")
     return np.array(values, bool)
@@ -133,14 +141,21 @@ def _call(function: Any, arguments: Any) -> Any:
             return b""
         case Name("bytes"), (bytes(content),) | (bytes(content), b"latin1" | b"latin-1"):
             return content
-        case Name("dtype"), (bytes(code), _, _) if code.removeprefix(b"|") in _TYPES:
+        case Name("dtype"), (bytes(code), _, _) if code.removeprefix(b"|") in (*_NUMBERS, *_OBJECTS):
             return Dtype(code.removeprefix(b"|"))
+        case Name("dtype"), (bytes(code), _, _) if code.isalnum() and len(code) < _LONGEST_TYPE:
+            raise Refused(
+                f"holds an array of numpy's type {code.decode('latin-1')}: images must be byte strings or arrays of "
+                "uint8, and is_same booleans or numbers"
+            )
         case Name("new array"), (Name("ndarray"), _, _):
             return Array()
         case Name("whole array"), (bytes(content), Dtype() as dtype, shape, _):
             return Array(dtype, _filled(shape, dtype, content))
-        case Name("scalar"), (Dtype() as dtype, bytes(content)) if len(content) == _width(dtype):
-            return int(dtype.integers(content)[0])
+        case Name("scalar"), (Dtype(code) as dtype, bytes(content)) if code in _NUMBERS and len(content) == _width(
+            dtype
+        ):
+            return dtype.numbers(content)[0].item()
     what = f"makes a {function.meaning}" if isinstance(function, Name) else "calls a value"
     raise Refused(f"{what} in a way in which byte strings and byte arrays are not made: it is damaged or no .bin file")
 
@@ -150,6 +165,8 @@ def _build(target: Any, state: Any) -> None:
     match target, state:
         case Dtype(), (int(), bytes(order), None, None, None, *_) if order in _ORDERS:
             target.order = order
+        case Array(content=None), (1, _, Dtype(code) as dtype, _, list(content)) if code in _OBJECTS:
+            target.dtype, target.content = dtype, content
         case Array(content=None), (1, shape, Dtype() as dtype, _, bytes(content)):
             target.dtype, target.content = dtype, _filled(shape, dtype, content)
         case _:
@@ -162,9 +179,15 @@ def _width(dtype: Dtype) -> int:
 
 def _filled(shape: Any, dtype: Dtype, content: bytes) -> bytes:
     """Returns the content if it fills a vector, or a matrix of one row or column as OpenCV's encoder makes it."""
+    if dtype.code in _OBJECTS:
+        raise Refused("holds an array of objects without a list of them: it is damaged")
     match shape:
         case (int(size),) | (int(size), 1) | (1, int(size)) if size * _width(dtype) == len(content):
             return content
+        case (int(), _, _, *_) if all(isinstance(side, int) for side in shape):
+            raise Refused(
+                f"holds an array of shape {shape}, as pixels have: images must stand in it as JPEG or PNG files"
+            )
     raise Refused("holds an array whose shape does not fit its bytes: it is damaged")
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from lrfr_jax.errors import UserError
-from lrfr_jax.pictures import sources
+from lrfr_jax.pictures import sources, stored_files
 from lrfr_jax.pictures.sources import Problem
 from lrfr_jax.pictures.stored_files import SourceImage
 from lrfr_jax.prepare import path_lists, training_options, webdataset_tars
@@ -58,7 +58,7 @@ def list_all(given: Sequence[str]) -> LabeledImages:
     """Lists the images of several sources, each of which `expand` and `list_images` read.
 
     Equal names in several sources are one identity. Numbers say nothing beyond their source: where several sources have
-    identities without a letter, these are called SOURCE:NUMBER. Shards of one pattern are one source.
+    identities without a letter, these are called SOURCE/NUMBER. Shards of one pattern are one source.
 
     Raises:
       UserError: as in these two, or a source is given twice.
@@ -113,10 +113,11 @@ def check_numbers(names: Collection[str], listed: LabeledImages, *, flag: str) -
       UserError: it would be nobody, or two persons.
     """
     for name in sorted(names):
-        if listed.told_apart and not training_options.has_letter(name):
+        of_a_source = name.startswith(tuple(f"{source}/" for source in listed.told_apart))
+        if listed.told_apart and not (of_a_source or training_options.has_letter(name)):
             raise UserError(
                 f"{flag} names {name}, which is someone else in each of {', '.join(listed.told_apart)}: write "
-                f"{listed.told_apart[0]}:{name}"
+                f"{listed.told_apart[0]}/{name}"
             )
 
 
@@ -171,6 +172,9 @@ def list_images(source: str) -> sources.Listed:
       UserError: as in `sources.list_images`, or a list with a line of another form.
     """
     if os.path.isfile(source) and _is_text(source):
+        what = stored_files.what_instead(source)
+        if what:
+            raise UserError(f"--source {source} is {what}")
         return path_lists.read(source)
     if os.path.isdir(source):
         return sources.list_images(source)
@@ -204,7 +208,7 @@ def _named(source: str) -> str:
 
 def _with_source(image: SourceImage, name: str) -> SourceImage:
     is_named = training_options.has_letter(image.identity)
-    return image if is_named else image._replace(label=f"{name}:{image.identity}")
+    return image if is_named else image._replace(label=f"{name}/{image.identity}")
 
 
 def _check_once(paths: Sequence[str]) -> None:

@@ -1,50 +1,61 @@
-"""`prepare pairs`: an LFW-style pairs file and the images that it names become a verification set."""
+"""`prepare pairs`: pairs of a file, LFW's or a csv, or pairs drawn by a seed, become a verification set."""
 
 import argparse
+import csv
 import hashlib
+import io
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
-from lrfr_jax import comma_list
+from lrfr_jax import comma_list, pair_list
 from lrfr_jax.data import builders
 from lrfr_jax.data.protocol_arrays import VerificationProtocol
 from lrfr_jax.errors import UserError
 from lrfr_jax.pictures import sources
 from lrfr_jax.pictures.stored_files import SourceImage
-from lrfr_jax.prepare import official_counts, pixel_options, verification
+from lrfr_jax.prepare import drawn_pairs, official_counts, pairs_file, pixel_options, verification
+from lrfr_jax.prepare.pairs_file import Pair
 
-SUMMARY = "pairs file in the format of LFW -> verification set"
-EXAMPLE = "python -m lrfr_jax.prepare pairs --source faces.tar --pairs pairs.txt --name mine --data_dir ~/faces"
+SUMMARY = "pairs file in the format of LFW or as csv, or pairs drawn from faces by identity -> verification set"
+EXAMPLE = """python -m lrfr_jax.prepare pairs --source faces.tar --pairs pairs.txt --name mine --data_dir ~/faces
+  python -m lrfr_jax.prepare pairs --source faces --matched 3000 --folds 10 --seed 1 --name drawn --data_dir ~/faces"""
 
-_MATCHED_FIELDS, _MISMATCHED_FIELDS = 3, 4  # name i j | name i name j
-_FIRST_LINE = 2  # of the pairs, counted from 1, below the header
-
-
-class Pair(NamedTuple):
-    """One line of a pairs file: two images as `<Name>/<Name>_0001`, their fold (from 1), their place (from 0)."""
-
-    first: str
-    second: str
-    is_same: bool
-    fold: int
-    place: int
+DRAWN = "pairs.csv"  # lists drawn pairs, beside their set
+_DRAWN_FOLDS = 10  # as many as LFW has
 
 
 def add_arguments(add: Callable) -> None:
     """Declares the options of the command; `add` is the parser's `add_argument`."""
-    add_files(add)
+    add(
+        "--source",
+        required=True,
+        help="folder or uncompressed tar of <identity>/<image>; for a pairs file of LFW's form <Name>/<Name>_0001.jpg",
+    )
+    add(
+        "--pairs",
+        metavar="FILE",
+        help="pairs file of LFW's form, `folds<TAB>n`, then n matched, n mismatched a fold; or a csv whose first line "
+        "is first,second,is_same or first,second,is_same,fold and whose others name images below the source; or lines "
+        "of two such names and 1 or 0; without it pairs are drawn",
+    )
     verification.add_sizes(add)
-    add("--folds", type=_fold_numbers, help="folds to take, counted from 1, as in 9,10; all if not given")
+    add(
+        "--folds",
+        type=_fold_numbers,
+        help="folds of the pairs file to take, counted from 1, as in 9,10; all if not given. Of drawn pairs: how many "
+        f"folds, {_DRAWN_FOLDS} if not given",
+    )
+    add("--matched", type=int, metavar="N", help="draw N pairs of one person over all folds, instead of --pairs")
+    add("--mismatched", type=int, metavar="N", help="and N pairs of two persons; as many as --matched if not given")
+    add("--seed", type=int, default=0, help="of the draw")
+    pixel_options.add_arguments(add)
 
 
 def add_files(add: Callable) -> None:
     """Declares `--source` and `--pairs`."""
-    add(
-        "--source", required=True, help="folder or uncompressed tar with <Name>/<Name>_0001.jpg (or .jpeg, .png, .webp)"
-    )
+    add("--source", required=True, help="folder or uncompressed tar with <Name>/<Name>_0001.jpg, or another picture")
     add(
         "--pairs",
         required=True,
@@ -55,7 +66,11 @@ def add_files(add: Callable) -> None:
 
 
 def prepare(arguments: argparse.Namespace) -> str:
-    """Makes a verification set of the pairs in the chosen folds, and returns the summary; see `--help` and `make`."""
+    """Makes a verification set of the pairs in the chosen folds, or of drawn ones, and returns the summary."""
+    if arguments.pairs is None:
+        return _make_drawn(arguments)
+    if arguments.matched is not None or arguments.mismatched is not None:
+        raise UserError("--matched and --mismatched draw pairs, --pairs names them: give one or the other")
     return make(arguments, kind="pairs", folds=arguments.folds, sizes=arguments.sizes, official={}, allow_partial=False)
 
 
@@ -88,13 +103,16 @@ def make(
     start = time.perf_counter()
     builders.check_target(arguments.name, num_shards=1)
     text = sources.read_text(arguments.pairs, flag="--pairs")
-    all_pairs = parse_pairs(text, path=arguments.pairs)
-    pairs = choose_folds(all_pairs, folds)
+    all_pairs = pairs_file.parse(text, path=arguments.pairs)
+    pairs = pairs_file.choose_folds(all_pairs, folds)
     all_sizes = verification.read_sizes(sizes, num_pairs=len(all_pairs))
-    images = sources.list_images(arguments.source).images
+    by_path = pairs_file.names_paths(text)
+    found = sources.find_images(arguments.source)
+    sorted_ones = [found.images[path] for path in sorted(found.images)]
+    images = sorted_ones if by_path else sources.arrange(arguments.source, found).images
     used, indices = _resolve(pairs, images, path=arguments.pairs, source=arguments.source)
-    found = _count(pairs, images, used)
-    counts = {thing: (expected, found[thing]) for thing, expected in official.items()}
+    counted = _count(pairs, images, used) if official else {}
+    counts = {thing: (expected, counted[thing]) for thing, expected in official.items()}
     is_partial = official_counts.check(counts, allow_partial=allow_partial, what=f"{arguments.source} as {kind}")
     record = {
         "kind": kind,
@@ -119,42 +137,62 @@ def make(
             fold=np.array([pair.fold for pair in pairs], np.int32),
             sizes={name: rows_of[rows] for name, rows_of in all_sizes.items()},
         ),
-        identities=sorted({image.identity for image in used}),
+        identities=_identities(pairs, indices, used),
         start=start,
     )
 
 
-def parse_pairs(text: str, *, path: str) -> list[Pair]:
-    """Parses LFW's pairs.txt: `folds<TAB>n`, then per fold n lines `name i j` and n lines `name i name j`.
+def _identities(pairs: Sequence[Pair], indices: np.ndarray, used: Sequence[SourceImage]) -> list[str]:
+    """The names of the images' folders; none where these are no identities, as the pairs show."""
+    if not all("/" in image.path for image in used):
+        return []
+    names = [image.identity for image in used]
+    agree = all((names[a] == names[b]) == pair.is_same for pair, (a, b) in zip(pairs, indices.tolist(), strict=True))
+    return sorted(set(names)) if agree else []
 
-    Raises:
-      UserError: a wrong header, a wrong number of lines, or a bad line; it names file and line.
-    """
-    lines = text.splitlines()
-    while lines and not lines[-1].strip():
-        lines.pop()
-    header = _fields(lines[0]) if lines else []
-    if len(header) != 2 or not all(field.isdecimal() and int(field) for field in header):
-        raise UserError(f"{path} line 1 must be `folds<TAB>pairs of each kind per fold`, as in `10<TAB>300`")
-    num_folds, per_kind = map(int, header)
-    expected = num_folds * 2 * per_kind
-    if len(lines) - 1 != expected:
+
+def _make_drawn(arguments: argparse.Namespace) -> str:
+    """Makes a verification set of drawn pairs, with a csv of them beside it, which `verify` reads, too."""
+    start = time.perf_counter()
+    builders.check_target(arguments.name, num_shards=1)
+    if arguments.matched is None:
+        raise UserError("give --pairs FILE, or --matched N to draw pairs")
+    matched, folds = arguments.matched, arguments.folds or [_DRAWN_FOLDS]
+    mismatched = matched if arguments.mismatched is None else arguments.mismatched
+    if len(folds) > 1 or folds[0] < 1 or matched < folds[0] or mismatched < folds[0]:
         raise UserError(
-            f"{path} has {len(lines) - 1} pairs, its first line announces {expected}: the file is not whole"
+            f"--folds must be one number for drawn pairs, at most --matched {matched} and --mismatched {mismatched}"
         )
-    return [
-        _parse_line(line, place=place, per_kind=per_kind, where=f"{path} line {place + _FIRST_LINE}")
-        for place, line in enumerate(lines[1:])
-    ]
-
-
-def choose_folds(pairs: list[Pair], folds: list[int] | None) -> list[Pair]:
-    """Keeps the pairs of the given folds (None: all of them), with their fold numbers."""
-    existing = {pair.fold for pair in pairs}
-    missing = sorted(set(folds or ()) - existing)
-    if missing:
-        raise UserError(f"--folds names fold {missing[0]}, the pairs file has 1 to {max(existing)}")
-    return [pair for pair in pairs if folds is None or pair.fold in folds]
+    listed = sources.list_images(arguments.source)
+    settings = {"matched": matched, "mismatched": mismatched, "folds": folds[0], "seed": arguments.seed}
+    drawn = drawn_pairs.draw(listed.images, **settings)
+    sizes = verification.read_sizes(arguments.sizes, num_pairs=len(drawn))
+    source = [arguments.source, sources.fingerprint(arguments.source)]
+    record = {"kind": "pairs", "source": source, "sizes": verification.describe_sizes(sizes)} | settings
+    record |= pixel_options.read(arguments).remembered()
+    if builders.is_complete(arguments.data_dir, arguments.name, arguments=record):
+        return f"{arguments.name} is complete already in {arguments.data_dir}: nothing to do"
+    used, indices = np.unique([pair[:2] for pair in drawn], return_inverse=True)
+    images = [listed.images[place] for place in used]
+    text = io.StringIO()
+    rows = ([listed.images[a].path, listed.images[b].path, int(same), fold] for a, b, same, fold in drawn)
+    csv.writer(text, lineterminator="\n").writerows([pair_list.COLUMNS, *rows])
+    summary = verification.write(
+        arguments,
+        record,
+        paths=[image.name for image in images],
+        read=lambda place: sources.read_image(images[place]),
+        protocol=VerificationProtocol(
+            pairs=indices.reshape(-1, 2).astype(np.int32),
+            is_same=np.array([pair.is_same for pair in drawn]),
+            fold=np.array([pair.fold for pair in drawn], np.int32),
+            sizes=sizes,
+        ),
+        identities=sorted({image.identity for image in images}),
+        start=start,
+        notes={DRAWN: text.getvalue()},
+    )
+    return f"{summary}, pairs in {DRAWN} beside it{sources.are_passed_over(listed.others)}"
 
 
 def _fold_numbers(text: str) -> list[int]:
@@ -164,46 +202,28 @@ def _fold_numbers(text: str) -> list[int]:
         raise argparse.ArgumentTypeError(f"{text!r} must be fold numbers with commas between, as in 9,10") from None
 
 
-def _parse_line(line: str, *, place: int, per_kind: int, where: str) -> Pair:
-    is_same = place // per_kind % 2 == 0
-    fields = _fields(line)
-    if len(fields) != (_MATCHED_FIELDS if is_same else _MISMATCHED_FIELDS):
-        form = "name<TAB>i<TAB>j, a matched pair" if is_same else "name<TAB>i<TAB>name<TAB>j, a mismatched pair"
-        raise UserError(f"{where} must be {form}: it is {line!r}")
-    names = (fields[0], fields[0] if is_same else fields[2])
-    numbers = (fields[1], fields[-1])
-    if not all(number.isdecimal() for number in numbers):
-        raise UserError(f"{where} must number its images with integers: it is {line!r}")
-    if not is_same and names[0] == names[1]:
-        raise UserError(f"{where} stands among the mismatched pairs but names {names[0]} twice")
-    first, second = (f"{name}/{name}_{int(number):04d}" for name, number in zip(names, numbers, strict=True))
-    return Pair(first, second, is_same, place // (2 * per_kind) + 1, place)
-
-
-def _fields(line: str) -> list[str]:
-    """Splits at tabs, so that names may hold spaces; a line without tabs at spaces."""
-    return [field.strip() for field in line.split("\t")] if "\t" in line else line.split()
-
-
 def _resolve(
     pairs: list[Pair], images: list[SourceImage], *, path: str, source: str
 ) -> tuple[list[SourceImage], np.ndarray]:
     """Finds each pair's images; returns those that occur, in the source's order, and pairs of indices."""
-    by_stem: dict[str, SourceImage] = {}
+    by_name: dict[str, list[SourceImage]] = {}
     for image in images:
-        stem = image.name.rsplit(".", 1)[0]
-        if stem in by_stem:
-            raise UserError(f"{source} holds both {by_stem[stem].name} and {image.name}: leave one of them")
-        by_stem[stem] = image
+        for name in {image.path, image.name, image.name.rsplit(".", 1)[0]}:
+            by_name.setdefault(name, []).append(image)
+    chosen: dict[str, SourceImage] = {}
     for pair in pairs:
-        for stem in (pair.first, pair.second):
-            if stem not in by_stem:
-                raise UserError(f"{path} line {pair.place + _FIRST_LINE} names {stem}, which {source} does not hold")
-    occurring = {stem for pair in pairs for stem in (pair.first, pair.second)}
-    stems = [stem for stem in by_stem if stem in occurring]
-    place = {stem: index for index, stem in enumerate(stems)}
-    indices = np.array([[place[pair.first], place[pair.second]] for pair in pairs], np.int32)
-    return [by_stem[stem] for stem in stems], indices
+        for name in (pair.first, pair.second):
+            found = by_name.get(name, [])
+            if not found:
+                raise UserError(f"{path} line {pair.line} names {name}, which {source} does not hold")
+            if len(found) > 1:
+                raise UserError(f"{source} holds both {found[0].name} and {found[1].name}: leave one of them")
+            chosen[name] = found[0]
+    occurring = set(chosen.values())
+    used = [image for image in images if image in occurring]
+    place = {image: index for index, image in enumerate(used)}
+    indices = np.array([[place[chosen[pair.first]], place[chosen[pair.second]]] for pair in pairs], np.int32)
+    return used, indices
 
 
 def _count(pairs: list[Pair], images: list[SourceImage], used: list[SourceImage]) -> dict[str, int]:

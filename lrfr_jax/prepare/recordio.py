@@ -113,7 +113,7 @@ def _read_all(
     for (pack, layout), number in zip(placed, classes, strict=True):
         own = recordio_packs.selection_of(pack, selection, is_alone=len(packs) == 1)
         parts.append(_read(pack, layout, own, pixels, arguments.on_error))
-        recordio_packs.check_classes(pack, number, parts[-1].checked)
+        recordio_packs.check_classes(pack, number, layout, parts[-1].checked)
     return parts
 
 

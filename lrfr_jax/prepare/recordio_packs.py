@@ -112,14 +112,18 @@ def read_property(pack: Pack, layout: Layout, *, resize: bool) -> int | None:
     return classes
 
 
-def check_classes(pack: Pack, classes: int | None, checked: Checked) -> None:
-    """Compares the classes of `property` with the labels: some writers count those that occur, others to the largest.
+def check_classes(pack: Pack, classes: int | None, layout: Layout, checked: Checked) -> None:
+    """Compares the classes of `property` with the labels.
+
+    Some writers count those that occur, others all to the largest, or the identities' records, of which several may
+    have one label.
 
     Raises:
       UserError: they differ.
     """
     found = np.unique(checked.labels[checked.labels != NO_LABEL])
-    if classes is not None and len(found) and classes not in (len(found), int(found[-1]) + 1):
+    counts = (len(found), *(found[-1:] + 1).tolist(), int(layout.is_identity.sum()))
+    if classes is not None and len(found) and classes not in counts:
         raise UserError(
             f"{pack.property} says that there are {classes} classes, the records have {len(found)} labels up to "
             f"{found[-1]}: a file is not whole or not of this pack; correct or remove `property` if the records are "

@@ -18,12 +18,12 @@ from lrfr_jax.prepare import pixel_options
 def compared_name(name: str) -> str:
     """A name as two sets compare it: its letters and digits, small; as it is written where it has no letter."""
     words = re.sub(r"[\W_]+", "", name).lower()
-    return words if has_letter(words) else name
+    return words if has_letter(name) else name
 
 
 def has_letter(name: str) -> bool:
-    """Whether a name is more than a number: another set's 17 is someone else."""
-    return any(map(str.isalpha, name))
+    """Whether a name is more than a number, or SOURCE/NUMBER: another set's 17 is someone else."""
+    return any(map(str.isalpha, name.rpartition("/")[2]))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,6 +4,7 @@ import argparse
 import hashlib
 import pathlib
 import time
+import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -76,6 +77,7 @@ def write(
     protocol: VerificationProtocol,
     identities: Sequence[str],
     start: float,
+    notes: Mapping[str, str] = types.MappingProxyType({}),
 ) -> str:
     """Writes a verification set, decoding each image once before it is stored, and returns the summary.
 
@@ -85,6 +87,7 @@ def write(
       paths: what each image is called below the source; `read` returns its bytes by its place in them.
       identities: all that occur, for `prepare folder --exclude_identities`; none if the source does not name them.
       start: when the command began, on `time.perf_counter`.
+      notes: more texts to put beside the set, by file name.
 
     Raises:
       UserError: an image cannot be read or decoded, or is not 112x112.
@@ -97,7 +100,8 @@ def write(
         protocol=protocol,
         num_shards=1,  # a test set has thousands of images, not millions
         arguments=record,
-        notes={"identities.txt": "".join(f"{identity}\n" for identity in identities)} if identities else {},
+        notes=({"identities.txt": "".join(f"{identity}\n" for identity in identities)} if identities else {})
+        | dict(notes),
     )
     seconds = time.perf_counter() - start
     of_identities = f" of {len(identities)} identities" if identities else ""

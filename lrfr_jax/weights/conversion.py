@@ -93,6 +93,17 @@ def convert(
     return Converted(model, unflatten_dict(leaves), sorted(others + [before + name for name in passed]))
 
 
+def backbones_of(names: Collection[str], *, layout: str, before: str) -> list[str]:
+    """Returns the backbones of which a file holds all tensors, and none beside them, by their names alone."""
+    row = LAYOUTS[layout]
+    held = {name.removeprefix(before) for name in names if name.startswith(before)} - {row.last_scale}
+    held = {name for name in held if not re.fullmatch(row.ignored, name)}
+    plain = {"width": 1.0, "embedding_size": 1, "dropout": 0.0, "dtype": "float32"}
+    plain["input"] = row.input | {"columns": IMAGE_SIZE}
+    shapes = {backbone: shapes_of({"backbone": backbone, **plain}) for backbone in row.backbones}
+    return [backbone for backbone, leaves in shapes.items() if set(names_in(row, leaves).values()) == held]
+
+
 def names_in(row: Layout, paths: Collection[Path]) -> dict[Path, str]:
     """A layout's names of our variables, apart from those that it lacks; the first key is 'params' or 'batch_stats'."""
     numbers = {block: number for number, block in enumerate(sorted({_block_of(path) for path in paths} - {()}))}

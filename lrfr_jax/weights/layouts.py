@@ -154,10 +154,10 @@ LAYOUTS = {
         input=RGB_128,
     ),
     # MagFace's module of the network is called features, and its last BatchNorm is left free to learn a scale.
-    "insightface_torch_iresnet": Layout(**_iresnet, before=r"((?!features\.)\w+\.)*", input=RGB),
+    "insightface_torch_iresnet": Layout(**_iresnet, before=r"((?!features\.)[^.]+\.)*", input=RGB),
     "magface_iresnet": Layout(
         **_iresnet,
-        before=r"(\w+\.)*features\.(module\.)?",
+        before=r"([^.]+\.)*features\.(module\.)?",
         beginning="features.module.",
         learns_last_scale=True,
         input=BGR_OF_255,

@@ -12,6 +12,14 @@ from lrfr_jax.inert_pickle import Refused
 from lrfr_jax.weights import mxnet_file, npz_file, safetensors_file, torch_file, zip_entries
 from lrfr_jax.weights.tensor_bytes import as_weights, require
 
+# What downloads leave in the place of weights, by how it begins.
+_INSTEAD = {
+    b"<!doctype html": "is a web page: the download asked something or was refused, so get the file by hand",
+    b"<html": "is a web page: the download asked something or was refused, so get the file by hand",
+    b"version https://git-lfs": "is a pointer of Git LFS and not the file: get that with `git lfs pull`",
+}
+_LONGEST_START = 64
+
 
 def read_tensors(path: str) -> dict[str, np.ndarray]:
     """Reads the weights in a file; see `parse_tensors`.
@@ -49,15 +57,17 @@ def parse_tensors(file: io.BufferedIOBase, *, size: int, name: str) -> dict[str,
 
 
 def _read(file: io.BufferedIOBase, size: int) -> Iterator[tuple[str, np.ndarray]]:
-    start = file.read(9)
+    start = file.read(_LONGEST_START)
     file.seek(0)
+    for beginning, what in _INSTEAD.items():
+        require(not start.lstrip().lower().startswith(beginning), what)
     if start.startswith(zip_entries.MAGIC):
         return _read_zip(zip_entries.open_archive(file, size), size)
     if start.startswith(mxnet_file.MAGIC):
         return mxnet_file.read(file, size)
     if start.startswith(b"\x80"):
         return torch_file.read_legacy(file, size)
-    if start[8:] == b"{":
+    if start[8:9] == b"{":
         return safetensors_file.read(file, size)
     raise Refused("is none of the weight files that can be read: MXNet .params, PyTorch, safetensors, .npz")
 

@@ -8,7 +8,7 @@ LOG = """sweep: python -m lrfr_jax.main --config a.py
 12:00:00 faces: 96 images of 12 identities; 8 images a step on 2 devices (NVIDIA H100); steps 1 to 24
 sweep: status -9 after 3590 s on x86_64, 16 CPU cores
 sweep: python -m lrfr_jax.main --config a.py
-12:00:00 faces: 96 images of 12 identities; 8 images a step on 2 devices (NVIDIA H100); steps 9 to 24
+12:00:00 faces: 96 images of 12 identities; two views of 8 images a step on 2 devices (NVIDIA H100); 12 steps an epoch
 sweep: status 0 after 130 s on x86_64, 2 CPU cores
 """
 

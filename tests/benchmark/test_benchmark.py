@@ -12,7 +12,7 @@ TINY = [
     "--config=configs/quickstart.py:batch_size=8",
     "--config.model.width=0.0625",
     "--config.model.embedding_size=16",
-    "--config.eval_batch_size=8",
+    "--config.eval_batch_size=7",
     "--config.input.prefetch_images=16",
     "--identities=20",
     "--turns=2",

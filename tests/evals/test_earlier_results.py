@@ -51,7 +51,7 @@ def test_rates_of_another_call_stay_beside_those_of_this_one():
     assert list(full["tar_intervals"]) == ["0.1", "0.00001"]
 
 
-@pytest.mark.parametrize("change", [{"protocol": "insightface"}, {"digest": "0" * 64}, {"pairs": 5}])
+@pytest.mark.parametrize("change", [{"protocol": "insightface"}, {"digest": "sha256:" + "0" * 64}, {"pairs": 5}])
 def test_other_protocols_and_other_data_stand_beside(tmp_path, change):
     path = tmp_path / "12.json"
     earlier_results.write(path, EARLIER)
@@ -68,6 +68,7 @@ def test_other_protocols_and_other_data_stand_beside(tmp_path, change):
     # The first ones come to the front again, with all that they had.
     earlier_results.write(path, NOW)
     kept = json.loads(path.read_text())["sets"]["faces"]
+    assert ("digest" in change) == ("data 00000000" in tables.table(json.loads(path.read_text())))
     assert kept.pop("beside") == [other["sets"]["faces"]]
     assert kept == earlier_results.merge(EARLIER["sets"], NOW["sets"])["faces"]
 

@@ -131,6 +131,14 @@ def test_other_weights_than_the_cards(model, variables, tmp_path):
         formats.open_file(path, facts=facts(networks.arguments("iresnet18")))
 
 
+@pytest.mark.parametrize("format", ["onnx", "stablehlo"])
+def test_another_size_than_the_cards(format, model, variables, tmp_path):
+    path = tmp_path / f"net.{format}"
+    path.write_bytes(FORMATS[format].serialize(variables, model, "ours"))
+    with pytest.raises(UserError, match=rf"net\.{format} gives 24 numbers an image, its card says 25: get both"):
+        formats.open_file(path, facts=facts(model | {"embedding_size": 25}))
+
+
 def test_names_are_for_tensors(model, variables):
     for format in ("onnx", "stablehlo"):
         with pytest.raises(UserError, match="--names released_lrfr_resnet is about tensors with names"):

@@ -117,3 +117,14 @@ def test_cmyk_is_shown_as_rgb(tmp_path):
     Image.fromarray(red).convert("CMYK").save(tmp_path / "cmyk.jpg", quality=95)
     assert np.abs(faces.to_pixels(tmp_path / "cmyk.jpg").astype(int) - red).max() < 12
     assert cv2.imread(str(tmp_path / "cmyk.jpg")) is not None
+
+
+@pytest.mark.parametrize("make_face", [faces.as_it_is, faces.resized])
+def test_a_picture_of_one_color_shows_no_face(make_face):
+    """Any two of them would be taken for one person: a covered lens, a frame of a video that is not there yet."""
+    noisy = np.random.default_rng(0).integers(100, 104, (112, 112, 3), np.uint8)
+    colored = np.full((112, 112, 3), (200, 30, 90), np.uint8)
+    source = faces.Faces([noisy, colored, FACE], make_face=make_face)
+    for place in range(3):
+        source[place]
+    assert source.problems == dict.fromkeys((0, 1), "shows one color alone, no face")

@@ -82,6 +82,7 @@ def test_a_face_of_such_a_format_becomes_png_and_others_keep_their_bytes():
         (LOSSLESS["BMP"][:20], "is a damaged BMP: its header gives no size"),
         (b"II*\0\xff\xff\xff\xff" + bytes(60), "is a damaged TIFF"),
         (b"\0\0\0\x18ftypheic" + bytes(60), "is HEIC, which is not read here: convert it to PNG or JPEG"),
+        (b"\0\0\0\x1cftypmif1\0\0\0\0mif1heic" + bytes(60), "is HEIC, which is not read here"),
         (b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(60), "is JPEG XL, which is not read here"),
         (encode("TIFF", Image.fromarray(PIXELS[..., 0] / np.float32(255))), "cannot be decoded"),
     ],

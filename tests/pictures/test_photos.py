@@ -44,6 +44,7 @@ def test_gray_alpha_and_16_bits_become_rgb_bytes():
     ("content", "reason"),
     [
         (b"", "is an empty file"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "is a pointer of Git LFS"),
         (b"GIF90a" + bytes(99), "is not an image in a known format"),
         (encode(LEFT_RED, ".jpg")[:-40], "is truncated"),
         (

@@ -13,6 +13,8 @@ FORMS = {
     "in parts of its sides, 0 to 1": lambda points: points / 250,
     "in the order x1..x5,y1..y5": lambda points: points.T.reshape(5, 2),
     "with left and right exchanged": lambda points: points[[1, 0, 2, 4, 3]],
+    "with the eyes exchanged": lambda points: points[[1, 0, 2, 3, 4]],
+    "with the corners of the mouth exchanged": lambda points: points[[0, 1, 2, 4, 3]],
     "with y before x": lambda points: points[:, ::-1],
     "within 1.1 pixels": lambda points: points / 60,
 }

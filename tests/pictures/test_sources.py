@@ -114,8 +114,12 @@ def test_what_is_given_instead_of_a_tar_is_told(tmp_path):
         with pytest.raises(UserError, match=f"--source {tmp_path}/given is {what}"):
             sources.list_images(str(tmp_path / "given"))
     shards = _folder(tmp_path / "shards", {"s-0.tar": b"", "s-1.tar": b""})
-    with pytest.raises(UserError, match=r"2 files are no pictures, the first s-.* give tars themselves, several as"):
+    with pytest.raises(
+        UserError, match=r"the first of 2 files that are no pictures is s-.* give tars themselves, several as"
+    ):
         sources.list_images(shards)
+    with pytest.raises(UserError, match=r"packs of RecordIO are read by `python -m lrfr_jax.prepare recordio`"):
+        sources.list_images(_folder(tmp_path / "pack", {"train.rec": b"", "train.idx": b""}))
 
 
 def test_the_later_of_two_tar_members_with_one_path_counts(tmp_path):

@@ -51,3 +51,11 @@ def test_center_is_the_largest_square_in_the_middle():
     photo[:, 88:312] = 200
     np.testing.assert_array_equal(warp.crop_center(photo), np.full((112, 112, 3), 200))
     assert not warp.crop_center(photo[:, :88]).any()
+
+
+@pytest.mark.parametrize("shift", [(0, 0), (-60, 0), (70, 0), (0, -50), (0, 80), (-60, 80), (500, 0)])
+def test_the_share_outside_is_what_a_white_photo_leaves_black(shift):
+    points = warp.TEMPLATE * 0.9 @ np.array([[0.96, 0.28], [-0.28, 0.96]]) + 50 + shift
+    white = np.full((180, 170, 3), 255, np.uint8)
+    black = (warp.warp_face(white, points)[0] < 128).mean()
+    assert warp.share_outside(points, height=180, width=170) == pytest.approx(black, abs=0.01)

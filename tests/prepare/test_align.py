@@ -141,6 +141,7 @@ def test_the_report_tells_what_became_of_each_photo(source):
         (["--quality", "0"], "--quality must be in 1..100"),
         (["--min_face", "nan"], "--min_face must be at least 1 pixel"),
         (["--report", "OUT/report"], "must not lie in --output"),
+        (["--output", "OUT/../photos/set/aligned"], "must not lie in --source"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(source, capsys, more, sentence):

@@ -30,6 +30,12 @@ def test_every_form_gives_the_images_and_flags_that_python_itself_reads(form):
     np.testing.assert_array_equal(found.is_same, _IS_SAME)
 
 
+def _objects(values):
+    array = np.empty(len(values), object)
+    array[:] = values
+    return array
+
+
 @pytest.mark.parametrize("protocol", range(6))
 @pytest.mark.parametrize(
     ("images", "is_same"),
@@ -44,6 +50,9 @@ def test_every_form_gives_the_images_and_flags_that_python_itself_reads(form):
         (_IMAGES, np.array([[1], [0], [1]], np.int16)),
         (_IMAGES, tuple(np.array([1, 0, 1]))),
         (_IMAGES, [np.int8(1), 0, True]),
+        (_IMAGES, [np.float64(1), np.float32(0), 1]),
+        (_IMAGES, np.array([1.0, 0.0, 1.0], np.float32)),
+        (_objects(_IMAGES), _objects(_IS_SAME)),
         ([np.frombuffer(image, np.uint8) for image in _IMAGES], np.array([1, 0, 1], np.uint8)),
         ([np.frombuffer(image, np.uint8)[None] for image in _IMAGES], _IS_SAME),
     ],
@@ -58,6 +67,9 @@ def test_every_form_gives_the_images_and_flags_that_python_itself_reads(form):
         "column",
         "scalars",
         "mixed",
+        "floats",
+        "float32",
+        "objects",
         "read-only arrays",
         "rows",
     ],
@@ -133,7 +145,11 @@ _NEW_ARRAY = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\nK\x00\x85
         (b"N)R.", "calls a value in a way"),
         (b"cnumpy\nndarray\n)R.", "makes a ndarray in a way"),
         (b"NN\x93.", "wants to use"),
-        (b"cnumpy\ndtype\n(U\x02f4K\x00K\x01tR.", "makes a dtype in a way"),
+        (b"cnumpy\ndtype\n(U\x02c8K\x00K\x01tR.", "holds an array of numpy's type c8: images must"),
+        (b"cnumpy\ndtype\n(NK\x00K\x01tR.", "makes a dtype in a way"),
+        (_NEW_ARRAY + b"(K\x01K\x02\x85cnumpy\ndtype\n(U\x02O8K\x00K\x01tR\x89U\x01xtb.", "objects without a list"),
+        (pickle.dumps((np.zeros((2, 4, 4, 3), np.uint8), [True]), 2), r"array of shape \(2, 4, 4, 3\), as pixels have"),
+        (pickle.dumps([[b"", b""], [True], 1], 2), "something else than"),
         (_DTYPE + b"(K\x03U\x01=NNNtb.", "a state that byte arrays do not have"),
         (b"cnumpy.core.multiarray\nscalar\n(" + _DTYPE + b"U\x02\x01\x00tR.", "makes a scalar in a way"),
         (_NEW_ARRAY + b"(K\x01K\x02\x85" + _DTYPE + b"\x89U\x01xtb.", "shape does not fit its bytes"),
@@ -151,7 +167,9 @@ _NEW_ARRAY = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\nK\x00\x85
         (pickle.dumps(([b"", b""], np.array([2], np.uint8)), 2), "neither matched nor mismatched"),
         (pickle.dumps(([b"", b""], np.array([256])), 2), "neither matched nor mismatched"),
         (pickle.dumps(([b"", b""], [np.int64(-1)]), 2), "neither matched nor mismatched"),
-        (pickle.dumps(([b"", b""], np.array([1.0])), 2), "makes a dtype in a way"),
+        (pickle.dumps(([b"", b""], np.array([0.5])), 2), "neither matched nor mismatched"),
+        (pickle.dumps(([b"", b""], [np.float32("nan")]), 2), "neither matched nor mismatched"),
+        (pickle.dumps(([b"", b""], np.array(["1"])), 2), "numpy's type U1: images must"),
     ],
 )
 def test_a_bad_file_has_its_sentence(content, sentence):
@@ -182,8 +200,8 @@ def test_depth_is_free_and_the_number_of_opcodes_is_not():
 
 
 def test_files_that_cannot_be_read_are_named(tmp_path):
-    for path in (tmp_path / "none.bin", tmp_path):
-        with pytest.raises(UserError, match=f"{path} cannot be read"):
+    for path, sentence in ((tmp_path / "none.bin", "cannot be read"), (tmp_path, "is a folder: give the .bin file")):
+        with pytest.raises(UserError, match=f"{path} {sentence}"):
             bin_file.read_bin(str(path))
     with open(tmp_path / "huge.bin", "wb") as file:
         file.truncate(2**31 + 1)

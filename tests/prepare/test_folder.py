@@ -82,9 +82,9 @@ def test_a_number_in_a_list_of_identities_needs_its_source_where_numbers_are_tol
     assert "--exclude_identities names 7, which is someone else in each of one, two" in _refused(
         capsys, tmp_path, *flags
     )
-    (tmp_path / "out.txt").write_text("two:7\n")
+    (tmp_path / "out.txt").write_text("two/7\n")
     _prepare(tmp_path, *flags)
-    assert (tmp_path / "sets/faces/1.0.0/label.labels.txt").read_text().split() == ["one:7", "one:8", "two:8"]
+    assert (tmp_path / "sets/faces/1.0.0/label.labels.txt").read_text().split() == ["one/7", "one/8", "two/8"]
 
 
 def test_the_licence_is_kept(tmp_path, two_sources):
@@ -242,7 +242,7 @@ def test_numbers_of_lists_shards_and_folders_stay_apart_and_are_sorted_as_such(t
     _prepare(tmp_path, *flags, "--on_error", "skip")
     assert _content(tmp_path) == ([(0, 7), (1, 6), (2, 4), (3, 5), (4, 3), (5, 2), (6, 1)], 7)
     names = (tmp_path / "sets/faces/1.0.0/label.labels.txt").read_text().split()
-    assert names == ["n", "named:9", "s:2", "s:9", "s:10", "train:9", "train:10"]
+    assert names == ["n", "named/9", "s/2", "s/9", "s/10", "train/9", "train/10"]
     assert ", the numbers of train, s, named kept apart (shards of one set: 'name-{000" in capsys.readouterr().out
     assert (
         tmp_path / "sets/faces/1.0.0/skipped.txt"

@@ -142,6 +142,22 @@ def test_a_bad_list_is_an_error_with_its_line(tmp_path, text, sentence):
         labeled_sources.list_images(_list(tmp_path, text))
 
 
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (
+            "version https://git-lfs.github.com/spec/v1\n",
+            "a pointer of Git LFS, not the file itself: run `git lfs pull`",
+        ),
+        ("<!DOCTYPE html><title>Quota exceeded</title>", "a web page, as a download that failed leaves it"),
+    ],
+)
+def test_what_stands_where_a_tar_should_is_told(tmp_path, content, what):
+    (tmp_path / "faces.tar").write_text(content)
+    with pytest.raises(UserError, match=f"faces.tar is {what}"):
+        labeled_sources.list_images(str(tmp_path / "faces.tar"))
+
+
 def test_the_fingerprint_of_a_list_notices_its_images(tmp_path):
     _folder(tmp_path, {"1.jpg": _face(1), "2.jpg": _face(2)})
     path = _list(tmp_path, "0\t7\t1.jpg\n1\t7\t2.jpg\n")
@@ -237,7 +253,7 @@ def test_numbers_of_several_sources_are_several_persons_and_names_are_one(tmp_pa
     first, second = _folder_of(tmp_path / "one", files), _folder_of(tmp_path / "two", files)
     both = labeled_sources.list_all([first, second])
     assert [image.identity for image in both.images] == [
-        *("one:0", "one:007-2", "Ann", "two:0", "two:007-2", "Ann")
+        *("one/0", "one/007-2", "Ann", "two/0", "two/007-2", "Ann")
     ]  # fmt: skip
     assert (both.joined, both.told_apart) == (1, ["one", "two"])
     alone = labeled_sources.list_all([first, _folder_of(tmp_path / "three", {"Ann/1.jpg": _face()})])
@@ -245,8 +261,8 @@ def test_numbers_of_several_sources_are_several_persons_and_names_are_one(tmp_pa
     assert (alone.joined, alone.told_apart) == (1, [])
     with pytest.raises(UserError, match="two is given twice"):
         labeled_sources.list_all([first, second, f"{second}/../two"])
-    labeled_sources.check_numbers(["Ann", "one:0"], both, flag="--x")
-    with pytest.raises(UserError, match="--x names 0, which is someone else in each of one, two: write one:0"):
+    labeled_sources.check_numbers(["Ann", "one/0"], both, flag="--x")
+    with pytest.raises(UserError, match="--x names 0, which is someone else in each of one, two: write one/0"):
         labeled_sources.check_numbers(["Ann", "0"], both, flag="--x")
 
 
@@ -256,7 +272,7 @@ def test_shards_of_one_pattern_share_their_numbers(tmp_path):
     one = labeled_sources.list_all([f"{tmp_path}/s-{{0..1}}.tar"])
     assert [image.identity for image in one.images] == ["9", "9"]
     two = labeled_sources.list_all([f"{tmp_path}/s-{shard}.tar" for shard in range(2)])
-    assert [image.identity for image in two.images] == ["s-0:9", "s-1:9"]
+    assert [image.identity for image in two.images] == ["s-0/9", "s-1/9"]
 
 
 def test_a_tar_without_classes_is_one_of_folders_whatever_else_it_holds(tmp_path):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lrfr_jax.data import face_sets, records
-from lrfr_jax.prepare import lfw, pairs
+from lrfr_jax.prepare import lfw, pairs_file
 from lrfr_jax.prepare.__main__ import main
 from tests.prepare import bin_writer
 
@@ -99,7 +99,7 @@ def test_the_official_counts_are_those_of_the_real_file():
     path = pathlib.Path(__file__).resolve().parents[3] / "shared" / "data" / "lfw_pairs.txt"
     if not path.exists():
         pytest.skip("LFW's pairs.txt is not on this machine")
-    real = pairs.parse_pairs(path.read_text(), path=str(path))
+    real = pairs_file.parse_pairs(path.read_text(), path=str(path))
     stems = {stem for pair in real for stem in (pair.first, pair.second)}
     assert lfw.OFFICIAL["pairs"] == len(real)
     assert lfw.OFFICIAL["images in pairs"] == len(stems)

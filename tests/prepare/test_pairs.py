@@ -1,9 +1,12 @@
+import cv2
 import numpy as np
 import pytest
 
+from lrfr_jax import pair_list
 from lrfr_jax.data import face_sets, records
 from lrfr_jax.errors import UserError
-from lrfr_jax.prepare import pairs
+from lrfr_jax.pictures.stored_files import SourceImage
+from lrfr_jax.prepare import drawn_pairs, pairs_file
 from lrfr_jax.prepare.__main__ import main
 
 # Two folds with two pairs of each kind; a and b are in fold 1, c and d in fold 2.
@@ -37,7 +40,7 @@ def _stored_pairs(tmp_path, name):
 def test_stored_pairs_are_the_images_that_the_file_names(tmp_path, command, capsys):
     main([*command, "--name", "all"])
     stored, opened = _stored_pairs(tmp_path, "all")
-    parsed = pairs.parse_pairs(_TEXT, path="pairs.txt")
+    parsed = pairs_file.parse_pairs(_TEXT, path="pairs.txt")
     faces = tmp_path / "faces"
     expected = [tuple((faces / f"{stem}.jpg").read_bytes() for stem in (pair.first, pair.second)) for pair in parsed]
     assert stored == expected
@@ -61,8 +64,8 @@ def test_chosen_folds_keep_their_numbers_images_and_identities(tmp_path, command
 
 
 def test_names_may_hold_spaces_and_fields_may_be_parted_by_spaces():
-    assert pairs.parse_pairs("1 1\nA B\t1\t12\nA B\t1\tC\t2\n", path="p")[0].second == "A B/A B_0012"
-    assert pairs.parse_pairs("1 1\na 1 2\na 1 b 2\n\n", path="p")[1].second == "b/b_0002"
+    assert pairs_file.parse_pairs("1 1\nA B\t1\t12\nA B\t1\tC\t2\n", path="p")[0].second == "A B/A B_0012"
+    assert pairs_file.parse_pairs("1 1\na 1 2\na 1 b 2\n\n", path="p")[1].second == "b/b_0002"
 
 
 @pytest.mark.parametrize(
@@ -80,14 +83,14 @@ def test_names_may_hold_spaces_and_fields_may_be_parted_by_spaces():
 )
 def test_a_bad_line_is_named(place, line, sentence):
     with pytest.raises(UserError, match=sentence):
-        pairs.parse_pairs("\n".join([*_LINES[:place], line, *_LINES[place + 1 :]]), path="pairs.txt")
+        pairs_file.parse_pairs("\n".join([*_LINES[:place], line, *_LINES[place + 1 :]]), path="pairs.txt")
 
 
 def test_an_empty_file_and_an_unknown_fold_are_named():
     with pytest.raises(UserError, match="line 1 must be"):
-        pairs.parse_pairs("", path="pairs.txt")
+        pairs_file.parse_pairs("", path="pairs.txt")
     with pytest.raises(UserError, match="--folds names fold 3, the pairs file has 1 to 2"):
-        pairs.choose_folds(pairs.parse_pairs(_TEXT, path="pairs.txt"), [2, 3])
+        pairs_file.choose_folds(pairs_file.parse_pairs(_TEXT, path="pairs.txt"), [2, 3])
 
 
 def _refused(capsys, command):
@@ -114,3 +117,121 @@ def test_folds_that_are_no_numbers_are_a_usage_error(command, capsys):
     with pytest.raises(SystemExit):
         main([*command, "--name", "bad", "--folds", "one"])
     assert "must be fold numbers with commas between" in capsys.readouterr().err
+
+
+def test_a_csv_names_images_of_any_name(tmp_path, command, capsys):
+    (tmp_path / "faces/a/a_0001.jpg").rename(tmp_path / "faces/a/first one.jpeg")
+    (tmp_path / "pairs.txt").write_text(
+        "first, second, is_same\na/first one.jpeg, a/a_0002\nb/b_0001.jpg, c/c_0001.jpg"
+    )
+    assert "must have a value for each column" in _refused(capsys, command)
+    text = "first, second, is_same\na/first one.jpeg, a/a_0002, 1\nb/b_0001.jpg, c/c_0001.jpg, 0\n"
+    (tmp_path / "pairs.txt").write_text(text)
+    main([*command, "--name", "listed"])
+    stored, opened = _stored_pairs(tmp_path, "listed")
+    assert stored[0][0] == (tmp_path / "faces/a/first one.jpeg").read_bytes()
+    assert stored[1][1] == (tmp_path / "faces/c/c_0001.jpg").read_bytes()
+    assert opened.protocol.is_same.tolist() == [True, False]
+    (tmp_path / "pairs.txt").write_text(text.replace("c_0001", "none"))
+    assert "pairs.txt line 3 names c/none.jpg, which" in _refused(capsys, command)
+    (tmp_path / "pairs.txt").write_text("first,second\na/a_0002.jpg,a/a_0003.jpg\n")
+    assert "has no column is_same: add it" in _refused(capsys, command)
+
+
+def _drawing(command, *flags):
+    return [flag for flag in command if flag not in command[3:5]] + list(flags)
+
+
+def test_pairs_are_drawn_by_a_seed_and_listed_beside_the_set(tmp_path, command, capsys):
+    drawing = _drawing(command, "--matched", "4", "--mismatched", "6", "--folds", "2", "--seed", "3")
+    main([*drawing, "--name", "one"])
+    assert "10 pairs in 2 folds" in capsys.readouterr().out
+    stored, opened = _stored_pairs(tmp_path, "one")
+    listed = pair_list.read(str(tmp_path / "sets/one/1.0.0/pairs.csv"))
+    faces = tmp_path / "faces"
+    assert stored == [tuple((faces / listed.images[place]).read_bytes() for place in pair) for pair in listed.pairs]
+    np.testing.assert_array_equal(opened.protocol.is_same, listed.is_same)
+    np.testing.assert_array_equal(opened.protocol.fold, listed.fold)
+    main([*drawing, "--name", "two"])
+    assert _stored_pairs(tmp_path, "two")[0] == stored
+    main([*drawing[:-1], "4", "--name", "three"])
+    assert _stored_pairs(tmp_path, "three")[0] != stored
+    command[command.index("--pairs") + 1] = str(tmp_path / "sets/one/1.0.0/pairs.csv")
+    main([*command, "--name", "again"])
+    assert _stored_pairs(tmp_path, "again")[0] == stored
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        ([], "give --pairs FILE, or --matched N to draw pairs"),
+        (["--matched", "4"], "--folds must be one number for drawn pairs, at most --matched 4"),
+        (["--matched", "4", "--folds", "1,2"], "--folds must be one number"),
+        (["--matched", "60", "--folds", "2"], "more than these faces allow, which is 6: ask for --matched 6"),
+        (["--matched", "5", "--folds", "5"], "more than these faces allow, which is 0: ask for fewer --folds"),
+    ],
+)
+def test_what_cannot_be_drawn_is_one_sentence(command, capsys, flags, sentence):
+    assert sentence in _refused(capsys, _drawing(command, *flags))
+
+
+def test_drawing_and_naming_pairs_exclude_each_other(command, capsys):
+    assert "give one or the other" in _refused(capsys, [*command, "--matched", "4"])
+
+
+@pytest.mark.parametrize(("matched", "mismatched"), [(200, 300), (37, 5)])
+def test_folds_share_no_identity_and_no_two_pairs_are_alike(matched, mismatched):
+    draw = np.random.default_rng(0)
+    images = [
+        SourceImage("", f"{name}/{image}.jpg", None, 0)
+        for name in range(60)
+        for image in range(draw.choice([1, 2, 3, 8, 40]))
+    ]
+    drawn = drawn_pairs.draw(images, matched=matched, mismatched=mismatched, folds=5, seed=0)
+    assert [sum(pair.is_same for pair in drawn), sum(not pair.is_same for pair in drawn)] == [matched, mismatched]
+    assert len({frozenset(pair[:2]) for pair in drawn}) == len(drawn)
+    folds_of = {}
+    for pair in drawn:
+        names = [images[place].identity for place in pair[:2]]
+        assert (names[0] == names[1]) == pair.is_same
+        for name in names:
+            folds_of.setdefault(name, set()).add(pair.fold)
+    assert all(len(folds) == 1 for folds in folds_of.values())
+    sizes = [sum(pair.fold == fold and pair.is_same for pair in drawn) for fold in range(1, 6)]
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_matched_pairs_are_spread_over_all_identities():
+    images = [
+        SourceImage("", f"{name}/{image}.jpg", None, 0) for name in range(8) for image in range(2 + 30 * (name < 2))
+    ]
+    drawn = drawn_pairs.draw(images, matched=10, mismatched=2, folds=2, seed=0)
+    names = [images[pair.first].identity for pair in drawn if pair.is_same]
+    assert set(names) == {str(name) for name in range(8)}
+    assert max(map(names.count, names)) <= 3
+
+
+def test_a_pair_of_every_two_images_can_be_had():
+    images = [SourceImage("", f"{name}/{image}.jpg", None, 0) for name in "ab" for image in range(3)]
+    drawn = drawn_pairs.draw(images, matched=6, mismatched=9, folds=1, seed=0)
+    assert len({frozenset(pair[:2]) for pair in drawn}) == 15
+
+
+@pytest.mark.parametrize("separator", [" ", "\t", ", "])
+def test_lines_of_two_paths_and_their_truth_need_no_folders_by_identity(tmp_path, command, separator):
+    for name in ("x.jpg", "y", "z.bmp"):
+        image = np.full((112, 112, 3), 9 * len(name), np.uint8)
+        suffix = name[1:] or ".jpg"
+        (tmp_path / "faces" / name).write_bytes(cv2.imencode(suffix, image)[1].tobytes())
+    rows = [("x.jpg", "y", "1"), ("y", "z.bmp", "0"), ("x.jpg", "a/a_0001.jpg", "-1")]
+    (tmp_path / "pairs.txt").write_text("".join(separator.join(row) + "\n" for row in rows))
+    main([*command, "--name", "flat"])
+    stored, opened = _stored_pairs(tmp_path, "flat")
+    assert opened.protocol.is_same.tolist() == [True, False, False]
+    assert stored[0][0] == (tmp_path / "faces/x.jpg").read_bytes()
+    assert not (tmp_path / "sets/flat/1.0.0/identities.txt").exists()
+
+
+def test_a_bad_line_of_two_paths_is_named(command, capsys, tmp_path):
+    (tmp_path / "pairs.txt").write_text("a/1.jpg a/2.jpg 1\n\na/1.jpg a/2.jpg 2\n")
+    assert "pairs.txt line 3 must be two paths and 1 or 0" in _refused(capsys, command)

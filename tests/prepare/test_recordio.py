@@ -116,6 +116,15 @@ def test_a_header_of_other_counts_is_refused_and_its_picture_never_taken(tmp_pat
     assert re.search(r"key 0 \(byte 0\) (announces images at keys 1 to|has the labels)", line)
 
 
+def test_identities_that_stand_in_several_records_are_one(tmp_path):
+    twice = [(30, [_face(1)]), (7, [_face(3)]), (30, [_face(2)]), (700, [_face(4), _face(5), _face(6)])]
+    rec = write(tmp_path / "pack", with_header(twice))
+    for classes in (3, 4, 701):  # labels, records of identities, labels up to the largest
+        (tmp_path / "pack/property").write_text(f"{classes},112,112\n")
+        _prepare(tmp_path, rec, name=f"of_{classes}")
+        assert _content(tmp_path, f"of_{classes}") == ([(1, 1), (0, 3), (1, 2), (2, 4), (2, 5), (2, 6)], 3)
+
+
 def test_an_index_in_another_order_is_read(tmp_path):
     rec = write(tmp_path / "pack", _plain())
     idx = tmp_path / "pack" / "train.idx"

@@ -19,6 +19,6 @@ def test_capitals_and_punctuation_do_not_tell_names_apart(names):
     assert not any(Selection(None, frozenset({name})).takes(other) for name in names for other in names)
 
 
-@pytest.mark.parametrize("name", ["17", "017", "1-7", "1 7", "--"])
+@pytest.mark.parametrize("name", ["17", "017", "1-7", "1 7", "--", "faces/17"])
 def test_names_without_a_letter_stay_as_they_are_written(name):
     assert compared_name(name) == name

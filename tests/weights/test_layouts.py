@@ -9,6 +9,7 @@ import pytest
 
 from lrfr_jax import checkpoint, image_ops, models, pretrained
 from lrfr_jax.weights.conversion import convert
+from lrfr_jax.weights.layouts import LAYOUTS
 from lrfr_jax.weights.recognition import recognize
 from tests.weights import reference_networks as made
 
@@ -57,6 +58,19 @@ def test_narrow_networks(layout, backbone, before, order, scale, columns, forwar
         "input": {"order": order, "mean": mean, "scale": scale, "columns": columns},
     }
     assert_close(features(converted.model, converted.variables, images), expected)
+
+
+@pytest.mark.parametrize(("layout", "epsilon"), [("magface_iresnet", 2e-5), ("insightface_torch_iresnet", 1e-5)])
+def test_another_epsilon_goes_into_the_variances(layout, epsilon):
+    """Too little to show in features of variances near 1."""
+    net, forward = made.SlowNet(), {"magface_iresnet": made.magface_iresnet}.get(layout, made.arcface_iresnet)
+    before = LAYOUTS[layout].beginning
+    forward(net, np.zeros((1, 3, 112, 112)), channels=8, size=24, sizes=(2, 2, 2, 2), before=before)
+    how = {"layout": layout, "before": before, "backbone": "iresnet18", "convention": {}, "width": None}
+    statistics = convert(net.state, source="x", **how).variables["batch_stats"]
+    for ours, theirs in ((statistics["stem_bn"], "bn1"), (statistics["neck"]["bn2"], "features")):
+        expected = net.state[f"{before}{theirs}.running_var"].astype(np.float64) + (epsilon - 1e-5)
+        np.testing.assert_allclose(ours["var"], expected, rtol=1e-7)
 
 
 def test_real_y1(reference, tmp_path):

@@ -35,6 +35,7 @@ def at(before, names=IR):
         (at("features.", IRESNET), None, ("magface_iresnet", "features.")),
         (at("module._orig_mod.", IRESNET), None, ("insightface_torch_iresnet", "module._orig_mod.")),
         (IRESNET, "magface_iresnet", ("magface_iresnet", "")),
+        (at("ema-1.backbone.", IRESNET), None, ("insightface_torch_iresnet", "ema-1.backbone.")),
         (LAYOUTS["curricularface_ir"].markers, None, ("curricularface_ir", "")),
         (at("module.", LAYOUTS["evolve_ir"].markers), None, ("evolve_ir", "module.")),
         # Ends like a marker, where the others are not.

@@ -98,6 +98,19 @@ def test_files_of_no_known_format_are_named(tmp_path):
             tensor_files.read_tensors(str(path))
 
 
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"\n<!DOCTYPE html><title>Google Drive - Virus scan warning</title>", "is a web page: the download asked"),
+        (b"<html><head>Quota exceeded", "is a web page: the download asked something or was refused"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0f", "is a pointer of Git LFS and not the file"),
+    ],
+)
+def test_what_a_download_left_instead_is_told(content, sentence):
+    with pytest.raises(UserError, match=rf"^x\.file {sentence}"):
+        form_writers.parse(content)
+
+
 def _safetensors(header, data=bytes(8)):
     header = header if isinstance(header, bytes) else json.dumps(header).encode()
     return struct.pack("<Q", len(header)) + header + data

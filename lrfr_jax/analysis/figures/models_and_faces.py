@@ -187,19 +187,18 @@ def _embedder(description: str, sizes: tuple[int, ...], rounding: str, mirror: b
 
 def _names_of(folders: Sequence[pathlib.Path]) -> list[str]:
     """As few last parts of the folders as tell all of them apart; without those that say nothing by themselves."""
-    parts = [[part for part in folder.resolve().parts if part != checkpoint.FOLDER] for folder in folders]
+    # As the user wrote them: what a link leads to may have any name.
+    places = [pathlib.Path(os.path.abspath(folder)) for folder in folders]
+    parts = [[part for part in place.parts if part != checkpoint.FOLDER] for place in places]
     # W/checkpoints/<step> is known by the run.
-    runs = [found[:-1] if _is_step(folder) else found for folder, found in zip(folders, parts, strict=True)]
+    is_step = [place.parent.name == checkpoint.FOLDER for place in places]
+    runs = [found[:-1] if one else found for found, one in zip(parts, is_step, strict=True)]
     parts = runs if len(set(map(tuple, runs))) == len(runs) else parts
     for count in range(1, max(map(len, parts)) + 1):
         names = ["/".join(found[-count - bool(_NAMELESS.fullmatch(found[-1])) :]) for found in parts]
         if len(set(names)) == len(names):
             break
     return names
-
-
-def _is_step(folder: pathlib.Path) -> bool:
-    return folder.resolve().parent.name == checkpoint.FOLDER
 
 
 def _visible(label: str) -> str:

@@ -38,11 +38,13 @@ def test_runs_and_checkpoints_have_labels(runs):
         (["a/runs/maug", "b/runs/maug"], ["a/runs/maug", "b/runs/maug"]),
         (["runs/maug/checkpoints/120"], ["maug"]),
         (["runs/maug/checkpoints/120", "runs/maug/checkpoints/80"], ["maug/120", "maug/80"]),
+        (["link"], ["link"]),  # which leads elsewhere
         (["runs/_old"], ["old"]),  # matplotlib leaves it out of a legend
     ],
 )
 def test_legends_say_which_model_it_is(folders, labels, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere/0")
     monkeypatch.setattr(checkpoint, "load_backbone", lambda path: ({}, {}))
     found = models_and_faces.load_models(", ".join(folders), None)
     assert [model.label for model in found] == labels
