@@ -10,8 +10,9 @@ import sys
 from collections.abc import Sequence
 
 from lrfr_jax import embeddings_file, model_options
-from lrfr_jax.embeddings_file import EmbeddingsFile
+from lrfr_jax.embedder import Embedder
 from lrfr_jax.errors import UserError, one_sentence
+from lrfr_jax.model_options import Folder
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -24,27 +25,38 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not options.output.endswith(embeddings_file.SUFFIX):
         raise UserError(f"--output {options.output} must end in {embeddings_file.SUFFIX}")
     model_options.check_new(options, "output")
+    folder = model_options.open_folder(options, options.images, flag="--images")
     embedder = model_options.load(options)
-    found = model_options.embed_folder(
-        options, embedder, options.images, flag="--images", resolution=options.resolution
-    )
-    held = EmbeddingsFile(
-        paths=found.paths,
-        embeddings=found.embeddings.vectors,
-        norms=found.embeddings.norms,
-        unreadable=list(found.unreadable),
-        reasons=list(found.unreadable.values()),
-        model=embedder.digest,
-        fusion=embedder.fusion,
-        resolution=options.resolution,
-    )
-    embeddings_file.write(pathlib.Path(options.output), held)
+    held, dim = _embed(options, embedder, folder)
+    unreadable = folder.with_problems()
     if options.json:
-        print(json.dumps({"output": options.output, "embedded": len(held.paths), "unreadable": found.unreadable}))
+        print(json.dumps({"output": options.output, "embedded": held, "unreadable": unreadable}))
     else:
-        print(f"{len(held.paths)} embeddings of {held.embeddings.shape[1]} numbers are in {options.output}")
-    model_options.tell_unreadable(found.unreadable)
-    return model_options.DONE_BUT if found.unreadable else 0
+        print(f"{held} embeddings of {dim} numbers are in {options.output}")
+    model_options.tell_unreadable(unreadable)
+    return model_options.DONE_BUT if unreadable else 0
+
+
+def _embed(options: argparse.Namespace, embedder: Embedder, folder: Folder) -> tuple[int, int]:
+    """Writes the file, in memory that grows with the paths alone; returns how many embeddings of how many numbers."""
+    used, dim = [], 0
+    with embeddings_file.Writer(pathlib.Path(options.output)) as file:
+        for places, part in embedder.stream_faces(folder.source, resolution=options.resolution):
+            file.add(part.vectors, part.norms)
+            used += [folder.paths[place] for place in places.tolist()]
+            dim = part.vectors.shape[1]
+        if not used:
+            folder.source.require_all()
+        unreadable = folder.with_problems()
+        file.finish(
+            paths=used,
+            unreadable=list(unreadable),
+            reasons=list(unreadable.values()),
+            model=embedder.digest,
+            fusion=embedder.fusion,
+            resolution=options.resolution,
+        )
+    return len(used), dim
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -18,9 +18,7 @@ from lrfr_jax.evals.fusion import FUSIONS, fuse
 from lrfr_jax.evals.thresholds import Threshold, newest_fusion
 from lrfr_jax.exports import formats
 from lrfr_jax.image_ops import IMAGE_SIZE
-from lrfr_jax.pictures import faces
-from lrfr_jax.pictures.face_detector import Mtcnn
-from lrfr_jax.pictures.faces import Faces, MakeFace, Picture
+from lrfr_jax.pictures.faces import Faces, Picture, listed, way_to_face
 
 # A call with no more images than this takes a small program, so that two faces do not cost as much as a batch.
 FEW = 2
@@ -137,19 +135,51 @@ class Embedder:
           UserError: an image or a resolution cannot be used, or the model's features are not finite; the sentence
             names it.
         """
-        found = Faces(_listed(images), make_face=way_to_face(resize=resize, align=align))
+        found = Faces(listed(images), make_face=way_to_face(resize=resize, align=align))
+        found.look()
+        found.require_all()
         embeddings = self.embed_faces(found, resolution=resolution)
         found.require_all()
         return embeddings
 
-    def embed_faces(self, source: Faces, *, resolution: int | Sequence[int] | np.ndarray) -> Embeddings:
-        """Embeds all faces of a source; see `embed`. The rows of unusable pictures (`source.problems`) mean nothing."""
-        raw = np.zeros((0, 2, self.metadata["model"]["embedding_size"]), np.float32)
-        if len(source):
-            sizes = _size_of_each(resolution, len(source))
-            parts = self.features(source, {int(size): np.flatnonzero(sizes == size) for size in np.unique(sizes)})
-            # In each part the rows of other sizes are zero.
-            raw = functools.reduce(np.add, parts.values())
+    def embed_faces(
+        self, source: Faces, *, resolution: int | Sequence[int] | np.ndarray, what: str = "embedding"
+    ) -> Embeddings:
+        """Embeds all faces of a source; see `embed`. The rows of unusable pictures (`source.problems`) are zero.
+
+        `what` names the work while one waits for it.
+        """
+        none = self._embeddings(np.zeros((0, 2, self.metadata["model"]["embedding_size"]), np.float32))
+        found = Embeddings(
+            np.zeros((len(source), none.vectors.shape[1]), np.float32), np.zeros(len(source), np.float32)
+        )
+        for places, part in self.stream_faces(source, resolution=resolution, what=what):
+            found.vectors[places], found.norms[places] = part
+        return found
+
+    def stream_faces(
+        self, source: Faces, *, resolution: int | Sequence[int] | np.ndarray, what: str = "embedding"
+    ) -> Iterator[tuple[Int[np.ndarray, " part"], Embeddings]]:
+        """Embeds the faces of a source batch by batch, in memory that does not grow with them; see `embed`.
+
+        Returns:
+          An iterator over (places in the source, their embeddings), without the places of unusable pictures
+          (`source.problems`); in the order of the source, if all have one resolution.
+        """
+        sizes = _size_of_each(resolution, len(source))
+        wanted = {int(size): np.flatnonzero(sizes == size) for size in np.unique(sizes)}
+        if not len(source):
+            return iter(())
+        return self._usable(source, embed.stream_records(source=source, what=what, **self._reading(wanted)))
+
+    def _usable(
+        self, source: Faces, stream: Iterator[tuple[list[tuple[int, int]], np.ndarray]]
+    ) -> Iterator[tuple[Int[np.ndarray, " part"], Embeddings]]:
+        for jobs, raw in stream:
+            good = [row for row, (place, _) in enumerate(jobs) if place not in source.problems]
+            yield np.array([jobs[row][0] for row in good], np.int64), self._embeddings(raw[good])
+
+    def _embeddings(self, raw: Float[np.ndarray, "images views dim"]) -> Embeddings:
         vectors = fuse(raw, fusion=self.fusion)
         if self.fusion == "concat":
             vectors /= np.sqrt(2).astype(np.float32)  # two unit vectors side by side
@@ -159,17 +189,20 @@ class Embedder:
         self, source: Sequence[Mapping[str, Any]], wanted: Mapping[int, Int[np.ndarray, " records"]]
     ) -> dict[int, Float[np.ndarray, "images views dim"]]:
         """Returns raw features of records at resolutions; see `evals.embed.embed_records`."""
+        return embed.embed_records(source=source, **self._reading(wanted))
+
+    def _reading(self, wanted: Mapping[int, Int[np.ndarray, " records"]]) -> dict[str, Any]:
+        """The arguments of `evals.embed.embed_records` but the source."""
         if not all(1 <= resolution <= IMAGE_SIZE for resolution in wanted):
             raise UserError(f"resolutions {sorted(wanted)} must be whole pixels in 1..{IMAGE_SIZE}")
         few, many = self.batch_sizes
-        return embed.embed_records(
-            self.program(tuple(sorted({IMAGE_SIZE, *wanted}, reverse=True))),
-            self.variables,
-            source,
-            wanted=wanted,
-            batch_size=few if sum(map(len, wanted.values())) <= few else many,
-            num_threads=os.cpu_count() or 1,
-        )
+        return {
+            "embedder": self.program(tuple(sorted({IMAGE_SIZE, *wanted}, reverse=True))),
+            "variables": self.variables,
+            "wanted": wanted,
+            "batch_size": few if sum(map(len, wanted.values())) <= few else many,
+            "num_threads": os.cpu_count() or 1,
+        }
 
     def evaluation_arguments(self, sizes: tuple[int, ...]) -> dict[str, Any]:
         """Returns the arguments of `evals.evaluation.run` that are the model's, for resolutions of `sizes_of`."""
@@ -202,18 +235,30 @@ def open_model(path: str | os.PathLike) -> Model:
     Raises:
       UserError: it is none of them, or cannot be read.
     """
-    path = paths.of(path)
+    path = find_model(path)
     if path.is_file():
-        path = paths.local(path, "the exported file")
         weights = digest_of(path)
         card = model_card.read(path, weights=weights)
         opened = formats.open_file(path, facts=facts_of(card))
         metadata = {"model": card.model, "degradation_rounding": card.degradation_rounding, "step": card.step}
         return Model(path, metadata, weights, *opened)
-    path = checkpoint.newest(path) if (path / checkpoint.FOLDER).is_dir() else path
     variables, metadata = checkpoint.load_backbone(path)
     weights = checkpoint.model_digest(variables, metadata["model"])
     return Model(path, metadata, weights, models.create_backbone(**metadata["model"]), variables)
+
+
+def find_model(path: str | os.PathLike) -> paths.AnyPath:
+    """Returns a run's newest checkpoint, a checkpoint, or an exported file, of which it reads no weights.
+
+    Raises:
+      UserError: it is none of them.
+    """
+    path = paths.of(path)
+    if path.is_file():
+        return paths.local(path, "the exported file")
+    path = checkpoint.newest(path) if (path / checkpoint.FOLDER).is_dir() else path
+    checkpoint.load_metadata(path)
+    return path
 
 
 def digest_of(path: str | os.PathLike) -> str:
@@ -244,15 +289,6 @@ def _thresholds(path: paths.AnyPath, weights: str) -> list[Threshold]:
     return model_card.read(path, weights=weights).thresholds if model_card.path_of(path).exists() else []
 
 
-def way_to_face(*, resize: bool, align: bool) -> MakeFace:
-    """Chooses how a picture becomes an aligned face; `UserError` for both at once, or without the detector."""
-    if resize and align:
-        raise UserError("give resize or align, not both: align cuts the face out of a photo and sizes it")
-    if align:
-        return faces.aligned_by(Mtcnn())
-    return faces.resized if resize else faces.as_it_is
-
-
 def _size_of_each(resolution: int | Sequence[int] | np.ndarray, images: int) -> np.ndarray:
     sizes = np.asarray(resolution)
     if sizes.shape not in ((), (images,)):
@@ -260,9 +296,3 @@ def _size_of_each(resolution: int | Sequence[int] | np.ndarray, images: int) -> 
     if sizes.dtype.kind not in "iuf" or np.any(sizes % 1):
         raise UserError(f"resolutions {np.unique(sizes).tolist()} must be whole pixels in 1..{IMAGE_SIZE}")
     return np.broadcast_to(sizes, images)
-
-
-def _listed(images: Any) -> Sequence[Picture]:
-    if isinstance(images, np.ndarray) and images.ndim == 4:
-        return list(images)
-    return [images] if isinstance(images, str | os.PathLike | np.ndarray) else images

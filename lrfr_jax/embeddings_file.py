@@ -1,9 +1,12 @@
-"""Embeddings on disk: an npz of plain arrays that says which model made them."""
+"""Embeddings on disk: an npz of plain arrays that says which model made them, written in memory that does not grow."""
 
 import contextlib
 import os
 import pathlib
-from typing import NamedTuple
+import tempfile
+import zipfile
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -13,6 +16,10 @@ from lrfr_jax.errors import NPZ_ERRORS, UserError
 SUFFIX = ".npz"
 # Vectors of unit length were rounded to float32.
 _LENGTH_TOLERANCE = 1e-3
+# Texts at a time that become an array, whose letters take four bytes each up to the longest.
+_CHUNK = 8192
+# Bytes at a time from the rows' own file into the npz.
+_COPY_BYTES = 2**22
 
 
 class EmbeddingsFile(NamedTuple):
@@ -37,24 +44,87 @@ class EmbeddingsFile(NamedTuple):
     resolution: int
 
 
-def write(path: pathlib.Path, held: EmbeddingsFile) -> None:
-    """Writes the file whole or not at all; `UserError` if it cannot be written."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.incomplete")
+class Writer:
+    """Collects rows on disk and puts them into a file that is there whole or not at all; use it in `with`.
+
+    Until `finish` the rows lie beside the file without a name: whatever ends the process, nothing of them stays behind.
+    """
+
+    def __init__(self, path: pathlib.Path):
+        self._path, self._dim, self._norms = path, 0, []
+
+    def __enter__(self) -> "Writer":
+        self._close = contextlib.ExitStack()
+        there = next(folder for folder in self._path.absolute().parents if folder.exists())
+        with _in_words(self._path):
+            self._rows = self._close.enter_context(tempfile.TemporaryFile(dir=there))
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._close.close()
+
+    def add(self, vectors: Float[np.ndarray, "part dim"], norms: Float[np.ndarray, " part"]) -> None:
+        """Appends embeddings of unit length and the norms of their raw features, both float32."""
+        with _in_words(self._path):
+            self._rows.write(np.ascontiguousarray(vectors))
+        self._norms.append(norms)
+        self._dim = vectors.shape[1]
+
+    def finish(self, **texts: Any) -> None:
+        """Makes the file of all rows and of the other fields of `EmbeddingsFile`.
+
+        Raises:
+          UserError: it cannot be written.
+        """
+        norms = np.concatenate([np.zeros(0, np.float32), *self._norms])
+        unfinished = self._path.with_name(f".{self._path.name}.{os.getpid()}.incomplete")
+        self._close.callback(_remove, unfinished)
+        with _in_words(self._path):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with zipfile.ZipFile(unfinished, "w") as file:
+                self._rows.seek(0)
+                rows = iter(lambda: self._rows.read(_COPY_BYTES), b"")
+                _put(file, "embeddings", norms.dtype, (len(norms), self._dim), rows)
+                _put(file, "norms", norms.dtype, norms.shape, [norms])
+                for name, value in texts.items():
+                    _put(file, name, *(_text(value) if isinstance(value, list) else _scalar(value)))
+            unfinished.replace(self._path)
+
+
+def _put(file: zipfile.ZipFile, name: str, dtype: np.dtype, shape: tuple[int, ...], parts: Iterable[Any]) -> None:
+    """Writes an array of parts as numpy does, one part in memory at a time."""
+    with file.open(f"{name}.npy", "w", force_zip64=True) as member:
+        header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(member, header)
+        for part in parts:
+            member.write(part if isinstance(part, bytes) else part.tobytes())
+
+
+def _text(lines: Sequence[str]) -> tuple[np.dtype, tuple[int], Iterator[np.ndarray]]:
+    dtype = np.dtype((np.str_, max(map(len, lines), default=1)))
+    return dtype, (len(lines),), (np.array(lines[i : i + _CHUNK], dtype) for i in range(0, len(lines), _CHUNK))
+
+
+def _scalar(value: Any) -> tuple[np.dtype, tuple[()], list[np.ndarray]]:
+    array = np.array(value)
+    return array.dtype, (), [array]
+
+
+@contextlib.contextmanager
+def _in_words(path: pathlib.Path) -> Iterator[None]:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(unfinished, "wb") as file:
-            texts = ("paths", "unreadable", "reasons")
-            lists = {name: np.array(getattr(held, name), np.str_) for name in texts}
-            np.savez(file, **held._asdict() | lists)
-        unfinished.replace(path)
+        yield
     except OSError as error:
-        with contextlib.suppress(OSError):
-            unfinished.unlink()  # after a full disk
         raise UserError(f"{path} cannot be written: {error}") from error
 
 
+def _remove(path: pathlib.Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink()  # after a full disk
+
+
 def read(path: str, *, flag: str) -> EmbeddingsFile:
-    """Reads a file that `write` made.
+    """Reads a file that `Writer` made.
 
     Raises:
       UserError: missing, damaged, or no such file.

@@ -10,15 +10,15 @@ import dataclasses
 import os
 import pathlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 
-from lrfr_jax import checkpoint, comma_list, model_card, paths, sharding
+from lrfr_jax import checkpoint, comma_list, model_card, paths, progress, sharding
 from lrfr_jax.data import face_sets
 from lrfr_jax.data.protocol_arrays import VerificationProtocol
-from lrfr_jax.embedder import Model, card_of, open_model
+from lrfr_jax.embedder import Model, card_of, find_model, open_model
 from lrfr_jax.errors import UserError, one_sentence, reason_of
 from lrfr_jax.evals import calibration, earlier_results, embed, evaluation, plots, protocols, report, tables, templates
 from lrfr_jax.evals.embedding_cache import EmbeddingCache
@@ -39,13 +39,16 @@ def main(argv: Sequence[str] | None = None) -> None:
       UserError: a bad option, model or set, or a place that cannot be written.
     """
     options = _parser().parse_args(argv)
-    model = open_model(options.checkpoint or checkpoint.newest(options.workdir))
-    path, metadata = model.path, model.metadata
-    output, figures = _places(options, metadata["step"])
-    planned = evaluation.plan(options.data_dir, evals_of(metadata.get("evals", {}), options))
-    card = _card(model, planned) if options.calibrate else None
+    path = find_model(options.checkpoint or checkpoint.newest(options.workdir))
+    known = {} if path.is_file() else checkpoint.load_metadata(path)
+    output, figures = _places(options, known.get("step"))
+    planned = evaluation.plan(options.data_dir, evals_of(known.get("evals", {}), options))
     mesh = sharding.make_mesh(class_shards=1)
     batch_size = sharding.rounded_up("--batch_size", options.batch_size, mesh)
+    with progress.waiting(f"loading {path}"):
+        model = open_model(path)
+    metadata = model.metadata
+    card = _card(model, planned) if options.calibrate else None
     rounding = metadata["degradation_rounding"]
     embedder = embed.make_embedder(
         model.backbone,
@@ -63,6 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         batch_size=batch_size,
         num_threads=os.cpu_count() or 1,
         cache=_cache(options, model),
+        on_result=_tell_early(planned),
     )
     made = report.report_of(results, step=metadata["step"], checkpoint=str(path), weights=model.weights)
     # Before anything is written, so that no failure of that loses it.
@@ -75,6 +79,18 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"card: {model_card.write(path, dataclasses.replace(card, **known))}")
     if figures and draw(figures, results, report.read(output) if output else made):
         print(f"plots: {figures}")
+
+
+def _tell_early(planned: Mapping[str, evaluation.Evaluation]) -> Callable[[str, evaluation.SetResult], None]:
+    """Returns what tells the numbers of a set beside the results, as long as others are to come."""
+    waiting = set(planned)
+
+    def tell(name: str, result: evaluation.SetResult) -> None:
+        waiting.discard(name)
+        if waiting:
+            print(tables.table(report.report_of({name: result}, step=0, checkpoint="")), file=sys.stderr, flush=True)
+
+    return tell
 
 
 def evals_of(configured: Mapping[str, Mapping[str, Any]], options: argparse.Namespace) -> dict[str, dict[str, Any]]:
@@ -109,7 +125,8 @@ def draw(folder: paths.AnyPath, results: Mapping[str, evaluation.SetResult], mad
       UserError: the folder cannot be written.
     """
     try:
-        return _draw(folder, results, made)
+        with progress.waiting("drawing"):
+            return _draw(folder, results, made)
     except OSError as error:
         raise UserError(
             f"the figures cannot be written to {folder} ({reason_of(error)}): choose another folder with --plots"
@@ -181,8 +198,8 @@ def _cache(options: argparse.Namespace, model: Model) -> EmbeddingCache | None:
     return EmbeddingCache(paths.local(folder, "--embeddings"), checkpoint.model_digest(model.variables, description))
 
 
-def _places(options: argparse.Namespace, step: int) -> tuple[paths.AnyPath | None, paths.AnyPath | None]:
-    """The json and the folder of figures, if any, looked at before anything is embedded.
+def _places(options: argparse.Namespace, step: int | None) -> tuple[paths.AnyPath | None, paths.AnyPath | None]:
+    """The json and the folder of figures, if any, looked at before anything is loaded.
 
     As given; for --workdir W by default W/eval/<step>.json; for --checkpoint none by default.
     """
@@ -191,16 +208,13 @@ def _places(options: argparse.Namespace, step: int) -> tuple[paths.AnyPath | Non
     if output and output.suffix != ".json":
         raise UserError(f"--output {output} must end in .json")
     figures = paths.of(options.plots) if options.plots else output and output.with_suffix("")
-    if _is_here(output) and output.is_dir():
-        raise UserError(f"--output {output} is a folder: name a file")
-    if _is_here(figures) and not figures.is_dir():
-        raise UserError(f"--plots {figures} is a file: name a folder")
+    if output:
+        paths.check_file(output)
+    if figures:
+        paths.check_folder(figures, flag="--plots")
+    if options.embeddings and not options.no_cache:
+        paths.check_folder(paths.local(options.embeddings, "--embeddings"), flag="--embeddings")
     return output, figures
-
-
-def _is_here(path: paths.AnyPath | None) -> bool:
-    # An object store has no folders that could be in the way.
-    return path is not None and not paths.is_remote(path) and path.exists()
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -12,6 +12,7 @@ import argparse
 import dataclasses
 import functools
 import hashlib
+import importlib.util
 import os
 import pathlib
 from collections.abc import Sequence
@@ -22,14 +23,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from lrfr_jax import image_ops, lineage, model_card, models, paths
-from lrfr_jax.embedder import Model, card_of, open_model
+from lrfr_jax import image_ops, lineage, model_card, models, paths, progress
+from lrfr_jax.embedder import Model, card_of, find_model, open_model
 from lrfr_jax.errors import UserError, one_sentence
 from lrfr_jax.exports import formats
 from lrfr_jax.exports.formats import FORMATS, LAYOUTS, OURS
 
 # What an export may differ by from the model, both in float32. Cosine distances are what embeddings are used for.
 MOST_COSINE_DISTANCE, MOST_LENGTH_RATIO = 1e-5, 1e-3
+# Formats that hold a program, not tensors by their names, and the packages that a format needs.
+PROGRAMS = ("onnx", "stablehlo")
+NEEDS = {"onnx": ("onnx", "onnxruntime"), "safetensors": ("safetensors",)}
 # Batch sizes that an exported program must take.
 BATCHES = (1, 7, 32)
 
@@ -73,14 +77,20 @@ def export(options: argparse.Namespace) -> str:
     for path in (output, model_card.path_of(output)):
         if path.exists():
             raise UserError(f"{path} is there already: name another --output, or remove it")
-    model = open_model(options.checkpoint)
-    if model.path.is_file():
-        raise UserError(f"{model.path} is an export itself: name the checkpoint that it was made of")
-    content = FORMATS[options.format].serialize(model.variables, model.metadata["model"], options.names)
+    paths.check_file(output)
+    _check_format(options)
+    found = find_model(options.checkpoint)
+    if found.is_file():
+        raise UserError(f"{found} is an export itself: name the checkpoint that it was made of")
+    with progress.waiting(f"loading {found}"):
+        model = open_model(found)
+    with progress.waiting(f"writing {options.format}"):
+        content = FORMATS[options.format].serialize(model.variables, model.metadata["model"], options.names)
     # Of the same ending, which tells the format.
     partial = output.with_name(f".partial-{os.getpid()}-{output.name}")
     card = card_of(model)
     try:
+        output.parent.mkdir(parents=True, exist_ok=True)
         partial.write_bytes(content)
         parity = measure(model, partial, names=options.names)
         facts = {"format": options.format, "names": options.names, "parity": str(parity)}
@@ -94,6 +104,15 @@ def export(options: argparse.Namespace) -> str:
     finally:
         partial.unlink(missing_ok=True)
     return f"{output}: {len(content) / 1e6:.1f} MB; {parity}\ncard: {written}, {written.with_suffix('.md')}"
+
+
+def _check_format(options: argparse.Namespace) -> None:
+    """Raises `UserError` for what the format cannot hold, or a package of it that is missing."""
+    if options.names != OURS and options.format in PROGRAMS:
+        raise UserError(f"--names {options.names} is about tensors with names: choose the format safetensors or npz")
+    for package in NEEDS.get(options.format, ()):
+        if importlib.util.find_spec(package) is None:
+            raise UserError(formats.NO_EXTRA.format(package))
 
 
 def measure(model: Model, exported: pathlib.Path, *, names: str) -> Parity:
@@ -111,8 +130,9 @@ def measure(model: Model, exported: pathlib.Path, *, names: str) -> Parity:
     live = models.create_backbone(**{**arguments, "dtype": "float32"})
     opened = formats.open_file(exported, facts=formats.Facts(arguments, names, jax.__version__))
     images = made_up_images(max(BATCHES))
-    wanted = _features(formats.Opened(live, model.variables), images)
-    found = [(_features(opened, images[:count]), wanted[:count]) for count in BATCHES]
+    with progress.waiting("comparing the file with the model"):
+        wanted = _features(formats.Opened(live, model.variables), images)
+        found = [(_features(opened, images[:count]), wanted[:count]) for count in BATCHES]
     ours, theirs = (np.concatenate(side).astype(np.float64) for side in zip(*found, strict=True))
     lengths, expected = np.linalg.norm(ours, axis=1), np.linalg.norm(theirs, axis=1)
     distances = 1 - (ours * theirs).sum(axis=1) / np.maximum(lengths * expected, np.finfo(np.float64).tiny)

@@ -2,23 +2,25 @@
 
 import argparse
 import os
+import pathlib
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from lrfr_jax import paths
-from lrfr_jax.embedder import Embedder, Embeddings, way_to_face
+from lrfr_jax import paths, progress
+from lrfr_jax.embedder import Embedder, find_model
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals.fusion import FUSIONS
 from lrfr_jax.image_ops import IMAGE_SIZE
 from lrfr_jax.pictures import sources
-from lrfr_jax.pictures.faces import Faces
+from lrfr_jax.pictures.faces import Faces, way_to_face
 from lrfr_jax.pictures.stored_files import SourceImage
 
 # Exit status beside 0 (done), 1 (an error, in one sentence) and 2 (wrong usage).
 DONE_BUT = 3
 NO_DECISION = 4
 BATCH_SIZE = 64
+_NAMED = 20  # unusable pictures, of which a wrong folder may have thousands
 CARDS_FUSION = "that of the model's last calibration, sum without one"
 
 
@@ -36,7 +38,10 @@ def add_model(parser: argparse.ArgumentParser, *, required: bool = True, default
         f"{default_fusion})",
     )
     parser.add_argument(
-        "--batch_size", type=int, default=BATCH_SIZE, help="images at a time over all devices (default %(default)s)"
+        "--batch_size",
+        type=_positive,
+        default=BATCH_SIZE,
+        help="images at a time over all devices (default %(default)s)",
     )
 
 
@@ -53,7 +58,20 @@ def add_pictures(parser: argparse.ArgumentParser) -> None:
 def add_resolution(parser: argparse.ArgumentParser, of: str) -> None:
     """Declares `--resolution`."""
     text = f"side length in pixels to which {of} reduced first, as in training (default {IMAGE_SIZE}: not at all)"
-    parser.add_argument("--resolution", type=int, default=IMAGE_SIZE, help=text)
+    parser.add_argument("--resolution", type=resolution, default=IMAGE_SIZE, help=text)
+
+
+def resolution(text: str) -> int:
+    """Reads a side length in pixels; `argparse.ArgumentTypeError`, a usage error, for others than 1..112."""
+    if not text.isdecimal() or not 1 <= int(text) <= IMAGE_SIZE:
+        raise argparse.ArgumentTypeError(f"{text!r} must be whole pixels in 1..{IMAGE_SIZE}")
+    return int(text)
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number of 1 or more")
+    return int(text)
 
 
 def add_calibrated_on(parser: argparse.ArgumentParser) -> None:
@@ -68,52 +86,69 @@ def add_calibrated_on(parser: argparse.ArgumentParser) -> None:
 
 def load(options: argparse.Namespace, *, default_fusion: str | None = "sum") -> Embedder:
     """Loads the model that the options name; a default of None is the fusion of its last calibration."""
-    return Embedder.load(options.checkpoint, fusion=options.fusion or default_fusion, batch_size=options.batch_size)
+    fusion = options.fusion or default_fusion
+    with progress.waiting(f"loading {options.checkpoint}"):
+        return Embedder.load(options.checkpoint, fusion=fusion, batch_size=options.batch_size)
 
 
 def faces_of(options: argparse.Namespace, pictures: Sequence[Any]) -> Faces:
-    """Reads pictures as `--resize` and `--align` say."""
-    return Faces(pictures, make_face=way_to_face(resize=options.resize, align=options.align))
+    """Looks at pictures, which are read as `--resize` and `--align` say, before the model is loaded.
+
+    Raises:
+      UserError: the model is not there, or a picture cannot be used, as far as its file and its header tell.
+    """
+    source = _looked_at(options, pictures)
+    if len(source.problems) > 1:
+        for place in sorted(source.problems)[:_NAMED]:
+            print(f"{source.name(place)} {source.problems[place]}", file=sys.stderr)
+    source.require_all()
+    return source
+
+
+def _looked_at(options: argparse.Namespace, pictures: Sequence[Any]) -> Faces:
+    find_model(options.checkpoint)  # which takes no time, while looking at a million pictures does
+    source = Faces(pictures, make_face=way_to_face(resize=options.resize, align=options.align))
+    source.look()
+    return source
 
 
 def check_new(options: argparse.Namespace, *names: str) -> None:
-    """Raises `UserError` if a file to make, by the name of its option, is there, is another's, or is no local one."""
+    """Raises `UserError` if a file to make, by the name of its option, is there, is another's, or cannot be made."""
     given = {name: path for name in names if (path := getattr(options, name))}
     paths.require_local(given)
     for name, path in given.items():
         if os.path.exists(path):
             raise UserError(f"--{name} {path} is there already: choose another name, or remove it")
+        paths.check_file(pathlib.Path(path), flag=f"--{name}")
     if len(set(map(os.path.abspath, given.values()))) < len(given):
         raise UserError(f"--{' and --'.join(given)} name one file: choose two")
 
 
-class EmbeddedFolder(NamedTuple):
-    """Those faces of a folder that could be used, their places in `source`, and why others could not, by path."""
+class Folder(NamedTuple):
+    """The faces of a folder or a tar that can be used as far as their headers tell, and why others cannot, by path."""
 
     paths: list[str]
-    embeddings: Embeddings
     source: Faces
-    places: list[int]
     unreadable: dict[str, str]
 
+    def with_problems(self) -> dict[str, str]:
+        """Why faces cannot be used, by path: what was known before, and what came up when they were decoded."""
+        return self.unreadable | {self.paths[place]: reason for place, reason in sorted(self.source.problems.items())}
 
-def embed_folder(
-    options: argparse.Namespace, embedder: Embedder, folder: str, *, flag: str, resolution: int
-) -> EmbeddedFolder:
-    """Embeds the faces of a folder or a tar, which the user named by `flag`, in natural order.
+
+def open_folder(options: argparse.Namespace, folder: str, *, flag: str) -> Folder:
+    """Looks at the faces of a folder or a tar, which the user named by `flag`, in natural order.
 
     Raises:
-      UserError: it is missing, or holds no image that can be used.
+      UserError: it is missing, or holds no image that can be used, or the model is not there.
     """
     images, unreadable = _list_pictures(folder, flag=flag)
-    source = faces_of(options, images)
-    found = embedder.embed_faces(source, resolution=resolution)
-    good = [place for place in range(len(images)) if place not in source.problems]
+    looked = _looked_at(options, images)
+    good = [place for place in range(len(images)) if place not in looked.problems]
     if not good:
-        source.require_all()
-    unreadable |= {images[place].path: reason for place, reason in sorted(source.problems.items())}
-    used = Embeddings(found.vectors[good], found.norms[good])
-    return EmbeddedFolder([images[place].path for place in good], used, source, good, unreadable)
+        looked.require_all()
+    unreadable |= {images[place].path: reason for place, reason in sorted(looked.problems.items())}
+    return Folder([images[place].path for place in good], looked.only(good), unreadable)
 
 
 def tell_unreadable(unreadable: Mapping[str, str]) -> None:

@@ -71,6 +71,36 @@ def require_local(options: Mapping[str, Any]) -> None:
                 local(part, f"--{name}")
 
 
+def check_folder(folder: AnyPath, *, flag: str = "--output") -> None:
+    """Looks whether files can be put into a folder to make, before the work, which would be lost otherwise.
+
+    Nothing is made, as bad input is to leave no trace. Of an object store nothing is known before.
+
+    Raises:
+      UserError: the folder, or one above it, is a file or may not be written; `flag` is how the user named it.
+    """
+    if is_remote(folder):
+        return
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.exists(path))
+    if not there.is_dir():
+        raise UserError(f"{flag} cannot be written, as {there} is a file: name a folder, or a place in one")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"{flag} cannot be written, as you may not write in {there}: get the right, or name another")
+
+
+def check_file(path: AnyPath, *, flag: str = "--output") -> None:
+    """Looks whether a file to make can be written, as `check_folder` does.
+
+    Raises:
+      UserError: it is a folder, or would lie below a file or in a folder that may not be written.
+    """
+    if is_remote(path):
+        return
+    if path.is_dir():
+        raise UserError(f"{flag} {path} is a folder: name a file in it")
+    check_folder(path.parent, flag=flag)
+
+
 def absolute(path: str | os.PathLike) -> AnyPath:
     """Returns the path from the root of this machine, or of the object store, on."""
     path = of(path)

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 import jax
 
-from lrfr_jax import checkpoint, lineage, model_card, paths
+from lrfr_jax import checkpoint, lineage, model_card, paths, progress
 from lrfr_jax.embedder import digest_of, facts_of
 from lrfr_jax.errors import UserError, one_sentence
 from lrfr_jax.exports import formats
@@ -48,8 +48,10 @@ def import_weights(options: argparse.Namespace) -> str:
     """
     if pathlib.Path(options.out).exists():
         raise UserError(f"{options.out} is there already: name another folder, or remove it")
-    card = _card_of(options)
-    converted, layout = _foreign(options) if card is None else _exported(options, card)
+    paths.check_folder(pathlib.Path(options.out), flag="--out")
+    with progress.waiting(f"reading {options.source}"):
+        card = _card_of(options)
+        converted, layout = _foreign(options) if card is None else _exported(options, card)
     facts = {"file": pathlib.Path(options.source).name, "sha256": digest_of(options.source), "layout": layout}
     metadata = {
         "step": card.step if card else 0,
@@ -58,7 +60,8 @@ def import_weights(options: argparse.Namespace) -> str:
         "evals": {},
         "history": [*(card.history if card else ()), lineage.entry("import", **facts, licence=options.licence)],
     }
-    checkpoint.save_backbone(options.out, converted.variables, metadata)
+    with progress.waiting(f"writing {options.out}"):
+        checkpoint.save_backbone(options.out, converted.variables, metadata)
     made = model_card.of_checkpoint(options.out, variables=converted.variables, metadata=metadata)
     known = {"results": card.results, "thresholds": card.thresholds} if card else {}
     model_card.write(options.out, dataclasses.replace(made, **known))

@@ -20,6 +20,9 @@ logger = logging.getLogger("lrfr_jax")
 # What is over sooner needs no word; what takes longer is told of again so often.
 QUIET_SECONDS = 3.0
 EVERY_SECONDS = 30.0
+# The clock when the command began, about: importing the libraries is a wait as well, of which nothing can be told.
+_BEGAN = time.monotonic()
+_has_spoken = threading.Event()
 
 
 def is_due(every: int, step: int, num_steps: int) -> bool:
@@ -119,7 +122,7 @@ def _told(tell: Callable[[bool], str]) -> Iterator[None]:
     over, has_spoken = threading.Event(), threading.Event()
 
     def speak() -> None:
-        pause = QUIET_SECONDS
+        pause = _first_pause()
         while not over.wait(pause):
             _say(tell(False))
             has_spoken.set()
@@ -136,6 +139,12 @@ def _told(tell: Callable[[bool], str]) -> Iterator[None]:
         _say(tell(True))
 
 
+def _first_pause() -> float:
+    """How long to be quiet: shorter for the first word of a command that was quiet for long before."""
+    before = 0.0 if _has_spoken.is_set() else time.monotonic() - _BEGAN
+    return max(QUIET_SECONDS - before, QUIET_SECONDS / 10)
+
+
 def _is_wanted() -> bool:
     """Not on processes that keep their log to themselves, see `main`."""
     return not logger.handlers or logger.isEnabledFor(logging.INFO)
@@ -143,6 +152,7 @@ def _is_wanted() -> bool:
 
 def _say(text: str) -> None:
     """Into the log of a command that has one, else to standard error, beside its results."""
+    _has_spoken.set()
     if logger.handlers:
         logger.info(text)
     else:

@@ -14,12 +14,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lrfr_jax import embeddings_file, model_options
+from lrfr_jax import embeddings_file, model_options, progress
 from lrfr_jax.data import records
 from lrfr_jax.embedder import Embedder
 from lrfr_jax.errors import UserError, one_sentence
 from lrfr_jax.evals import search
 from lrfr_jax.image_ops import IMAGE_SIZE
+from lrfr_jax.model_options import Folder
 from lrfr_jax.pictures import contact_sheet
 from lrfr_jax.pictures.faces import Faces
 
@@ -46,14 +47,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(argv)
     _check(options)
+    found = [_open(options, value, flag) for flag, value in _sides(options).items()]
     embedder = model_options.load(options) if options.checkpoint else None
-    gallery = _side(options, embedder, options.gallery, "--gallery", IMAGE_SIZE)
-    probes = _side(options, embedder, options.probes, "--probes", options.resolution)
+    gallery, probes = (
+        side if isinstance(side, Side) else _embed(embedder, side, what, size)
+        for side, what, size in zip(found, ("gallery", "probes"), (IMAGE_SIZE, options.resolution), strict=True)
+    )
     if gallery.model != probes.model:
         raise UserError(
             f"{options.gallery} and {options.probes} were not embedded by the same model and fusion: embed them again"
         )
-    places, scores = search.nearest(probes.vectors, gallery.vectors, count=options.top, memory_bytes=MEMORY_BYTES)
+    with progress.waiting(f"searching {len(gallery.paths)} faces for {len(probes.paths)}"):
+        places, scores = search.nearest(probes.vectors, gallery.vectors, count=options.top, memory_bytes=MEMORY_BYTES)
     rows = [
         (probe, rank, gallery.paths[place], float(score))
         for probe, hits, values in zip(probes.paths, places, scores, strict=True)
@@ -72,7 +77,7 @@ def _check(options: argparse.Namespace) -> None:
     for name in ("top", "sheet_probes"):
         if getattr(options, name) < 1:
             raise UserError(f"--{name} {getattr(options, name)} must be at least 1")
-    files = {"--gallery": options.gallery, "--probes": options.probes}
+    files = _sides(options)
     folders = [flag for flag, value in files.items() if not _is_file(value)]
     if folders and not options.checkpoint:
         raise UserError(f"{folders[0]} {files[folders[0]]} is to be embedded: give --checkpoint, or an npz of it")
@@ -96,14 +101,27 @@ def _is_file(value: str) -> bool:
     return value.endswith(embeddings_file.SUFFIX)
 
 
-def _side(options: argparse.Namespace, embedder: Embedder | None, value: str, flag: str, resolution: int) -> Side:
-    if _is_file(value):
-        held = embeddings_file.read(value, flag=flag)
-        # What the file left out was told when it was made.
-        return Side(held.paths, held.embeddings, {}, held.model, None)
-    found = model_options.embed_folder(options, embedder, value, flag=flag, resolution=resolution)
-    pictures = [(found.source, place) for place in found.places]
-    return Side(found.paths, found.embeddings.vectors, found.unreadable, embedder.digest, pictures)
+def _sides(options: argparse.Namespace) -> dict[str, str]:
+    return {"--gallery": options.gallery, "--probes": options.probes}
+
+
+def _open(options: argparse.Namespace, value: str, flag: str) -> Side | Folder:
+    """Reads embeddings, or looks at the pictures of a folder."""
+    if not _is_file(value):
+        return model_options.open_folder(options, value, flag=flag)
+    held = embeddings_file.read(value, flag=flag)
+    # What the file left out was told when it was made.
+    return Side(held.paths, held.embeddings, {}, held.model, None)
+
+
+def _embed(embedder: Embedder, folder: Folder, what: str, resolution: int) -> Side:
+    found = embedder.embed_faces(folder.source, resolution=resolution, what=f"embedding the {what}")
+    good = [place for place in range(len(folder.paths)) if place not in folder.source.problems]
+    if not good:
+        folder.source.require_all()
+    pictures = [(folder.source, place) for place in good]
+    names = [folder.paths[place] for place in good]
+    return Side(names, found.vectors[good], folder.with_problems(), embedder.digest, pictures)
 
 
 def _write(options: argparse.Namespace, rows: list[tuple], unreadable: dict[str, dict[str, str]]) -> None:

@@ -31,6 +31,16 @@ from tests.object_stores import bucket  # noqa: F401  # a fixture for every test
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def quiet():
+    """No signs of life, which a slow machine would see and a fast one would not; `test_progress` has its own."""
+    from lrfr_jax import progress
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(progress, "QUIET_SECONDS", 36000.0)
+        yield
+
+
 @pytest.fixture
 def golden():
     """Opens an array file of tests/golden by its name."""

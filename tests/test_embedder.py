@@ -11,11 +11,11 @@ import pytest
 
 import lrfr_jax
 from lrfr_jax import image_ops
-from lrfr_jax.embedder import Embedder, open_model, way_to_face
+from lrfr_jax.embedder import Embedder, open_model
 from lrfr_jax.errors import UserError
 from lrfr_jax.exports import formats
 from lrfr_jax.pictures import resize
-from lrfr_jax.pictures.faces import Faces, as_it_is
+from lrfr_jax.pictures.faces import Faces, as_it_is, way_to_face
 from lrfr_jax.train_step import TrainState
 from lrfr_jax.weights.conversion import Converted
 from tests.evals.made_up_sets import TinyBackbone, variables
@@ -120,6 +120,34 @@ def test_bad_input_is_a_sentence(embedder, call, sentence):
         call(embedder)
 
 
+@pytest.mark.parametrize(
+    ("images", "sentence"),
+    [
+        ([IMAGES[0], "nosuch.jpg", "other.jpg"], "^nosuch.jpg does not exist; 1 more of 3 pictures"),
+        (IMAGES[:5, :64, :64], "^image 0 is 64x64, not 112x112: align cuts .*; 4 more of 5"),
+        (IMAGES[:5].astype(np.float32), r"^image 0 is an array of float32 \(112, 112, 3\), not of uint8"),
+        (IMAGES[0, :, :, 0], r"^image 0 is an array of uint8 \(112, 112\), not"),
+        ([IMAGES[0], IMAGES[1].astype(np.int64)], "^image 1 is an array of int64"),
+    ],
+)
+def test_unusable_images_are_told_before_any_compute(embedder, images, sentence, monkeypatch):
+    monkeypatch.setattr("lrfr_jax.evals.embed.stream_records", lambda **kwargs: pytest.fail("the network ran"))
+    with pytest.raises(UserError, match=sentence):
+        embedder.embed(images)
+
+
+def test_faces_come_batch_by_batch_in_order(embedder):
+    source = Faces([*IMAGES, IMAGES[0][:50]], make_face=as_it_is)
+    source.look()
+    parts = list(embedder.stream_faces(source, resolution=14))
+    assert [len(places) for places, _ in parts] == [24, 16]
+    np.testing.assert_array_equal(np.concatenate([places for places, _ in parts]), np.arange(40))  # without the last
+    vectors, norms = (np.concatenate(field) for field in zip(*(part for _, part in parts), strict=True))
+    every = embedder.embed(IMAGES, resolution=14)
+    np.testing.assert_array_equal(vectors, every.vectors)
+    np.testing.assert_array_equal(norms, every.norms)
+
+
 def test_digests_tell_models_apart(tiny_checkpoint, embedder):
     again, other = Embedder.load(tiny_checkpoint, batch_size=3), Embedder.load(tiny_checkpoint, fusion="none")
     assert again.digest == embedder.digest != other.digest
@@ -147,9 +175,7 @@ def test_a_runs_folder_gives_its_newest_checkpoint(tiny_checkpoint, tmp_path):
 
 
 def test_the_detector_finds_the_face(monkeypatch):
-    from lrfr_jax import embedder
-
-    monkeypatch.setattr(embedder, "Mtcnn", lambda: lambda photo: [])
+    monkeypatch.setattr("lrfr_jax.pictures.faces.Mtcnn", lambda: lambda photo: [])
     with pytest.raises(ValueError, match="shows no face"):
         way_to_face(resize=False, align=True)(IMAGES[0])
 

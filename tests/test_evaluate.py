@@ -235,15 +235,15 @@ def test_no_figures_are_claimed_where_there_is_nothing_to_draw(workdir, data_dir
 def test_a_failure_to_write_loses_no_number(workdir, data_dir, tmp_path, capsys, monkeypatch):
     write_many(tmp_path)
     arguments = ["--workdir", str(workdir), "--data_dir", str(tmp_path), "--sets", "many", "--no_cache", "--calibrate"]
-    (workdir / "eval").touch()
-    with pytest.raises(UserError, match=r"eval/10\.json cannot be written"):
-        evaluate.main(arguments)
-    assert "many" in capsys.readouterr().out
-    (workdir / "eval").unlink()
 
     def fail(*unused, **ignored):
         raise OSError(28, "No space left on device")
 
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluate.paths, "write_text", fail)
+        with pytest.raises(UserError, match=r"eval/10\.json cannot be written"):
+            evaluate.main(arguments)
+    assert "many" in capsys.readouterr().out
     monkeypatch.setattr(evaluate.plots.plt.Figure, "savefig", fail)
     with pytest.raises(UserError, match=r"figures cannot be written to .*eval/10 \(.*No space left"):
         evaluate.main(arguments)
@@ -251,18 +251,33 @@ def test_a_failure_to_write_loses_no_number(workdir, data_dir, tmp_path, capsys,
 
 
 def test_bad_places_are_told_before_anything_is_embedded(workdir, data_dir, tmp_path, monkeypatch):
-    monkeypatch.setattr(evaluate.evaluation, "run", None)
+    monkeypatch.setattr(evaluate, "open_model", lambda path: pytest.fail("the model was loaded"))
     (tmp_path / "folder.json").mkdir()
     (tmp_path / "file").touch()
     for option, name, sentence in (
         ("--output", "x.txt", r"--output .*x\.txt must end in \.json"),
         ("--output", ".json", r"\.json must end in \.json"),
         ("--output", "folder.json", r"--output .*folder\.json is a folder"),
-        ("--output", "file.json", "--plots .*file is a file: name a folder"),
-        ("--plots", "file", "--plots .*file is a file: name a folder"),
+        ("--output", "file.json", "--plots cannot be written, as .*file is a file: name a folder"),
+        ("--output", "file/x.json", "--output cannot be written, as .*file is a file: name a folder"),
+        ("--plots", "file", "--plots cannot be written, as .*file is a file: name a folder"),
+        ("--plots", "file/x", "--plots cannot be written, as .*file is a file: name a folder"),
+        ("--embeddings", "file", "--embeddings cannot be written, as .*file is a file: name a folder"),
+        ("--sets", "absent", "no set named"),
     ):
         with pytest.raises(UserError, match=sentence):
             evaluate.main(["--workdir", str(workdir), "--data_dir", data_dir, option, str(tmp_path / name)])
+
+
+def test_each_set_is_told_as_it_is_done_beside_the_results(workdir, data_dir, capsys):
+    evaluate.main(["--workdir", str(workdir), "--data_dir", data_dir, "--sets", "one,two"])
+    out, err = capsys.readouterr()
+    assert "one: " in err
+    assert "two: " not in err  # the table follows at once
+    for name in ("one", "two"):
+        assert out.count(f"\n{name}: ") == 1
+    evaluate.main(["--workdir", str(workdir), "--data_dir", data_dir, "--sets", "one"])
+    assert "one: " not in capsys.readouterr().err
 
 
 def test_a_set_that_the_run_does_not_know_gets_the_settings_of_its_kind(workdir, data_dir):

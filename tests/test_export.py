@@ -83,6 +83,33 @@ def refused(arguments, sentence, tmp_path, capsys):
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (["--format=npz", "--output={there}/file/net.npz"], "--output cannot be written, as"),
+        (["--format=onnx", "--output={there}/net.onnx", "--names=released_lrfr_resnet"], "is about tensors with names"),
+        (["--format=onnx", "--output={there}/net.onnx"], "onnx needs the extra 'export'"),
+        (["--format=npz", "--output={there}/net.npz", "--checkpoint={there}/nowhere"], "nowhere is no checkpoint"),
+        (["--format=npz", "--output={there}/net.npz", "--checkpoint={there}/file"], "is an export itself"),
+    ],
+)
+def test_it_is_told_before_the_model_is_loaded(folder, tmp_path, monkeypatch, capsys, more, sentence):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(export, "open_model", lambda path: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(export, "NEEDS", {"onnx": ("nosuch",)})
+    monkeypatch.setattr(formats, "NO_EXTRA", "onnx needs the extra 'export'")
+    arguments = [argument.format(there=tmp_path) for argument in more]
+    if not any(argument.startswith("--checkpoint") for argument in arguments):
+        arguments.append(f"--checkpoint={folder}")
+    refused(arguments, sentence, tmp_path, capsys)
+
+
+def test_the_folder_is_made(folder, tmp_path, capsys):
+    output = tmp_path / "new/net.npz"
+    export.main(["--checkpoint", str(folder), "--format", "npz", "--output", str(output)])
+    assert output.exists()
+
+
 def test_what_is_there_stays(folder, tmp_path, capsys):
     output = tmp_path / "net.npz"
     arguments = ["--checkpoint", str(folder), "--format", "npz", "--output", str(output)]
@@ -106,7 +133,6 @@ def test_wrong_use(folder, tmp_path, capsys, monkeypatch):
     shared = ["--checkpoint", str(folder), "--format", "onnx"]
     refused([*shared, "--output", str(tmp_path / "net.pb")], "net.pb is no exported model", tmp_path, capsys)
     refused([*shared, "--output", str(tmp_path / "net.npz")], "must end in .onnx", tmp_path, capsys)
-    refused([*shared, "--output", str(tmp_path / "no" / "net.onnx")], "cannot be written", tmp_path, capsys)
     names = ["--names", "insightface_torch_iresnet", "--output", str(tmp_path / "net.safetensors")]
     wrong = ["--checkpoint", str(folder), "--format", "safetensors", *names]
     refused(wrong, "holds iresnet18 or iresnet34 or iresnet50 or iresnet100, and no resnet10", tmp_path, capsys)

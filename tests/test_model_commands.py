@@ -75,6 +75,79 @@ def test_embed_lists_what_it_left_out(call, folder, embedder, tmp_path):
     assert "left out: p1/1.png is not an image in a known format" in err
 
 
+def damaged(face):
+    """A PNG whose header is right."""
+    encoded = bytearray(resize.encode_png(face))
+    encoded[60:-20] = bytes(len(encoded) - 80)
+    return bytes(encoded)
+
+
+def test_what_shows_only_when_decoded_is_left_out_too(call, folder, embedder, tmp_path):
+    (folder / "p1/1.png").write_bytes(damaged(FACES[2]))
+    status, out, err = call(embed, f"--images={folder}", f"--output={tmp_path}/f.npz", "--fusion=concat")
+    assert (status, "5 embeddings of 32 numbers" in out) == (3, True)
+    assert "left out: p1/1.png cannot be decoded" in err
+    held = embeddings_file.read(f"{tmp_path}/f.npz", flag="--gallery")
+    assert (len(held.paths), held.unreadable) == (5, ["p1/1.png"])
+    status, out, _ = call(search, f"--gallery={folder}", f"--probes={folder}/p1", "--top=1", "--json")
+    said = json.loads(out)
+    assert (status, [hit["gallery"] for hit in said["hits"]]) == (3, ["p1/2.png"])
+    assert said["unreadable"].keys() == {"gallery", "probes"}
+
+
+def test_embed_holds_a_batch_and_not_the_folder(call, folder, tmp_path, monkeypatch):
+    parts = []
+    add = embeddings_file.Writer.add
+    monkeypatch.setattr(embed.embeddings_file.Writer, "add", lambda *args: (parts.append(len(args[1])), add(*args)))
+    monkeypatch.setattr("lrfr_jax.evals.embed.embed_records", None)  # which holds all features
+    for number in range(20):
+        (folder / f"{number}.png").write_bytes(resize.encode_png(FACES[0]))
+    assert call(embed, f"--images={folder}", f"--output={tmp_path}/f.npz", "--batch_size=8")[0] == 0
+    assert parts == [8, 8, 8, 2]
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "sentence"),
+    [
+        (verify, ["{folder}/pairs.csv", "--root=nowhere"], "nowhere/p0/1.png does not exist; 2 more of 3 pictures"),
+        (verify, ["{folder}/pairs.csv", "--output={folder}/pairs.csv/x"], "--output .*/pairs.csv is a file"),
+        (embed, ["--images={folder}/small", "--output=f.npz"], "small/0.png is 64x64, not 112x112: .*; 1 more of 2"),
+        (embed, ["--images={folder}", "--output={folder}/pairs.csv/f.npz"], "--output .*/pairs.csv is a file"),
+        (search, ["--gallery={folder}", "--probes={folder}/small"], "small/0.png is 64x64, not 112x112"),
+        (search, ["--gallery={folder}", "--probes=nowhere"], "--probes nowhere does not exist"),
+        (
+            search,
+            ["--gallery={folder}", "--probes={folder}", "--sheet={folder}/pairs.csv/x.png"],
+            "--sheet .*is a file",
+        ),
+        (compare, ["{folder}/p0/1.png", "{folder}/small/1.png"], "small/1.png is 64x64"),
+    ],
+)
+def test_what_cannot_be_used_is_told_before_the_model_is_loaded(
+    call, folder, monkeypatch, command, arguments, sentence
+):
+    (folder / "small").mkdir()
+    for number in range(2):
+        (folder / f"small/{number}.png").write_bytes(resize.encode_png(np.ascontiguousarray(FACES[number, :64, :64])))
+    (folder / "pairs.csv").write_text("first,second\np0/1.png,p0/2.png\np0/1.png,p1/2.png\n")
+    monkeypatch.setattr(Embedder, "load", lambda *args, **kwargs: pytest.fail("the model was loaded"))
+    with pytest.raises(UserError, match=sentence):
+        call(command, *(argument.format(folder=folder) for argument in arguments))
+
+
+def test_a_wrong_model_is_told_before_a_million_pictures_are_looked_at(folder, monkeypatch):
+    monkeypatch.setattr("lrfr_jax.pictures.faces.Faces.look", lambda faces: pytest.fail("pictures were looked at"))
+    with pytest.raises(UserError, match="nowhere is no checkpoint"):
+        embed.main([f"--images={folder}", "--output=f.npz", "--checkpoint=nowhere"])
+
+
+@pytest.mark.parametrize("argument", ["--resolution=0", "--resolution=113", "--resolution=x", "--batch_size=0"])
+def test_numbers_are_looked_at_first(call, capsys, argument):
+    with pytest.raises(SystemExit, match="2"):
+        call(compare, "a.png", "b.png", argument)
+    assert "must be" in capsys.readouterr().err
+
+
 def test_pictures_of_any_format_and_name_are_embedded_and_other_files_are_told(call, folder, embedder, tmp_path):
     (folder / "p0/1.png").unlink()
     (folder / "p0/1.TIFF").write_bytes(cv2.imencode(".tiff", FACES[0][..., ::-1])[1].tobytes())

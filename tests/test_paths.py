@@ -146,3 +146,24 @@ def test_a_silent_server_is_told():
     )
     assert result.returncode == 1
     assert result.stderr.startswith("error: s3://faces cannot be reached (Could not connect")
+
+
+def test_places_to_write_are_looked_at(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    for path in ("new", "new/deep", "."):
+        paths.check_folder(tmp_path / path)
+    paths.check_file(tmp_path / "new/file")
+    paths.check_file(tmp_path / "file")
+    for check, name, sentence in (
+        (paths.check_folder, "file", r"--plots cannot be written, as .*/file is a file"),
+        (paths.check_folder, "file/deep/er", r"--plots cannot be written, as .*/file is a file"),
+        (paths.check_file, "file/x", r"--plots cannot be written, as .*/file is a file"),
+        (paths.check_file, ".", r"--plots .* is a folder: name a file in it"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            check(tmp_path / name, flag="--plots")
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(UserError, match="--output cannot be written, as you may not write in"):
+        paths.check_file(tmp_path / "new/file")
+    paths.check_file(epath.Path("gs://bucket/file"))
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -88,6 +88,16 @@ def test_between_rare_lines_there_is_a_sign_of_life(clock):
     assert not timing.is_overdue()
 
 
+def test_the_first_word_comes_sooner_after_a_silent_start(monkeypatch):
+    monkeypatch.setattr(progress, "QUIET_SECONDS", 3.0)
+    monkeypatch.setattr(progress, "_has_spoken", threading.Event())
+    for began, pause in ((0.0, 3.0), (2.0, 1.0), (60.0, 0.3)):
+        monkeypatch.setattr(progress, "_BEGAN", time.monotonic() - began)
+        assert progress._first_pause() == pytest.approx(pause, abs=0.05)
+    progress._has_spoken.set()
+    assert progress._first_pause() == 3.0
+
+
 @pytest.fixture
 def impatient(monkeypatch):
     """Says everything at once; returns a function that waits until something was said."""

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lrfr_jax import comma_list, paths
-from lrfr_jax.analysis import output_place
 from lrfr_jax.errors import UserError, one_sentence
 from lrfr_jax.evals import plots, report, tables
 
@@ -28,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     options = _parser().parse_args(argv)
     folder = paths.local(options.output, "--output")
-    output_place.check_folder(folder)
+    paths.check_folder(folder)
     workdirs = comma_list.words(options.workdirs)
     labels = comma_list.words(options.labels) if options.labels else [paths.of(workdir).name for workdir in workdirs]
     if len(labels) != len(workdirs) or len(set(labels)) != len(labels):

@@ -11,8 +11,8 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 
-from lrfr_jax import comma_list, metric_writers, paths, sweep_file
-from lrfr_jax.analysis import compare, html_page, output_place, run_facts, tables, training_curves
+from lrfr_jax import comma_list, metric_writers, paths, progress, sweep_file
+from lrfr_jax.analysis import compare, html_page, run_facts, tables, training_curves
 from lrfr_jax.errors import UserError, one_sentence
 from lrfr_jax.evals import plots, report
 
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(argv)
     paths.require_local(vars(options))
     output = pathlib.Path(options.output)
-    output_place.check_file(output)
+    paths.check_file(output)
     command = shlex.join(["python", "-m", "lrfr_jax.analysis.report", *(sys.argv[1:] if argv is None else argv)])
     if options.sweep:
         if not options.workdir:
@@ -131,7 +131,7 @@ def _figures(folder: pathlib.Path) -> list[str]:
 def _training(rows: Mapping[str, Sequence[pathlib.Path]]) -> list[str]:
     """A figure per row, with a line style per seed."""
     parts = []
-    for name, folders in rows.items():
+    for name, folders in progress.bar(rows.items(), "drawing training curves", "rows"):
         try:
             png = training_curves.draw({folder.name: metric_writers.read_metrics(folder) for folder in folders})
         except (ValueError, KeyError) as error:

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from lrfr_jax import comma_list, paths, sweep_file
-from lrfr_jax.analysis import output_place, sweep_results
+from lrfr_jax.analysis import sweep_results
 from lrfr_jax.analysis.sweep_results import Entry, Spread
 from lrfr_jax.errors import UserError, one_sentence
 from lrfr_jax.evals import report, tables
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(argv)
     paths.require_local(vars(options))
     if options.output:
-        output_place.check_folder(pathlib.Path(options.output))
+        paths.check_folder(pathlib.Path(options.output))
     sweep = sweep_file.read(options.sweep)
     also = named(options.also)
     made, notes = fill(sweep, options.workdir, metrics=options.metrics, reference=options.reference, also=also)

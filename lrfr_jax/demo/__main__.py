@@ -10,8 +10,9 @@ reach the page, and nothing is stored. Ctrl-C ends it.
 import argparse
 from collections.abc import Sequence
 
-from lrfr_jax import model_options
+from lrfr_jax import model_options, progress
 from lrfr_jax.demo import comparison, server
+from lrfr_jax.embedder import find_model
 from lrfr_jax.errors import UserError, one_sentence
 from lrfr_jax.evals.fusion import FUSIONS
 from lrfr_jax.pictures.faces import resized
@@ -26,16 +27,26 @@ def main(argv: Sequence[str] | None = None) -> None:
         if len(options.checkpoint) > MOST_MODELS:
             raise UserError(f"--checkpoint was given {len(options.checkpoint)} times: the page compares {MOST_MODELS}")
         asked = {"fusion": options.fusion, "far": options.far, "calibrated_on": options.calibrated_on}
-        models = [comparison.load(path, **asked) for path in options.checkpoint]
-        # The first comparison compiles, and would keep the page waiting.
-        generated = [comparison.generated(0, image) for image in range(2)]
-        comparison.compare(generated, models, make_face=resized)
+        for path in options.checkpoint:
+            find_model(path)
+        models: list[comparison.Model] = []
+        # Before the models are loaded, so that a port that is taken is told at once.
         with server.create_server(models, port=options.port) as running:
+            with progress.waiting(f"loading {' and '.join(options.checkpoint)}"):
+                models += [comparison.load(path, **asked) for path in options.checkpoint]
+            _compile(models)
             print(f"http://{server.HOST}:{running.server_address[1]}/", flush=True)
             try:
                 running.serve_forever()
             except KeyboardInterrupt:
                 print("ended")
+
+
+def _compile(models: Sequence[comparison.Model]) -> None:
+    """Makes the first comparison, which compiles, and would keep the page waiting."""
+    generated = [comparison.generated(0, image) for image in range(2)]
+    with progress.waiting("compiling"):
+        comparison.compare(generated, models, make_face=resized)
 
 
 def _parser() -> argparse.ArgumentParser:

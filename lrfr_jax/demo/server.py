@@ -6,12 +6,14 @@ file, align: whether they are photos} what `comparison.compare` returns. Errors 
 
 import base64
 import binascii
+import contextlib
 import functools
 import http.server
 import importlib.resources
 import json
 import logging
 import secrets
+import socket
 import threading
 import urllib.parse
 from collections.abc import Sequence
@@ -19,8 +21,8 @@ from typing import Any
 
 from lrfr_jax.demo import comparison
 from lrfr_jax.demo.comparison import Model
-from lrfr_jax.embedder import way_to_face
 from lrfr_jax.errors import UserError
+from lrfr_jax.pictures.faces import way_to_face
 
 logger = logging.getLogger("lrfr_jax")
 
@@ -28,7 +30,7 @@ HOST = "127.0.0.1"
 MAX_PICTURE_BYTES = 10 * 2**20
 # Base64 takes four characters for three bytes; the rest is JSON around two pictures.
 MAX_BODY_BYTES = 2 * (MAX_PICTURE_BYTES * 4 // 3 + 4) + 1024
-SECONDS_TO_SEND = 30  # a request of which nothing more comes for so long is dropped
+SECONDS_TO_SEND = 30  # for a whole request: one that takes longer is dropped
 POLICY = (
     "default-src 'none'; img-src data:; connect-src 'self'; style-src 'unsafe-inline'; script-src 'nonce-{nonce}'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -67,6 +69,22 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def __init__(self, models: Sequence[Model], lock: threading.Lock, *arguments: Any):
         self._models, self._lock = models, lock
         super().__init__(*arguments)
+
+    def setup(self) -> None:
+        """Starts the clock: `timeout` counts from read to read, so a byte now and then would hold the thread."""
+        super().setup()
+        self._clock = threading.Timer(SECONDS_TO_SEND, self._hang_up)
+        self._clock.daemon = True
+        self._clock.start()
+
+    def finish(self) -> None:
+        """Stops the clock."""
+        self._clock.cancel()
+        super().finish()
+
+    def _hang_up(self) -> None:
+        with contextlib.suppress(OSError):  # who asked may have gone
+            self.connection.shutdown(socket.SHUT_RD)
 
     def do_GET(self) -> None:
         """Answers / and /generated."""
@@ -139,7 +157,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.close_connection = True
             raise _Refused(413, f"a picture may have at most {MAX_PICTURE_BYTES // 2**20} MB")
         try:
-            asked = json.loads(self.rfile.read(int(length)))
+            content = self.rfile.read(int(length))
+            self._clock.cancel()
+            if len(content) < int(length):
+                raise TimeoutError
+            asked = json.loads(content)
             pictures = [base64.b64decode(asked[name], validate=True) for name in ("first", "second")]
             align = asked.get("align", False)
             if not isinstance(align, bool):

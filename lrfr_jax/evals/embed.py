@@ -99,15 +99,7 @@ def embed_records(
     num_threads: int,
     what: str = "embedding",
 ) -> dict[int, Float[np.ndarray, "images views dim"]]:
-    """Embeds records at the resolutions wanted of each; every record is read and decoded once.
-
-    Args:
-      embedder: from `make_embedder`, with all the resolutions among its sizes.
-      source: records {'image': encoded bytes}.
-      wanted: {side length in pixels: numbers of the records}.
-      batch_size: over all devices; the last batch is filled up with black images, whose features are dropped.
-      num_threads: threads that decode while the device works.
-      what: how the work is called while one waits for it.
+    """Embeds records at the resolutions wanted of each, all in memory; see `stream_records`.
 
     Returns:
       For each resolution the raw features of [image, mirrored image] (of the image alone without `mirror`), float32, a
@@ -117,25 +109,58 @@ def embed_records(
       UserError: an image cannot be decoded, or features are not finite.
     """
     features: dict[int, np.ndarray] = {}
-    flying: collections.deque = collections.deque()
-
-    def land() -> None:
-        output, jobs = flying.popleft()
-        rows = np.asarray(output)[: len(jobs)]
+    reading = {"wanted": wanted, "batch_size": batch_size, "num_threads": num_threads, "what": what}
+    for jobs, rows in stream_records(embedder, variables, source, **reading):
         for resolution in {resolution for _, resolution in jobs}:
             chosen = [place for place, job in enumerate(jobs) if job[1] == resolution]
             table = features.setdefault(resolution, np.zeros((len(source), *rows.shape[1:]), np.float32))
             table[[jobs[place][0] for place in chosen]] = rows[chosen]
-
-    reading = {"batch_size": batch_size, "num_threads": num_threads, "what": what}
-    for images, resolutions, jobs in _batches(source, wanted, **reading):
-        flying.append((embedder(variables, images, resolutions), jobs))
-        if len(flying) > _IN_FLIGHT:
-            land()
-    while flying:
-        land()
-    _check_finite(features, wanted)
     return features
+
+
+def stream_records(
+    embedder: Embedder,
+    variables: Any,
+    source: Sequence[Mapping[str, Any]],
+    *,
+    wanted: Mapping[int, Int[np.ndarray, " records"]],
+    batch_size: int,
+    num_threads: int,
+    what: str = "embedding",
+) -> Iterator[tuple[list[tuple[int, int]], Float[np.ndarray, "jobs views dim"]]]:
+    """Embeds records at the resolutions wanted of each, batch by batch; every record is read and decoded once.
+
+    Args:
+      embedder: from `make_embedder`, with all the resolutions among its sizes.
+      source: records {'image': encoded bytes}.
+      wanted: {side length in pixels: numbers of the records}.
+      batch_size: over all devices; the last batch is filled up with black images, whose features are dropped.
+      num_threads: threads that decode while the device works.
+      what: how the work is called while one waits for it.
+
+    Yields:
+      ((record, resolution) of each row, raw features as of `embed_records`); those of one resolution come in the order
+      of the records.
+
+    Raises:
+      UserError: an image cannot be decoded, or features are not finite: told at the batch where it shows.
+    """
+    flying: collections.deque = collections.deque()
+    with progress.bar(sum(map(len, wanted.values())), what, "images") as landed:
+
+        def land() -> tuple[list[tuple[int, int]], np.ndarray]:
+            output, jobs = flying.popleft()
+            rows = np.asarray(output)[: len(jobs)]
+            _check_finite(rows, jobs)
+            landed.update(len(jobs))
+            return jobs, rows
+
+        for images, resolutions, jobs in _batches(source, wanted, batch_size=batch_size, num_threads=num_threads):
+            flying.append((embedder(variables, images, resolutions), jobs))
+            if len(flying) > _IN_FLIGHT:
+                yield land()
+        while flying:
+            yield land()
 
 
 def mean_similarity(
@@ -149,10 +174,11 @@ def mean_similarity(
 ) -> dict[int, float]:
     """Returns, for each resolution, the mean structural similarity of reduced records to their whole selves."""
     totals = dict.fromkeys(wanted, 0.0)
-    reading = {"batch_size": batch_size, "num_threads": num_threads, "what": what}
-    for images, resolutions, jobs in _batches(source, wanted, **reading):
-        for (_, resolution), value in zip(jobs, np.asarray(meter(images, resolutions)), strict=False):
-            totals[resolution] += float(value)
+    with progress.bar(sum(map(len, wanted.values())), what, "images") as measured:
+        for images, resolutions, jobs in _batches(source, wanted, batch_size=batch_size, num_threads=num_threads):
+            for (_, resolution), value in zip(jobs, np.asarray(meter(images, resolutions)), strict=False):
+                totals[resolution] += float(value)
+            measured.update(len(jobs))
     return {resolution: total / max(len(wanted[resolution]), 1) for resolution, total in totals.items()}
 
 
@@ -181,7 +207,6 @@ def _batches(
     *,
     batch_size: int,
     num_threads: int,
-    what: str,
 ) -> Iterator[tuple[UInt8[np.ndarray, "batch size size 3"], Int[np.ndarray, " batch"], list[tuple[int, int]]]]:
     """Yields images, their resolutions, and (record, resolution) of those that are no filling.
 
@@ -193,7 +218,7 @@ def _batches(
             resolutions_of.setdefault(record, []).append(resolution)
     queues: dict[bool, list] = {True: [], False: []}
     decoded = _decoded(source, sorted(resolutions_of), batch_size=batch_size, num_threads=num_threads)
-    for record, image in progress.bar(decoded, what, "images", total=len(resolutions_of)):
+    for record, image in decoded:
         for resolution in resolutions_of[record]:
             queue = queues[resolution == image_ops.IMAGE_SIZE]
             queue.append((image, (record, resolution)))
@@ -236,12 +261,11 @@ def _decoded(
             yield first, image.result()
 
 
-def _check_finite(features: Mapping[int, np.ndarray], wanted: Mapping[int, np.ndarray]) -> None:
-    for resolution, numbers in wanted.items():
-        finite = np.isfinite(features[resolution][numbers]).all(axis=(1, 2)) if len(numbers) else np.ones(0, bool)
-        if not finite.all():
-            raise UserError(
-                f"the features of {np.sum(~finite)} of {len(numbers)} images at {resolution} px are not finite (the "
-                f"first: record {numbers[~finite][0]}): this model has diverged or its weights are damaged, use "
-                "another checkpoint"
-            )
+def _check_finite(rows: Float[np.ndarray, "jobs views dim"], jobs: Sequence[tuple[int, int]]) -> None:
+    finite = np.isfinite(rows).all(axis=(1, 2))
+    if not finite.all():
+        record, resolution = jobs[int(np.argmin(finite))]
+        raise UserError(
+            f"the features of {np.sum(~finite)} of {len(jobs)} images of a batch are not finite (the first: record "
+            f"{record} at {resolution} px): this model has diverged or its weights are damaged, use another checkpoint"
+        )

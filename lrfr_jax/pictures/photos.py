@@ -20,8 +20,8 @@ def decode_photo(encoded: bytes) -> UInt8[np.ndarray, "height width 3"]:
     Raises:
       ValueError: no picture, truncated, too large, or not decodable; the message starts with "is" or "cannot".
     """
-    kind = kind_of(encoded)
     checked_size(encoded)
+    kind = kind_of(encoded)
     if kind != HELD:
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # it prints a paragraph for each bad file
     try:

@@ -219,6 +219,29 @@ def test_what_is_no_address_is_refused(ask, running, caplog):
     assert ask("GET", "/")[0] == 200
 
 
+def is_over(connection):
+    """Sends one more byte; whether the other side has answered or gone."""
+    try:
+        connection.sendall(b"x")
+        connection.recv(4096)
+    except ConnectionError:
+        return True
+    except TimeoutError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("start", [b"GET / HTTP/1.0\r\nHost: ", b"POST /compare HTTP/1.0\r\nContent-Length: 900\r\n"])
+def test_who_sends_a_byte_now_and_then_is_dropped(ask, running, monkeypatch, start):
+    monkeypatch.setattr(server, "SECONDS_TO_SEND", 0.2)
+    host = f"Host: 127.0.0.1:{running.server_address[1]}\r\nContent-Type: application/json\r\n\r\n".encode()
+    with socket.create_connection(running.server_address, timeout=60) as connection:
+        connection.sendall(start + (host if start.startswith(b"POST") else b""))
+        connection.settimeout(0.05)
+        assert any(map(is_over, [connection] * 1200))
+    assert ask("GET", "/")[0] == 200
+
+
 def test_a_fault_of_ours_is_told_and_the_page_lives(ask, monkeypatch, caplog):
     monkeypatch.setattr(comparison, "compare", lambda *_, **__: 1 / 0)
     assert upload(ask, FIRST, SECOND) == (500, {"error": "this comparison failed; the terminal says why"})
@@ -238,3 +261,13 @@ def test_wrong_calls(tiny_checkpoint, model, running, capsys):
     with pytest.raises(SystemExit, match="1"):
         demo.main(["--checkpoint", "a", "--checkpoint", "b", "--checkpoint", "c"])
     assert "--checkpoint was given 3 times: the page compares 2" in capsys.readouterr().err
+
+
+def test_ports_and_places_are_looked_at_before_a_model_is_loaded(tiny_checkpoint, running, monkeypatch, capsys):
+    monkeypatch.setattr(comparison, "load", lambda *args, **kwargs: pytest.fail("a model was loaded"))
+    with pytest.raises(SystemExit, match="1"):
+        demo.main(["--checkpoint", str(tiny_checkpoint), "--port", str(running.server_address[1])])
+    assert "cannot be taken" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="1"):
+        demo.main(["--checkpoint", str(tiny_checkpoint), "--checkpoint", "nowhere", "--port", "0"])
+    assert "nowhere is no checkpoint" in capsys.readouterr().err

@@ -94,7 +94,7 @@ def test_a_damaged_record_is_named(variables):
 def test_features_that_are_not_finite_are_told(variables):
     broken = jax.tree.map(lambda x: x * jnp.nan, variables)
     embedder = embed.make_embedder(TinyBackbone(), sizes=RESOLUTIONS, rounding="uint8")
-    with pytest.raises(UserError, match="features of 3 of 3 images at 112 px are not finite"):
+    with pytest.raises(UserError, match="features of 3 of 3 images of a batch are not finite"):
         run(embedder, broken, Source(np.zeros((3, 112, 112, 3), np.uint8)))
 
 

@@ -44,6 +44,32 @@ def test_unusable_files_have_a_reason_and_become_black(tmp_path, name, content, 
         source.require_all()
 
 
+def test_a_look_tells_all_that_is_known_without_decoding(tmp_path, monkeypatch):
+    pictures = [FACE, WIDE, FACE.astype(np.float32), FACE[..., 0], None, 3, b"a.png", tmp_path / "good.png"]
+    (tmp_path / "good.png").write_bytes(resize.encode_png(FACE))
+    for name, content, _ in UNUSABLE:
+        pictures.append(str(tmp_path / name))
+        if content is not None:
+            (tmp_path / name).write_bytes(content)
+    source = faces.Faces(pictures, make_face=faces.as_it_is)
+    monkeypatch.setattr(cv2, "imdecode", lambda *args: pytest.fail("a picture was decoded"))
+    source.look()
+    reasons = ["is 200x90, not 112x112", "is an array of float32", "is an array of uint8 (112, 112), not"]
+    reasons += [f"is of type {kind}, not a path or an array" for kind in ("NoneType", "int", "bytes")]
+    expected = dict(zip([1, 2, 3, 4, 5, 6, 8, 9, 10, 11], reasons + [reason for *_, reason in UNUSABLE], strict=True))
+    assert source.problems.keys() == expected.keys()
+    for place, reason in expected.items():
+        assert source.problems[place].startswith(reason)
+        assert not records.decode_image(source[place]["image"]).any()
+    with pytest.raises(UserError, match=r"^image 1 is 200x90.*; 9 more of 12 pictures cannot be used either$"):
+        source.require_all()
+    any_size = faces.Faces(pictures[:3], make_face=faces.resized)
+    any_size.look()
+    assert any_size.problems.keys() == {2}
+    assert len(source.only([0, 7])) == 2
+    np.testing.assert_array_equal(records.decode_image(source.only([0, 1])[0]["image"]), FACE)
+
+
 def test_a_file_that_is_too_large_is_not_read(tmp_path, monkeypatch):
     (tmp_path / "large.png").write_bytes(resize.encode_png(FACE))
     monkeypatch.setattr(sources, "MAX_IMAGE_BYTES", 100)

@@ -7,12 +7,12 @@ import argparse
 import io
 import os
 import pathlib
+import tempfile
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from lrfr_jax import paths
-from lrfr_jax.analysis import output_place
 from lrfr_jax.analysis.figures import (
     derivatives,
     dimension_errors,
@@ -44,8 +44,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     with one_sentence():
         paths.require_local(vars(arguments))
         png = png_of(arguments.output, arguments.kind)
-        output_place.check_file(png)
-        output_place.check_file(png.with_suffix(".npz"))
+        paths.check_file(png)
+        paths.check_file(png.with_suffix(".npz"))
         try:
             _make(arguments, png)
         except OSError as error:  # of a write or, as it names its file itself, of a read
@@ -54,11 +54,15 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _make(arguments: argparse.Namespace, png: pathlib.Path) -> None:
-    """Draws beside the PNG first, so that it and its arrays belong together or none is there."""
-    png.parent.mkdir(parents=True, exist_ok=True)
+    """Draws elsewhere and writes the arrays before the PNG, so that both belong together or none is there."""
     partial = png.with_name(f".{png.stem}.{os.getpid()}.partial.png")
+    with tempfile.TemporaryDirectory() as folder:
+        drawn = pathlib.Path(folder) / png.name
+        data = KINDS[arguments.kind].draw(arguments, drawn)
+        content = drawn.read_bytes()
     try:
-        data = KINDS[arguments.kind].draw(arguments, partial)
+        png.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(content)
         save_arrays(png.with_suffix(".npz"), data)
         os.replace(partial, png)
     finally:

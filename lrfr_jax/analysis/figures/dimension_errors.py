@@ -31,13 +31,13 @@ def add_arguments(add: Callable) -> None:
 
 def draw(arguments: argparse.Namespace, png: pathlib.Path) -> dict[str, np.ndarray]:
     """Draws the figure; returns `labels`, and `k/signed` and `k/absolute` by dimension for model number k."""
-    models = models_and_faces.load_models(arguments.checkpoints, arguments.labels)
     faces = models_and_faces.choose_faces(
         arguments.data_dir, arguments.set_name, num_images=arguments.images, seed=arguments.seed
     )
     lower = [r for r in arguments.resolutions if r < IMAGE_SIZE]
     if not lower:
         raise UserError(f"--resolutions {IMAGE_SIZE} is the full one: name a lower one to compare it with")
+    models = models_and_faces.load_models(arguments.checkpoints, arguments.labels)
     errors = []
     for model in models:
         sizes = (IMAGE_SIZE, *lower)

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import functools
+import itertools
 import os
 import pathlib
 from collections.abc import Callable, Sequence
@@ -10,7 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from lrfr_jax import checkpoint, losses
+from lrfr_jax import checkpoint, losses, progress
 from lrfr_jax.analysis.figures import look, models_and_faces, option_types
 from lrfr_jax.analysis.figures.gradient_meter import BATCH_NORMS, LOSSES, make_meter
 from lrfr_jax.analysis.figures.models_and_faces import Faces, Model
@@ -74,7 +75,6 @@ def add_arguments(add: Callable) -> None:
 
 def draw(arguments: argparse.Namespace, png: pathlib.Path) -> dict[str, np.ndarray]:
     """Draws the figure; returns `labels`, `resolutions`, `has_own_centers`, and both norms by model, size, batch."""
-    models = models_and_faces.load_models(arguments.checkpoints, arguments.labels)
     faces = models_and_faces.choose_faces(
         arguments.data_dir, arguments.set_name, num_images=arguments.images, seed=arguments.seed
     )
@@ -82,6 +82,7 @@ def draw(arguments: argparse.Namespace, png: pathlib.Path) -> dict[str, np.ndarr
         raise UserError(
             f"--loss {arguments.loss} needs identities, {faces.name} has none: --set must be a training set"
         )
+    models = models_and_faces.load_models(arguments.checkpoints, arguments.labels)
     images = models_and_faces.decode_faces(faces)
     own, norms = [], []
     for model in models:
@@ -172,8 +173,10 @@ def _norms(
         wanted = np.full(size, resolution, np.int32)
         return np.asarray(meter(model.variables, values, images[batch], labels, wanted))
 
+    wanted = list(itertools.product(arguments.resolutions, batches))
     try:
-        return np.array([[measure(resolution, batch) for batch in batches] for resolution in arguments.resolutions])
+        measured = [measure(*one) for one in progress.bar(wanted, f"measuring gradients of {model.label}", "batches")]
+        return np.array(measured).reshape(len(arguments.resolutions), len(batches), 2)
     except ValueError as error:
         raise UserError(f"the loss does not fit together: {error}") from error
 

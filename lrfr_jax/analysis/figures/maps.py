@@ -18,9 +18,13 @@ _CENTER_SIZES = 190, 50  # from the lowest to the full resolution
 
 
 def embed_choice(
-    arguments: argparse.Namespace,
+    arguments: argparse.Namespace, *, check: Callable[[int], None] | None = None
 ) -> tuple[str, dict[str, Float[np.ndarray, "resolutions faces _"]]]:
     """Embeds the faces and resolutions of the command line by each model.
+
+    Args:
+      arguments: the command line.
+      check: gets the number of embeddings before there are any.
 
     Returns:
       (title of the faces, {label: unit embeddings}).
@@ -28,13 +32,15 @@ def embed_choice(
     Raises:
       UserError: a model or the set cannot be read, or one embedding in all is no plane.
     """
-    models = models_and_faces.load_models(arguments.checkpoints, arguments.labels)
     faces = models_and_faces.choose_faces(
         arguments.data_dir, arguments.set_name, num_images=arguments.images, seed=arguments.seed
     )
     sizes, batch_size = arguments.resolutions, arguments.batch_size
     if len(faces.records) * len(sizes) < 2:
         raise UserError(f"one face of {faces.name} at one resolution is no map: raise --images or --resolutions")
+    if check:
+        check(len(faces.records) * len(sizes))
+    models = models_and_faces.load_models(arguments.checkpoints, arguments.labels)
     embedded = {
         m.label: models_and_faces.embed_faces(m, faces, resolutions=sizes, batch_size=batch_size) for m in models
     }

@@ -13,7 +13,7 @@ import flax.linen as nn
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from lrfr_jax import checkpoint, comma_list, models
+from lrfr_jax import checkpoint, comma_list, models, progress
 from lrfr_jax.analysis.figures import option_types
 from lrfr_jax.data import face_sets, records
 from lrfr_jax.errors import UserError
@@ -118,11 +118,14 @@ def load_models(checkpoints: str, labels: str | None) -> list[Model]:
     names = [_visible(name) for name in (comma_list.words(labels) if labels else _names_of(folders))]
     if len(names) != len(folders) or len(set(names)) != len(names):
         raise UserError(f"the labels {', '.join(names)} must be {len(folders)} different names: set them with --labels")
+    runs = [(folder / checkpoint.FOLDER).is_dir() for folder in folders]
+    places = [checkpoint.newest(folder) if is_run else folder for folder, is_run in zip(folders, runs, strict=True)]
+    for path in places:  # the last one too, before the first one's weights are read
+        checkpoint.load_metadata(path)
     made = []
-    for name, folder in zip(names, folders, strict=True):
-        is_run = (folder / checkpoint.FOLDER).is_dir()
-        path = checkpoint.newest(folder) if is_run else folder
-        variables, metadata = checkpoint.load_backbone(path)
+    for name, folder, is_run, path in zip(names, folders, runs, places, strict=True):
+        with progress.waiting(f"loading {path}"):
+            variables, metadata = checkpoint.load_backbone(path)
         made.append(Model(name, path, folder if is_run else None, variables, metadata))
     return made
 
@@ -147,7 +150,7 @@ def decode_faces(faces: Faces) -> UInt8[np.ndarray, "faces 112 112 3"]:
       UserError: one cannot be decoded.
     """
     images = np.empty((len(faces.records), IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
-    for row, record in enumerate(faces.records.tolist()):
+    for row, record in enumerate(progress.bar(faces.records.tolist(), f"reading {faces.name}", "images")):
         try:
             images[row] = records.decode_image(faces.source[record]["image"])
         except ValueError as error:
@@ -166,6 +169,7 @@ def embed_faces(
         wanted=dict.fromkeys(resolutions, faces.records),
         batch_size=batch_size,
         num_threads=os.cpu_count() or 1,
+        what=f"embedding {faces.name} by {model.label}",
     )
     return np.stack([unit(features[r][faces.records, 0]) for r in resolutions])
 

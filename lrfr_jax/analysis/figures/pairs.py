@@ -1,12 +1,13 @@
 """Several checkpoints on verification sets, at any resolutions, by published protocols: what three figures show."""
 
 import os
+import pathlib
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from lrfr_jax import checkpoint, comma_list
+from lrfr_jax import checkpoint, comma_list, paths
 from lrfr_jax.analysis.figures import models_and_faces, option_types
 from lrfr_jax.analysis.figures.models_and_faces import Model
 from lrfr_jax.data import face_sets
@@ -31,15 +32,15 @@ def add_arguments(add: Callable, *, mode: str) -> None:
 
 
 def evaluate_models(
-    models: Sequence[Model], arguments: Namespace, *, sets: Sequence[str], resolutions: tuple[int, ...]
-) -> dict[str, list[SetResult]]:
+    arguments: Namespace, *, sets: Sequence[str], resolutions: tuple[int, ...]
+) -> tuple[list[Model], dict[str, list[SetResult]]]:
     """Evaluates all models on verification sets, as `lrfr_jax.evaluate` does, sharing the features that it keeps.
 
     Args:
-      arguments: with the options of `add_arguments`, `data_dir` and `batch_size`.
+      arguments: with the options of `add_arguments` and `models_and_faces.add_models`.
 
     Returns:
-      {set: the result of each model}.
+      (the models, {set: the result of each}).
 
     Raises:
       UserError: a set is missing or of another kind, or cannot be scored.
@@ -51,6 +52,9 @@ def evaluate_models(
         if kind != "verification":
             raise UserError(f"{name} is a set for {kind}, this figure needs pairs: name a verification set")
     planned = evaluation.plan(arguments.data_dir, {name: dict(settings) for name in sets})
+    if arguments.embeddings:
+        paths.check_folder(pathlib.Path(arguments.embeddings), flag="--embeddings")
+    models = models_and_faces.load_models(arguments.checkpoints, arguments.labels)
     results: dict[str, list[SetResult]] = {name: [] for name in sets}
     for model in models:
         folder = arguments.embeddings or (model.workdir and model.workdir / "embeddings")
@@ -66,7 +70,7 @@ def evaluate_models(
         )
         for name, result in made.items():
             results[name].append(result)
-    return results
+    return models, results
 
 
 def comparison_at(result: SetResult, mode: str, resolution: int) -> Comparison:
@@ -95,8 +99,7 @@ def cosines_by_set(
     sets = comma_list.words(arguments.sets)
     if not sets:
         raise UserError(f"--sets {arguments.sets} names none: write verification sets, as in lfw,xqlfw")
-    models = models_and_faces.load_models(arguments.checkpoints, arguments.labels)
-    results = evaluate_models(models, arguments, sets=sets, resolutions=arguments.resolutions)
+    models, results = evaluate_models(arguments, sets=sets, resolutions=arguments.resolutions)
     panels, data = {}, {"labels": np.array([model.label for model in models])}
     for name, per_model in results.items():
         is_same = per_model[0].outcome.is_same

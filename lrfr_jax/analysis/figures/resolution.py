@@ -43,9 +43,9 @@ def add_arguments(add: Callable) -> None:
 
 def draw(arguments: argparse.Namespace, png: pathlib.Path) -> dict[str, np.ndarray]:
     """Draws the figure; returns `labels`, `resolutions`, `accuracy` and `interval` by model and resolution, `ssim`."""
-    models = models_and_faces.load_models(arguments.checkpoints, arguments.labels)
     name, resolutions = arguments.set_name, arguments.resolutions
-    results = pairs.evaluate_models(models, arguments, sets=[name], resolutions=resolutions)[name]
+    models, found = pairs.evaluate_models(arguments, sets=[name], resolutions=resolutions)
+    results = found[name]
     compared = [[pairs.comparison_at(result, arguments.mode, r) for r in resolutions] for result in results]
     data = {
         "labels": np.array([model.label for model in models]),

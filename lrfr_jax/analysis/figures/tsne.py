@@ -1,12 +1,14 @@
 """`figures tsne`: embeddings of the same faces at several resolutions by neighborhood (Ling et al. 2022, Fig. 3c)."""
 
 import argparse
+import functools
 import pathlib
 from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Float
 
+from lrfr_jax import progress
 from lrfr_jax.analysis.figures import maps
 from lrfr_jax.errors import UserError
 
@@ -26,7 +28,9 @@ def add_arguments(add: Callable) -> None:
 def draw(arguments: argparse.Namespace, png: pathlib.Path) -> dict[str, np.ndarray]:
     """Draws the figure; returns `labels`, `resolutions` and `points` [models, resolutions, faces, 2]."""
     _scikit_learn()
-    title, embedded = maps.embed_choice(arguments)
+    title, embedded = maps.embed_choice(
+        arguments, check=functools.partial(_check_perplexity, perplexity=arguments.perplexity)
+    )
     points = {
         label: neighborhood_plane(embeddings, perplexity=arguments.perplexity, seed=arguments.seed)
         for label, embeddings in embedded.items()
@@ -52,10 +56,15 @@ def neighborhood_plane(
       van der Maaten and Hinton 2008, Visualizing data using t-SNE.
     """
     rows = embeddings.reshape(-1, embeddings.shape[-1])
-    if not 0 < perplexity < len(rows):
-        raise UserError(f"--perplexity={perplexity} must lie between 0 and the number of embeddings, {len(rows)}")
+    _check_perplexity(len(rows), perplexity=perplexity)
     method = _scikit_learn()(n_components=2, perplexity=perplexity, init="pca", random_state=seed)
-    return method.fit_transform(rows).reshape(*embeddings.shape[:2], 2)
+    with progress.waiting(f"laying {len(rows)} embeddings into the plane"):
+        return method.fit_transform(rows).reshape(*embeddings.shape[:2], 2)
+
+
+def _check_perplexity(count: int, *, perplexity: float) -> None:
+    if not 0 < perplexity < count:
+        raise UserError(f"--perplexity={perplexity} must lie between 0 and the number of embeddings, {count}")
 
 
 def _scikit_learn() -> Callable:

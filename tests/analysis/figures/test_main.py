@@ -53,6 +53,32 @@ def test_a_full_disk_is_one_sentence_and_leaves_the_figure_before(tmp_path, monk
     }
 
 
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ("pca --set generated_test --checkpoints {runs}/one,{runs}/nowhere", "nowhere is no checkpoint"),
+        ("pca --set nosuch --checkpoints {runs}/one", "no set named nosuch"),
+        ("tsne --set generated_test --checkpoints {runs}/one --images 5 --perplexity 35", "--perplexity=35.0 must lie"),
+        ("roc --sets generated_test,nosuch --checkpoints {runs}/one", "no set named nosuch"),
+        ("roc --sets generated_train --checkpoints {runs}/one", "is a training set where a test set is needed"),
+        ("roc --sets generated_test --checkpoints {runs}/one --embeddings {file}", "--embeddings cannot be written"),
+        ("resolution --set nosuch --checkpoints {runs}/one", "no set named nosuch"),
+        ("dimension_errors --set generated_test --checkpoints {runs}/one --resolutions 112", "is the full one"),
+        ("gradient_norm --set generated_test --checkpoints {runs}/one", "needs identities, generated_test has none"),
+    ],
+)
+def test_what_cannot_be_drawn_is_told_before_a_model_is_loaded_and_leaves_nothing(
+    runs, generated_data, tmp_path, monkeypatch, capsys, arguments, sentence
+):
+    monkeypatch.setattr("lrfr_jax.checkpoint.load_backbone", lambda path: pytest.fail("a model was loaded"))
+    (tmp_path / "file").touch()
+    words = arguments.format(runs=runs, file=tmp_path / "file").split()
+    with pytest.raises(SystemExit, match="1"):
+        figures.main([*words, "--data_dir", generated_data, "--output", str(tmp_path / "new")])
+    assert sentence in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 @pytest.mark.parametrize("kind", figures.KINDS)
 def test_every_kind_has_its_help(kind, capsys):
     with pytest.raises(SystemExit) as raised:
