@@ -74,8 +74,8 @@ def add_models(add: Callable) -> None:
     add("--batch_size", type=option_types.positive, default=64, help="images at a time (default %(default)s)")
 
 
-def add_faces(add: Callable, *, num_images: int) -> None:
-    """Declares the options by which a figure chooses its faces."""
+def add_set(add: Callable, which: str) -> None:
+    """Declares the option that names the test set."""
     add(
         "--set",
         "--sets",
@@ -83,8 +83,13 @@ def add_faces(add: Callable, *, num_images: int) -> None:
         type=comma_list.one_word,
         dest="set_name",
         metavar="NAME",
-        help="a prepared set of any kind",
+        help=which,
     )
+
+
+def add_faces(add: Callable, *, num_images: int) -> None:
+    """Declares the options by which a figure chooses its faces."""
+    add_set(add, "a prepared set of any kind")
     add(
         "--images",
         type=option_types.positive,

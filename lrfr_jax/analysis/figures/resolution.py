@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from lrfr_jax import comma_list
 from lrfr_jax.analysis.figures import look, models_and_faces, option_types, pairs
 from lrfr_jax.analysis.figures.models_and_faces import Model
 from lrfr_jax.evals import embed, plots, report
@@ -26,15 +25,7 @@ _SHADES = ("0.87", "0.92", "0.96")
 def add_arguments(add: Callable) -> None:
     """Declares the options of the command; `add` is the parser's `add_argument`."""
     models_and_faces.add_models(add)
-    add(
-        "--set",
-        "--sets",
-        required=True,
-        type=comma_list.one_word,
-        dest="set_name",
-        metavar="NAME",
-        help="a verification set",
-    )
+    models_and_faces.add_set(add, "a verification set")
     models_and_faces.add_resolutions(add, RESOLUTIONS, remark="the paper's 19 from 112 to 5")
     pairs.add_arguments(add, mode="lr_lr")
     add("--images", type=option_types.positive, default=500, metavar="N", help="for SSIM (default %(default)s)")
