@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from lrfr_jax import progress
 from lrfr_jax.data import face_sets, protocol_arrays
@@ -129,7 +129,7 @@ def run(
                 meter, source, wanted=wanted, what=f"structural similarity of {name}", **reading
             )
         with progress.waiting(f"scoring {name}"):
-            results[name] = SetResult(evaluation, _named(name, score, evaluation, features), ssim)
+            results[name] = SetResult(evaluation, _named(name, _score, evaluation, features), ssim)
         if on_result:
             on_result(name, results[name])
     return results
@@ -146,14 +146,9 @@ def _check(evaluation: Evaluation) -> None:
         templates.check(stored, fusion=rules.fusion, weights=rules.weights, use_faceness=rules.use_faceness)
 
 
-def score(
-    evaluation: Evaluation, features: Mapping[int, Float[np.ndarray, "records views dim"]]
+def _score(
+    evaluation: Evaluation, features: Mapping[int, np.ndarray]
 ) -> verification.VerificationResult | list[Measure]:
-    """Scores a set by its rules from the features of `evaluation.wanted`, a row per record.
-
-    Raises:
-      UserError, ValueError: it cannot be scored.
-    """
     stored, rules = evaluation.test_set.protocol, evaluation.rules
     if isinstance(stored, protocol_arrays.VerificationProtocol):
         return verification.evaluate_verification(features, stored, rules, resolutions=evaluation.resolutions)

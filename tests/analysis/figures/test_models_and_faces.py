@@ -45,6 +45,7 @@ def test_runs_and_checkpoints_have_labels(runs):
 def test_legends_say_which_model_it_is(folders, labels, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere/0")
+    monkeypatch.setattr(checkpoint, "load_metadata", lambda path: {})
     monkeypatch.setattr(checkpoint, "load_backbone", lambda path: ({}, {}))
     found = models_and_faces.load_models(", ".join(folders), None)
     assert [model.label for model in found] == labels
