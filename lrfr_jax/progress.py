@@ -17,9 +17,10 @@ from tqdm import tqdm
 
 logger = logging.getLogger("lrfr_jax")
 
-# What is over sooner needs no word; what takes longer is told of again so often.
+# What is over sooner needs no word; what takes longer is told of again so often, in a log and on a terminal.
 QUIET_SECONDS = 3.0
 EVERY_SECONDS = 30.0
+TICK_SECONDS = 1.0
 # The clock when the command began, about: importing the libraries is a wait as well, of which nothing can be told.
 _BEGAN = time.monotonic()
 _has_spoken = threading.Event()
@@ -40,8 +41,9 @@ def duration(seconds: float) -> str:
 def bar(items: Iterable[Any] | int, what: str, unit: str, *, total: int | None = None) -> "Bar":
     """Shows how far a piece of work is: iterate over it, or enter it and call `update`.
 
-    On a terminal it is a tqdm bar. Elsewhere nothing is said of work that is over within `QUIET_SECONDS`; then a line
-    says how much is done, another one every `EVERY_SECONDS`, and a last one how long it took.
+    On a terminal it is a tqdm bar, whose clock goes on between two pieces. Elsewhere nothing is said of work that is
+    over within `QUIET_SECONDS`; then a line says how much is done, another one every `EVERY_SECONDS`, and a last one
+    how long it took.
 
     Args:
       items: what is iterated over, or the number of pieces for `update`.
@@ -68,7 +70,9 @@ class Bar:
         disable = None if _is_wanted() else True
         self._bar = tqdm(total=self._total, desc=self._what, unit=f" {self._unit}", disable=disable)
         self._open.callback(self._bar.close)
-        if self._bar.disable and _is_wanted():
+        if not self._bar.disable:
+            self._open.enter_context(_repeating(self._bar.refresh, TICK_SECONDS))
+        elif _is_wanted():
             self._open.enter_context(_told(self._tell))
         return self
 
@@ -103,7 +107,10 @@ class Bar:
 
 @contextlib.contextmanager
 def waiting(what: str) -> Iterator[None]:
-    """Says what is waited for, where it takes longer than `QUIET_SECONDS`, and in the end how long it took."""
+    """Says what is waited for, where it takes longer than `QUIET_SECONDS`, and in the end how long it took.
+
+    On a terminal a clock shows that it goes on.
+    """
     since = time.perf_counter()
 
     def tell(is_over: bool) -> str:
@@ -112,31 +119,54 @@ def waiting(what: str) -> Iterator[None]:
             return f"{what} took {duration(seconds)}"
         return f"{what} ..." if seconds < EVERY_SECONDS else f"{what} ... {duration(seconds)} so far"
 
-    with _told(tell) if _is_wanted() else contextlib.nullcontext():
+    if not _is_wanted():
         yield
+        return
+    form = {"bar_format": "{desc} ... {elapsed}", "leave": False, "delay": QUIET_SECONDS}
+    with contextlib.closing(tqdm(desc=what, disable=None, **form)) as clock:
+        if clock.disable:
+            with _told(tell):
+                yield
+            return
+        with _repeating(clock.refresh, TICK_SECONDS):
+            yield
+    if time.perf_counter() - since >= QUIET_SECONDS:
+        _say(tell(True))
 
 
 @contextlib.contextmanager
 def _told(tell: Callable[[bool], str]) -> Iterator[None]:
     """Says `tell(False)` from time to time by a thread, and `tell(True)` at the end if anything was said before."""
-    over, has_spoken = threading.Event(), threading.Event()
+    has_spoken = threading.Event()
 
     def speak() -> None:
+        _say(tell(False))
+        has_spoken.set()
+
+    with _repeating(speak, EVERY_SECONDS):
+        yield
+    if has_spoken.is_set():
+        _say(tell(True))
+
+
+@contextlib.contextmanager
+def _repeating(act: Callable[[], Any], every: float) -> Iterator[None]:
+    """Acts by a thread while the work goes on: first after the quiet seconds, then every so many."""
+    over = threading.Event()
+
+    def repeat() -> None:
         pause = _first_pause()
         while not over.wait(pause):
-            _say(tell(False))
-            has_spoken.set()
-            pause = EVERY_SECONDS
+            act()
+            pause = every
 
-    speaker = threading.Thread(target=speak, daemon=True)
-    speaker.start()
+    thread = threading.Thread(target=repeat, daemon=True)
+    thread.start()
     try:
         yield
     finally:
         over.set()
-        speaker.join()
-    if has_spoken.is_set():
-        _say(tell(True))
+        thread.join()
 
 
 def _first_pause() -> float:

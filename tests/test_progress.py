@@ -1,5 +1,6 @@
 """Signs of life, and the progress line, whose numbers follow from the clock."""
 
+import io
 import logging
 import sys
 import threading
@@ -164,3 +165,36 @@ def test_a_terminal_gets_a_bar(monkeypatch, capsys):
     shown = capsys.readouterr().err
     assert "embedding lfw: 100%" in shown
     assert "3/3" in shown
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def at_a_terminal(monkeypatch):
+    """Called by the test itself: pytest puts its own stderr in place when one begins."""
+    monkeypatch.setattr(progress, "QUIET_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "TICK_SECONDS", 0.001)
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    return sys.stderr
+
+
+def until(terminal, text, count):
+    end = time.monotonic() + 10
+    while terminal.getvalue().count(text) < count and time.monotonic() < end:
+        time.sleep(0.001)
+    return terminal.getvalue().count(text) >= count
+
+
+def test_on_a_terminal_a_clock_goes_on_while_one_waits(monkeypatch):
+    terminal = at_a_terminal(monkeypatch)
+    with progress.waiting("compiling the step"):
+        assert until(terminal, "compiling the step ... 00:00", 3)
+    assert terminal.getvalue().endswith("compiling the step took 0:00:00\n")
+
+
+def test_on_a_terminal_a_bar_goes_on_between_two_pieces(monkeypatch):
+    terminal = at_a_terminal(monkeypatch)
+    with progress.bar(2, "embedding lfw", "images"):
+        assert until(terminal, "embedding lfw:   0%", 3)
