@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from lrfr_jax import comma_list, paths, sweep_file
+from lrfr_jax import paths, sweep_file
 from lrfr_jax.errors import UserError, one_sentence
 
 TRAIN, EVALUATE = ("-m", "lrfr_jax.main"), ("-m", "lrfr_jax.evaluate")
@@ -129,7 +129,7 @@ def _chosen(text: str, names: list[str]) -> list[str]:
     if text == "all":
         return names
     chosen = []
-    for word in comma_list.words(text):
+    for word in _words(text):
         if word in names:
             chosen.append(word)
         elif word.isdecimal() and int(word) < len(names):
@@ -140,8 +140,13 @@ def _chosen(text: str, names: list[str]) -> list[str]:
     return list(dict.fromkeys(chosen))
 
 
+def _words(text: str) -> list[str]:
+    """The words between commas, empty ones too: an empty variable of a shell must not start other runs."""
+    return list(map(str.strip, text.split(",")))
+
+
 def _seeds(text: str) -> list[int]:
-    words = comma_list.words(text)
+    words = _words(text)
     if not all(word.isdecimal() for word in words):
         raise UserError(f"--seeds {text!r} must be whole numbers from 0, such as 0,1,2")
     return list(dict.fromkeys(map(int, words)))

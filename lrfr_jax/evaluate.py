@@ -287,7 +287,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
 
 def _list_of(kind: type):
     def parse(text: str) -> tuple:
-        return tuple(map(kind, comma_list.words(text)))
+        return tuple(map(kind, comma_list.some_words(text, "the list")))
 
     parse.__name__ = f"comma-separated {kind.__name__}"
     return parse

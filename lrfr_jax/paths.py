@@ -17,7 +17,6 @@ from typing import Any
 import fsspec
 from etils import epath
 
-from lrfr_jax import comma_list
 from lrfr_jax.errors import UserError, reason_of
 
 AnyPath = pathlib.Path | epath.Path
@@ -67,7 +66,7 @@ def require_local(options: Mapping[str, Any]) -> None:
     """Raises `UserError` if an option of a command, or a part of a comma-separated one, is in an object store."""
     for name, given in options.items():
         for value in given if isinstance(given, list | tuple) else [given]:
-            for part in comma_list.words(str(value)) if isinstance(value, str | os.PathLike) else ():
+            for part in map(str.strip, str(value).split(",")) if isinstance(value, str | os.PathLike) else ():
                 local(part, f"--{name}")
 
 

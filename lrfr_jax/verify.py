@@ -260,7 +260,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _resolutions(text: str) -> tuple[int, ...]:
     resolutions = tuple(map(int, comma_list.words(text)))
-    if not all(1 <= resolution <= IMAGE_SIZE for resolution in resolutions):
+    if not resolutions or not all(1 <= resolution <= IMAGE_SIZE for resolution in resolutions):
         raise argparse.ArgumentTypeError(f"{text} must be whole pixels in 1..{IMAGE_SIZE}")
     return resolutions
 

@@ -9,6 +9,7 @@ from lrfr_jax import comma_list, evaluate, paths, verify
 from lrfr_jax.analysis.figures import models_and_faces, option_types, pairs
 from lrfr_jax.errors import UserError
 from lrfr_jax.prepare import pairs as pair_files
+from tests import commands
 
 
 def test_words_and_one_word():
@@ -30,6 +31,30 @@ def test_commands_read_spaced_lists_alike():
     assert pair_files._fold_numbers("10, 9") == [9, 10]
     config = quickstart.get_config("policy=none, batch_size = 8")
     assert (tuple(config.augment.sizes), config.batch_size) == ((), 8)
+
+
+def test_a_list_of_nothing_is_refused_and_not_left_out():
+    with pytest.raises(UserError, match=r"--workdirs ,  names none: write names with commas between"):
+        comma_list.some_words(", ", "--workdirs")
+    for parse in (verify._resolutions, pair_files._fold_numbers):
+        with pytest.raises(argparse.ArgumentTypeError):
+            parse(",")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["evaluate", "--checkpoint", "c", "--data_dir", "d", "--sets", ","],
+        ["analysis.compare", "--workdirs", ",", "--output", "o"],
+        ["analysis.report", "--workdirs", ",", "--output", "o.html"],
+    ],
+)
+def test_commands_refuse_a_list_of_nothing(command, tmp_path):
+    done = commands.run(*command, folder=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: ")
+    assert "names none" in done.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_bucket_is_found_behind_a_space():

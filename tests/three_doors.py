@@ -19,27 +19,27 @@ from lrfr_jax.data import face_sets
 from lrfr_jax.evals import embed, evaluation
 from lrfr_jax.pictures import sources
 from lrfr_jax.prepare import __main__ as prepare
-from lrfr_jax.prepare import pairs
+from lrfr_jax.prepare import pairs_file
 from tests import make_recordio
 from tests.prepare import bin_writer
 
 DOORS = ("folder", "bin", "recordio")
 
 
-def prepare_all(source: str, pairs_file: str, folder: pathlib.Path) -> str:
+def prepare_all(source: str, pairs_path: str, folder: pathlib.Path) -> str:
     """Makes the sets `folder`, `bin` and `recordio`; returns their data_dir."""
     data_dir = str(folder / "sets")
-    images, _ = sources.list_images(source)
+    images = sources.list_images(source).images
     by_stem = {image.name.rsplit(".", 1)[0]: sources.read_image(image) for image in images}
-    listed = pairs.parse_pairs(pathlib.Path(pairs_file).read_text(), path=pairs_file)
+    listed = pairs_file.parse_pairs(pathlib.Path(pairs_path).read_text(), path=pairs_path)
     encoded = [by_stem[stem] for pair in listed for stem in (pair.first, pair.second)]
     (folder / "faces.bin").write_bytes(bin_writer.write(encoded, [pair.is_same for pair in listed], (2, 2, "strings")))
     with contextlib.redirect_stdout(io.StringIO()):
         target = ["--data_dir", data_dir]
-        prepare.main(["pairs", "--source", source, "--pairs", pairs_file, "--name", "folder", *target])
+        prepare.main(["pairs", "--source", source, "--pairs", pairs_path, "--name", "folder", *target])
         prepare.main(["bin", "--source", str(folder / "faces.bin"), "--name", "bin", *target])
         derived = _through_recordio(by_stem, folder, target)
-        prepare.main(["pairs", "--source", derived, "--pairs", pairs_file, "--name", "recordio", *target])
+        prepare.main(["pairs", "--source", derived, "--pairs", pairs_path, "--name", "recordio", *target])
     return data_dir
 
 

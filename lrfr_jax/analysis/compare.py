@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(argv)
     folder = paths.local(options.output, "--output")
     paths.check_folder(folder)
-    workdirs = comma_list.words(options.workdirs)
+    workdirs = comma_list.some_words(options.workdirs, "--workdirs")
     labels = comma_list.words(options.labels) if options.labels else [paths.of(workdir).name for workdir in workdirs]
     if len(labels) != len(workdirs) or len(set(labels)) != len(labels):
         raise UserError(

@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for flag in ("workdir", "metrics", "reference", "also"):
             if getattr(options, flag):
                 raise UserError(f"--{flag} is for a --sweep: leave it out with --workdirs")
-        title, parts, rows = _run_tables(comma_list.words(options.workdirs))
+        title, parts, rows = _run_tables(comma_list.some_words(options.workdirs, "--workdirs"))
     parts = [html_page.heading("Results", level=2), *parts]
     if options.figures:
         parts += [html_page.heading("Figures", level=2), *_figures(pathlib.Path(options.figures))]

@@ -85,7 +85,9 @@ def fill(
     reports = {name: {0: report.read_newest(folder)} for name, folder in also.items()}
     reports, behind = sweep_results.finished(reports | sweep_results.read_reports(root, list(sweep.rows)))
     setups = sweep_results.setups(reports)
-    wanted = {"Metrics": _once(map(_metric, comma_list.words(metrics)), flag="--metrics")} if metrics else sweep.tables
+    wanted = sweep.tables
+    if metrics:
+        wanted = {"Metrics": _once(map(_metric, comma_list.some_words(metrics, "--metrics")), flag="--metrics")}
     names = list(dict.fromkeys(metric for columns in wanted.values() for metric in columns.values()))
     # A metric that was asked for is there or a typo; a sweep's tables may be filled set by set.
     values = sweep_results.values_of(reports, names, need=all if metrics else any)

@@ -196,10 +196,10 @@ def _make_drawn(arguments: argparse.Namespace) -> str:
 
 
 def _fold_numbers(text: str) -> list[int]:
-    try:
-        return sorted(set(map(int, comma_list.words(text))))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} must be fold numbers with commas between, as in 9,10") from None
+    words = comma_list.words(text)
+    if not words or not all(word.isdecimal() for word in words):
+        raise argparse.ArgumentTypeError(f"{text!r} must be fold numbers with commas between, as in 9,10")
+    return sorted(set(map(int, words)))
 
 
 def _resolve(

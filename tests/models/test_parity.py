@@ -28,7 +28,7 @@ def test_released_resnets(reference, name):
         for entry, (module, kind, shape) in enumerate(entries)
         if kind in KINDS
     }
-    how = {"layout": "released_lrfr_resnet", "before": "", "backbone": name.lower(), "convention": {}}
+    how = {"layout": "released_lrfr_resnet", "before": "", "backbone": name.lower(), "convention": {}, "width": None}
     converted = convert(state, source="x", **how)
     count = sum(array.size for array in jax.tree.leaves(converted.variables["params"]))
     assert (converted.model["width"], count) == (1, published["parameters"])

@@ -117,9 +117,7 @@ def load_models(checkpoints: str, labels: str | None) -> list[Model]:
     Raises:
       UserError: there is none, one cannot be read, or the labels do not fit.
     """
-    folders = list(map(pathlib.Path, comma_list.words(checkpoints)))
-    if not folders:
-        raise UserError(f"--checkpoints {checkpoints} names none: write folders of runs, as in runs/a,runs/b")
+    folders = list(map(pathlib.Path, comma_list.some_words(checkpoints, "--checkpoints")))
     names = [_visible(name) for name in (comma_list.words(labels) if labels else _names_of(folders))]
     if len(names) != len(folders) or len(set(names)) != len(names):
         raise UserError(f"the labels {', '.join(names)} must be {len(folders)} different names: set them with --labels")

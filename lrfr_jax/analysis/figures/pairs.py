@@ -96,9 +96,7 @@ def cosines_by_set(
     Raises:
       UserError: there is no set or no model, or as `evaluate_models` does.
     """
-    sets = comma_list.words(arguments.sets)
-    if not sets:
-        raise UserError(f"--sets {arguments.sets} names none: write verification sets, as in lfw,xqlfw")
+    sets = comma_list.some_words(arguments.sets, "--sets")
     models, results = evaluate_models(arguments, sets=sets, resolutions=arguments.resolutions)
     panels, data = {}, {"labels": np.array([model.label for model in models])}
     for name, per_model in results.items():
