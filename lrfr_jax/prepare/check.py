@@ -100,7 +100,7 @@ def run(arguments: argparse.Namespace) -> str:
 
 def _others(arguments: argparse.Namespace, is_training: bool) -> list[str]:
     if arguments.against is not None:
-        named = comma_list.some_words(arguments.against, "--against")
+        named = comma_list.words(arguments.against)
         if arguments.dataset in named:
             raise UserError(f"--against names {arguments.dataset} itself: name other sets")
         return named
