@@ -35,7 +35,7 @@ def add_arguments(add: Callable) -> None:
         "--against",
         metavar="SET,SET",
         help="sets with which DATASET must share no image; if not given, all test sets in DATA_DIR for a training set "
-        "and none for a test set",
+        "and none for a test set; an empty one for none",
     )
     add(
         "--output",
