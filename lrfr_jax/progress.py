@@ -21,8 +21,9 @@ logger = logging.getLogger("lrfr_jax")
 QUIET_SECONDS = 3.0
 EVERY_SECONDS = 30.0
 TICK_SECONDS = 1.0
-# The clock when the command began, about: importing the libraries is a wait as well, of which nothing can be told.
-_BEGAN = time.monotonic()
+# The clock when the command began, about: importing the libraries is a wait as well, of which nothing can be told. The
+# processor has worked since, for what was imported before this file.
+_BEGAN = time.monotonic() - time.process_time()
 _has_spoken = threading.Event()
 
 
