@@ -131,6 +131,7 @@ def waiting(what: str) -> Iterator[None]:
             return
         with _repeating(clock.refresh, TICK_SECONDS):
             yield
+        clock.clear()  # which closing does not do for what was refreshed alone
     if time.perf_counter() - since >= QUIET_SECONDS:
         _say(tell(True))
 
@@ -245,12 +246,16 @@ class Progress:
 
     def is_overdue(self) -> bool:
         """Whether nothing was said for so long that one may wonder whether it still runs."""
-        return time.perf_counter() - self._told >= EVERY_SECONDS
+        return time.perf_counter() - self._told >= (QUIET_SECONDS if sys.stderr.isatty() else EVERY_SECONDS)
 
-    def sign_of_life(self, step: int) -> str:
-        """Returns a line of how far the stretch is, without its end."""
+    def sign_of_life(self, step: int) -> None:
+        """Says how far the stretch is, without its end; on a terminal in one line, over which the next one goes."""
         self._told = time.perf_counter()
-        return f"{self._place(step)} {self._pace(step, self._speeds(step))}"
+        text = f"{self._place(step)} {self._pace(step, self._speeds(step))}"
+        if not sys.stderr.isatty():
+            _say(text)
+        elif _is_wanted():
+            print(f"\033[K{text}", end="\r", file=sys.stderr, flush=True)
 
     def _place(self, step: int) -> str:
         return f"step {step}/{self._num_steps} epoch {step / self._steps_per_epoch:.2f}"

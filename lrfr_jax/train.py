@@ -112,7 +112,7 @@ def train(config: ConfigDict, *, workdir: paths.AnyPath, data_dir: pathlib.Path)
             if log_due:
                 _log(step, metrics, float(run.schedule(step - 1)), timing, writer, side_writer)
             elif timing.is_overdue():
-                logger.info(timing.sign_of_life(step))
+                timing.sign_of_life(step)
             # Saved after its line is written: no checkpoint is newer than the last line of metrics.jsonl. And on the
             # disk before it is evaluated, which may fail: what is missing is made up for when the run continues.
             if save_due:

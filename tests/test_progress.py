@@ -75,13 +75,14 @@ def test_compiling_counts_for_no_speed(clock, impatient, capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_between_rare_lines_there_is_a_sign_of_life(clock):
+def test_between_rare_lines_there_is_a_sign_of_life(clock, capsys):
     timing = timing_of(0, 800, batch_size=1)
     assert not timing.is_overdue()
     for step in (1, 2):  # each is said once
         clock[0] += progress.EVERY_SECONDS
         assert timing.is_overdue()
-        assert timing.sign_of_life(step).startswith(f"step {step}/800 epoch 0.{8 * step:02} | 0.0333")
+        timing.sign_of_life(step)
+        assert capsys.readouterr().err.startswith(f"step {step}/800 epoch 0.{8 * step:02} | 0.0333")
         assert not timing.is_overdue()
     assert timing.line(4, metrics())[1]["speed/images_per_second"] == pytest.approx(4 / 60)  # its stretch went on
     clock[0] += progress.EVERY_SECONDS
@@ -192,6 +193,17 @@ def test_on_a_terminal_a_clock_goes_on_while_one_waits(monkeypatch):
     with progress.waiting("compiling the step"):
         assert until(terminal, "compiling the step ... 00:00", 3)
     assert terminal.getvalue().endswith("compiling the step took 0:00:00\n")
+
+
+def test_on_a_terminal_training_is_told_of_in_one_line(monkeypatch, clock):
+    terminal = at_a_terminal(monkeypatch)
+    timing = timing_of(0, 800, batch_size=1)
+    for step in (1, 2):
+        clock[0] += 0.5
+        assert timing.is_overdue()
+        timing.sign_of_life(step)
+    first, second, end = terminal.getvalue().split("\r")
+    assert (first[:13], second[:13], end) == ("\033[Kstep 1/800", "\033[Kstep 2/800", "")
 
 
 def test_on_a_terminal_a_bar_goes_on_between_two_pieces(monkeypatch):
