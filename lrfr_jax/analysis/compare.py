@@ -12,7 +12,7 @@ from typing import Any
 
 from lrfr_jax import comma_list, paths
 from lrfr_jax.errors import UserError, one_sentence
-from lrfr_jax.evals import plots, report, tables
+from lrfr_jax.evals import earlier_results, plots, report, tables
 
 # What must be the same for two numbers to be comparable.
 SETUP = ("kind", "is_partial", "protocol", "pairs", "folds", "images")
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise UserError(
             f"the labels {', '.join(labels)} must be {len(workdirs)} different names: set them with --labels"
         )
-    reports = {label: report.read_newest(workdir) for label, workdir in zip(labels, workdirs, strict=True)}
+    reports = alike({label: report.read_newest(workdir) for label, workdir in zip(labels, workdirs, strict=True)})
     check_comparable(reports)
 
     kinds = {name: one["kind"] for name, one in reports[labels[0]]["sets"].items()}
@@ -55,6 +55,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     except OSError as error:
         raise UserError(f"--output {folder} cannot be written: {error}") from error
     print(f"{', '.join(written)} are in {folder}")
+
+
+def alike(reports: Mapping[Any, Mapping[str, Any]]) -> dict[Any, dict[str, Any]]:
+    """Takes of each set the newest results by a protocol and of data that all runs have, if there are any.
+
+    A run that was evaluated in another way since then keeps those beside its newest ones, see `earlier_results`.
+    """
+    made = {label: {**one, "sets": dict(one["sets"])} for label, one in reports.items()}
+    for name in {name for one in made.values() for name in one["sets"]}:
+        runs = [one["sets"] for one in made.values() if name in one["sets"]]
+        kept = [{earlier_results.identity(one): one for one in earlier_results.versions(sets[name])} for sets in runs]
+        common = next((which for which in kept[0] if all(which in held for held in kept)), None)
+        if common is not None:
+            for sets, held in zip(runs, kept, strict=True):
+                sets[name] = held[common]
+    return made
 
 
 def check_comparable(reports: Mapping[str, Mapping[str, Any]]) -> None:

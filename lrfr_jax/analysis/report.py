@@ -89,6 +89,7 @@ def _run_tables(workdirs: Sequence[str]) -> tuple[str, list[str], dict[str, list
     """Title, tables with a figure, and {run: [its folder]} of single runs."""
     labels = _short_names(workdirs)
     reports = {label: report.read_newest(workdir) for label, workdir in zip(labels, workdirs, strict=True)}
+    reports = compare.alike(reports)
     compare.check_comparable(reports)
     kinds = {name: one["kind"] for name, one in reports[labels[0]]["sets"].items()}
     verification = [name for name, kind in kinds.items() if kind == "verification"]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from lrfr_jax import sweep_file
-from lrfr_jax.analysis.compare import SETUP, digests
+from lrfr_jax.analysis.compare import SETUP, alike, digests
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals import report
 
@@ -42,14 +42,16 @@ class Entry:
 
 def read_reports(root: str | os.PathLike, names: Sequence[str]) -> dict[str, dict[int, dict[str, Any]]]:
     """Reads the newest evaluation of every run of the named rows; one without evaluation is left out."""
-    return {
-        name: {
-            seed: report.read_newest(workdir)
-            for seed in sweep_file.seeds(root, name)
-            if any((workdir := sweep_file.folder(root, name, seed)).glob("eval/*.json"))
-        }
+    read = {
+        (name, seed): report.read_newest(workdir)
         for name in names
+        for seed in sweep_file.seeds(root, name)
+        if any((workdir := sweep_file.folder(root, name, seed)).glob("eval/*.json"))
     }
+    found: dict[str, dict[int, dict[str, Any]]] = {name: {} for name in names}
+    for (name, seed), one in alike(read).items():
+        found[name][seed] = one
+    return found
 
 
 def finished(reports: Reports) -> tuple[dict[str, dict[int, Mapping[str, Any]]], list[str]]:

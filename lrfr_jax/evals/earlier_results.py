@@ -78,8 +78,8 @@ def _kept(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     others = [name for name in earlier if name not in now]
     told = [f"kept from earlier evaluations of these weights: the sets {', '.join(others)}"] if others else []
     for name in (name for name in now if name in earlier):
-        for before in _versions(earlier[name]):
-            if _identity(before) != _identity(now[name]):
+        for before in versions(earlier[name]):
+            if identity(before) != identity(now[name]):
                 told.append(f"{name}: kept beside these results: those by {report.scoring_in_words(before)}")
                 continue
             measured = {_key(result) for result in now[name]["results"]}
@@ -89,19 +89,21 @@ def _kept(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 def _merge_set(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
-    found = {_identity(one): one for one in _versions(now)}
-    for one in _versions(earlier):
-        found[_identity(one)] = _join(one, found[_identity(one)]) if _identity(one) in found else one
+    found = {identity(one): one for one in versions(now)}
+    for one in versions(earlier):
+        found[identity(one)] = _join(one, found[identity(one)]) if identity(one) in found else one
     front, *beside = found.values()
     return front | ({"beside": beside} if beside else {})
 
 
-def _versions(set_report: Mapping[str, Any]) -> list[dict[str, Any]]:
+def versions(set_report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Returns the results of a set, the newest first, and those that are kept beside them."""
     front = {key: value for key, value in set_report.items() if key != "beside"}
     return [front, *set_report.get("beside", [])]
 
 
-def _identity(set_report: Mapping[str, Any]) -> tuple:
+def identity(set_report: Mapping[str, Any]) -> tuple:
+    """Returns what must be the same for two results of a set to be parts of one, see `IDENTITY`."""
     return tuple(set_report.get(key, "") for key in IDENTITY)
 
 

@@ -137,3 +137,16 @@ def test_sets_of_one_name_with_other_content_are_refused(runs):
 def test_a_set_without_digest_is_told(runs):
     call(runs)
     assert "folds 10, hr_lr 112,14,7; lr_lr 112,7; hr does not tell the content" in (runs / "out/table.md").read_text()
+
+
+def test_a_run_that_was_evaluated_otherwise_since_is_compared_by_what_all_have(runs, capsys):
+    made = run_report(20, 0.75)
+    front = made["sets"]["faces"]
+    made["sets"]["faces"] = run_report(20, 0.1)["sets"]["faces"] | {"protocol": "released", "beside": [front]}
+    report.write_report(runs / "maug" / "eval" / "20.json", made)
+    call(runs)
+    assert "| maug - hr | faces HR-LR | +0.00 | +0.00 | +15.00 |" in (runs / "out" / "table.md").read_text()
+    made["sets"]["faces"]["beside"] = []
+    report.write_report(runs / "maug" / "eval" / "20.json", made)
+    with pytest.raises(UserError, match=r"protocol released.* but hr on .*protocol insightface"):
+        call(runs)
