@@ -129,9 +129,11 @@ def waiting(what: str) -> Iterator[None]:
             with _told(tell):
                 yield
             return
-        with _repeating(clock.refresh, TICK_SECONDS):
-            yield
-        clock.clear()  # which closing does not do for what was refreshed alone
+        try:
+            with _repeating(clock.refresh, TICK_SECONDS):
+                yield
+        finally:  # before an error's sentence, too
+            clock.clear()  # which closing does not do for what was refreshed alone
     if time.perf_counter() - since >= QUIET_SECONDS:
         _say(tell(True))
 

@@ -63,8 +63,8 @@ def make(
             cache=None,  # every evaluation of a run has other weights
             on_result=tell_set,
         )
-        weights = checkpoint.model_digest(variables, model)
         if jax.process_index() == 0:
+            weights = checkpoint.model_digest(variables, model)
             summary = report.report_of(results, **about, weights=weights)
             for sentence in earlier_results.write(workdir / "eval" / f"{step}.json", summary):
                 tell(sentence)

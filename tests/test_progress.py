@@ -1,5 +1,6 @@
 """Signs of life, and the progress line, whose numbers follow from the clock."""
 
+import contextlib
 import io
 import logging
 import sys
@@ -175,7 +176,7 @@ class Terminal(io.StringIO):
 
 def at_a_terminal(monkeypatch):
     """Called by the test itself: pytest puts its own stderr in place when one begins."""
-    monkeypatch.setattr(progress, "QUIET_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "QUIET_SECONDS", 0.01)  # not 0, with which tqdm shows itself at once
     monkeypatch.setattr(progress, "TICK_SECONDS", 0.001)
     monkeypatch.setattr(sys, "stderr", Terminal())
     return sys.stderr
@@ -193,6 +194,15 @@ def test_on_a_terminal_a_clock_goes_on_while_one_waits(monkeypatch):
     with progress.waiting("compiling the step"):
         assert until(terminal, "compiling the step ... 00:00", 3)
     assert terminal.getvalue().endswith("compiling the step took 0:00:00\n")
+
+
+def test_on_a_terminal_nothing_stands_before_an_error(monkeypatch):
+    terminal = at_a_terminal(monkeypatch)
+    with contextlib.suppress(OSError), progress.waiting("writing"):
+        assert until(terminal, "writing ... 00:00", 1)
+        raise OSError("full")
+    assert terminal.getvalue().rpartition("00:00")[2].strip(" \r") == ""
+    assert terminal.getvalue().endswith("\r")
 
 
 def test_on_a_terminal_training_is_told_of_in_one_line(monkeypatch, clock):
