@@ -3,7 +3,6 @@
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from lrfr_jax.objective.heads import HEADS, dense
@@ -80,13 +79,15 @@ def in_double(test):
 
 def dense_losses(head, cosines, *, norms=None, labels=None, state=None, draws=None, bias=None):
     """Returns (losses, next state, gradients of their sum: {'cosines', 'norms', 'bias'}, those that were given)."""
-    cosines = jnp.atleast_2d(jnp.asarray(cosines))
-    labels = jnp.zeros(cosines.shape[-2], jnp.int32) if labels is None else jnp.asarray(labels, jnp.int32)
+    cosines = np.atleast_2d(np.asarray(cosines))
+    labels = np.zeros(cosines.shape[-2], np.int32) if labels is None else np.asarray(labels, np.int32)
     inputs = {"cosines": cosines, "norms": norms, "bias": bias}
-    inputs = {name: jnp.asarray(value, cosines.dtype) for name, value in inputs.items() if value is not None}
-    draws = None if draws is None else jnp.asarray(draws)
-    state = head.first_state if state is None else state
+    inputs = {name: np.asarray(value, cosines.dtype) for name, value in inputs.items() if value is not None}
+    state = dict(head.first_state if state is None else state)
+    return _compiled(head)(inputs, labels, None if draws is None else np.asarray(draws), state)
 
+
+def _dense(head, inputs, labels, draws, state):
     def total(inputs):
         losses, after = dense.classification(
             head, inputs["cosines"], labels, inputs.get("norms"), state, draws, inputs.get("bias")
@@ -95,6 +96,16 @@ def dense_losses(head, cosines, *, norms=None, labels=None, state=None, draws=No
 
     slopes, (losses, after) = jax.grad(total, has_aux=True)(inputs)
     return losses, after, slopes
+
+
+_COMPILED = {}
+
+
+def _compiled(head):
+    """The head is kept beside its function, so that no other one gets its id."""
+    if id(head) not in _COMPILED:
+        _COMPILED[id(head)] = head, jax.jit(functools.partial(_dense, head))
+    return _COMPILED[id(head)][1]
 
 
 def close(actual, expected, digits=6):
