@@ -18,8 +18,9 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging as absl_logging
 
-from lrfr_jax import paths, progress, staged_checkpoints
+from lrfr_jax import progress, staged_checkpoints
 from lrfr_jax.errors import UserError, reason_of
+from lrfr_jax.files import paths
 
 FOLDER = "checkpoints"
 # What `metadata` must say, so that a model can be built and asked.

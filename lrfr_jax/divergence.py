@@ -2,8 +2,9 @@
 
 import math
 
-from lrfr_jax import checkpoint, paths
+from lrfr_jax import checkpoint
 from lrfr_jax.errors import UserError
+from lrfr_jax.files import paths
 
 
 def check(step_and_metrics: tuple[int, dict] | None, workdir: paths.AnyPath) -> None:

@@ -11,12 +11,13 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from lrfr_jax import checkpoint, model_card, models, paths, sharding
+from lrfr_jax import checkpoint, model_card, models, sharding
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals import embed
 from lrfr_jax.evals.fusion import FUSIONS, fuse
 from lrfr_jax.evals.thresholds import Threshold, newest_fusion
 from lrfr_jax.exports import formats
+from lrfr_jax.files import paths
 from lrfr_jax.image_ops import IMAGE_SIZE
 from lrfr_jax.pictures.faces import Faces, Picture, listed, way_to_face
 

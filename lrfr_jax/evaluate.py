@@ -15,7 +15,7 @@ from typing import Any
 
 import jax
 
-from lrfr_jax import checkpoint, comma_list, model_card, paths, progress, sharding
+from lrfr_jax import checkpoint, comma_list, model_card, progress, sharding
 from lrfr_jax.data import face_sets
 from lrfr_jax.data.protocol_arrays import VerificationProtocol
 from lrfr_jax.embedder import Model, card_of, find_model, open_model
@@ -25,6 +25,7 @@ from lrfr_jax.evals.embedding_cache import EmbeddingCache
 from lrfr_jax.evals.fusion import FUSIONS
 from lrfr_jax.evals.measures import in_full
 from lrfr_jax.evals.verification import VerificationResult
+from lrfr_jax.files import paths
 from lrfr_jax.image_ops import IMAGE_SIZE
 
 # Options that replace a setting of the same name, in those sets whose kind has it.

@@ -22,8 +22,8 @@ sys.modules.setdefault(
 )
 from clu import metric_writers  # noqa: E402
 
-from lrfr_jax import paths  # noqa: E402
 from lrfr_jax.errors import UserError  # noqa: E402
+from lrfr_jax.files import paths  # noqa: E402
 
 METRICS_FILE = "metrics.jsonl"
 # Between two copies of the files to an object store while nothing asks for one: what a reader lags behind.

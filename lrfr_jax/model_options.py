@@ -7,10 +7,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from lrfr_jax import paths, progress
+from lrfr_jax import progress
 from lrfr_jax.embedder import Embedder, find_model
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals.fusion import FUSIONS
+from lrfr_jax.files import paths
 from lrfr_jax.image_ops import IMAGE_SIZE
 from lrfr_jax.pictures import sources
 from lrfr_jax.pictures.faces import Faces, way_to_face

@@ -10,8 +10,9 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from lrfr_jax import checkpoint, paths, processes
+from lrfr_jax import checkpoint, processes
 from lrfr_jax.errors import UserError, reason_of
+from lrfr_jax.files import paths
 
 logger = logging.getLogger("lrfr_jax")
 

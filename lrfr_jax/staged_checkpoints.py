@@ -14,8 +14,8 @@ import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
-from lrfr_jax import paths
 from lrfr_jax.errors import UserError
+from lrfr_jax.files import paths
 
 COMMITTED = "commit_success.txt"
 

@@ -27,7 +27,6 @@ from lrfr_jax import (
     metric_writers,
     model_card,
     newest_state,
-    paths,
     processes,
     progress,
     run_evaluation,
@@ -38,6 +37,7 @@ from lrfr_jax import (
 from lrfr_jax import workdir as workdirs
 from lrfr_jax.data import face_sets
 from lrfr_jax.evals import evaluation
+from lrfr_jax.files import paths
 
 logger = logging.getLogger("lrfr_jax")
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from flax.traverse_util import flatten_dict
 
-from lrfr_jax import paths
 from lrfr_jax.errors import UserError
+from lrfr_jax.files import paths
 
 logger = logging.getLogger("lrfr_jax")
 

@@ -14,7 +14,6 @@ from lrfr_jax import (
     metric_writers,
     models,
     newest_state,
-    paths,
     sharding,
     staged_checkpoints,
     warm_start,
@@ -23,6 +22,7 @@ from lrfr_jax import (
 from lrfr_jax.analysis import compare
 from lrfr_jax.embedder import open_model
 from lrfr_jax.errors import UserError
+from lrfr_jax.files import paths
 from tests.evals import made_up_sets
 from tests.test_metric_writers import events_of
 

@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from lrfr_jax import checkpoint, metric_writers, paths
+from lrfr_jax import checkpoint, metric_writers
+from lrfr_jax.files import paths
 from tests.test_multiprocess import finish, free_port, start_main
 from tests.test_train import assert_same_run, config, interrupt, start  # noqa: F401
 

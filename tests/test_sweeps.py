@@ -9,7 +9,8 @@ import pytest
 from absl import flags
 from ml_collections import config_flags
 
-from lrfr_jax import augment, experiment, losses, sweep_file
+from lrfr_jax import augment, experiment, losses
+from lrfr_jax.files import sweep_file
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SWEEPS = sorted(path.stem for path in (ROOT / "configs/sweeps").glob("*.py") if path.stem != "__init__")

@@ -8,8 +8,8 @@ from typing import Any
 
 from flax.traverse_util import flatten_dict
 
-from lrfr_jax import sweep_file
 from lrfr_jax.errors import UserError
+from lrfr_jax.files import sweep_file
 from lrfr_jax.workdir import CONFIG_FILE
 
 # Lines of `launch/sweep.py` and of `lrfr_jax.train` in a log.

@@ -12,10 +12,11 @@ from typing import Any
 
 import jax
 
-from lrfr_jax import checkpoint, paths
+from lrfr_jax import checkpoint
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals import thresholds
 from lrfr_jax.evals.thresholds import Threshold
+from lrfr_jax.files import paths
 from lrfr_jax.model_card import checks
 
 logger = logging.getLogger("lrfr_jax")

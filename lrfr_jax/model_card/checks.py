@@ -4,9 +4,9 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, get_args, get_type_hints
 
-from lrfr_jax import paths
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals.thresholds import Threshold
+from lrfr_jax.files import paths
 from lrfr_jax.image_ops import ROUNDINGS
 
 # The keys of each part and the types of their values, where a whole number is a number too.

@@ -15,9 +15,9 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from lrfr_jax import folder_lock
 from lrfr_jax.data import records
 from lrfr_jax.errors import UserError
+from lrfr_jax.files import folder_lock
 from lrfr_jax.pictures import photos, plausibility, sources, warp
 from lrfr_jax.pictures.face_detector import Mtcnn
 from lrfr_jax.pictures.landmarks import CHOICES, Face, choose_face

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool
 
-from lrfr_jax import inert_pickle
 from lrfr_jax.errors import UserError
-from lrfr_jax.inert_pickle import Dialect, Name, Refused
+from lrfr_jax.files import inert_pickle
+from lrfr_jax.files.inert_pickle import Dialect, Name, Refused
 
 _MAX_BYTES = 2**31  # the official sets have about 100 MB
 # An image takes 26 opcodes in the wordiest form (numpy arrays, protocol 0) and more than 500 bytes.

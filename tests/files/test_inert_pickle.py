@@ -2,8 +2,8 @@ import io
 
 import pytest
 
-from lrfr_jax import inert_pickle
-from lrfr_jax.inert_pickle import Dialect, Name, Opaque, Refused
+from lrfr_jax.files import inert_pickle
+from lrfr_jax.files.inert_pickle import Dialect, Name, Opaque, Refused
 
 
 def _read(content, **changes):

@@ -1,7 +1,7 @@
 import pytest
 
-from lrfr_jax import sweep_file
 from lrfr_jax.errors import UserError
+from lrfr_jax.files import sweep_file
 
 GOOD = '''"""A table.
 

@@ -8,8 +8,8 @@ import sys
 import pytest
 from etils import epath
 
-from lrfr_jax import paths
 from lrfr_jax.errors import UserError
+from lrfr_jax.files import paths
 from tests import commands, object_stores
 
 

@@ -1,7 +1,7 @@
 import pytest
 
-from lrfr_jax import folder_lock
 from lrfr_jax.errors import UserError
+from lrfr_jax.files import folder_lock
 
 
 def test_the_second_is_told_and_the_third_may_follow(tmp_path):
