@@ -18,9 +18,10 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging as absl_logging
 
-from lrfr_jax import progress, staged_checkpoints
+from lrfr_jax import staged_checkpoints
 from lrfr_jax.errors import UserError, reason_of
 from lrfr_jax.files import paths
+from lrfr_jax.terminal import progress
 
 FOLDER = "checkpoints"
 # What `metadata` must say, so that a model can be built and asked.

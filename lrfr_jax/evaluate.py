@@ -15,7 +15,7 @@ from typing import Any
 
 import jax
 
-from lrfr_jax import checkpoint, comma_list, model_card, progress, sharding
+from lrfr_jax import checkpoint, model_card, sharding
 from lrfr_jax.data import face_sets
 from lrfr_jax.data.protocol_arrays import VerificationProtocol
 from lrfr_jax.embedder import Model, card_of, find_model, open_model
@@ -27,6 +27,7 @@ from lrfr_jax.evals.measures import in_full
 from lrfr_jax.evals.verification import VerificationResult
 from lrfr_jax.files import paths
 from lrfr_jax.image_ops import IMAGE_SIZE
+from lrfr_jax.terminal import comma_list, progress
 
 # Options that replace a setting of the same name, in those sets whose kind has it.
 SETTINGS = ("protocol", "resolutions", "fusion", "fars", "fpirs", "ranks", "split", "mean_average_precision")

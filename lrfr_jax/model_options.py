@@ -7,7 +7,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from lrfr_jax import progress
 from lrfr_jax.embedder import Embedder, find_model
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals.fusion import FUSIONS
@@ -16,6 +15,7 @@ from lrfr_jax.image_ops import IMAGE_SIZE
 from lrfr_jax.pictures import sources
 from lrfr_jax.pictures.faces import Faces, way_to_face
 from lrfr_jax.pictures.stored_files import SourceImage
+from lrfr_jax.terminal import progress
 
 # Exit status beside 0 (done), 1 (an error, in one sentence) and 2 (wrong usage).
 DONE_BUT = 3

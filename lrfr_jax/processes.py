@@ -11,8 +11,8 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from lrfr_jax import progress
 from lrfr_jax.errors import UserError, reason_of
+from lrfr_jax.terminal import progress
 
 # What launchers say of a job of several processes: a variable, and what its text is if there are several.
 # srun sets SLURM_STEP_NUM_TASKS for its tasks; SLURM_NTASKS also stands in a batch script, which is one process.

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lrfr_jax import embeddings_file, model_options, progress
+from lrfr_jax import embeddings_file, model_options
 from lrfr_jax.data import records
 from lrfr_jax.embedder import Embedder
 from lrfr_jax.errors import UserError, one_sentence
@@ -23,6 +23,7 @@ from lrfr_jax.image_ops import IMAGE_SIZE
 from lrfr_jax.model_options import Folder
 from lrfr_jax.pictures import contact_sheet
 from lrfr_jax.pictures.faces import Faces
+from lrfr_jax.terminal import progress
 
 # Of the scores that exist at a time.
 MEMORY_BYTES = 256 * 2**20

@@ -28,7 +28,6 @@ from lrfr_jax import (
     model_card,
     newest_state,
     processes,
-    progress,
     run_evaluation,
     sharding,
     train_step,
@@ -38,6 +37,7 @@ from lrfr_jax import workdir as workdirs
 from lrfr_jax.data import face_sets
 from lrfr_jax.evals import evaluation
 from lrfr_jax.files import paths
+from lrfr_jax.terminal import progress
 
 logger = logging.getLogger("lrfr_jax")
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lrfr_jax import comma_list, model_options, pair_list
+from lrfr_jax import model_options, pair_list
 from lrfr_jax.data.face_sets import TestSet
 from lrfr_jax.data.protocol_arrays import VerificationProtocol
 from lrfr_jax.embedder import Embedder
@@ -29,6 +29,7 @@ from lrfr_jax.image_ops import IMAGE_SIZE
 from lrfr_jax.pair_list import PairList
 from lrfr_jax.pictures import contact_sheet
 from lrfr_jax.pictures.faces import Faces
+from lrfr_jax.terminal import comma_list
 
 PROTOCOL = "insightface"
 

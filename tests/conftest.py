@@ -34,7 +34,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 @pytest.fixture(scope="session", autouse=True)
 def quiet():
     """No signs of life, which a slow machine would see and a fast one would not; `test_progress` has its own."""
-    from lrfr_jax import progress
+    from lrfr_jax.terminal import progress
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(progress, "QUIET_SECONDS", 36000.0)

@@ -111,7 +111,7 @@ def test_other_writers_are_seen(bucket):
     there = paths.of(f"{bucket}/seen")
     paths.write_text(there / "1", "")
     assert [path.name for path in there.iterdir()] == ["1"]
-    script = f"from lrfr_jax import paths; paths.write_text(paths.of('{there}/2'), '')"
+    script = f"from lrfr_jax.files import paths; paths.write_text(paths.of('{there}/2'), '')"
     subprocess.run([sys.executable, "-c", script], cwd=commands.ROOT, check=True)
     assert sorted(path.name for path in there.iterdir()) == ["1", "2"]
     assert (there / "2").exists()
@@ -138,7 +138,7 @@ def test_denied_access_is_told(bucket):
 
 def test_a_silent_server_is_told():
     pytest.importorskip("s3fs")
-    script = "from lrfr_jax import errors, paths\nwith errors.one_sentence(): paths.of('s3://faces/run')"
+    script = "from lrfr_jax import errors\nfrom lrfr_jax.files import paths\nwith errors.one_sentence(): paths.of('s3://faces/run')"
     environment = os.environ | {"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_MAX_ATTEMPTS": "1"}
     environment |= {"AWS_ACCESS_KEY_ID": "tests", "AWS_SECRET_ACCESS_KEY": "tests"}
     result = subprocess.run(

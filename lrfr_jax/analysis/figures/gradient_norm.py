@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from lrfr_jax import checkpoint, losses, progress
+from lrfr_jax import checkpoint, losses
 from lrfr_jax.analysis.figures import look, models_and_faces, option_types
 from lrfr_jax.analysis.figures.gradient_meter import BATCH_NORMS, LOSSES, make_meter
 from lrfr_jax.analysis.figures.models_and_faces import Faces, Model
@@ -20,6 +20,7 @@ from lrfr_jax.data import face_sets
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals import plots
 from lrfr_jax.image_ops import IMAGE_SIZE
+from lrfr_jax.terminal import progress
 
 SUMMARY = "Fig. 3b: norm of the gradient of the backbone's weights against the resolution of the images"
 EXAMPLE = """python -m lrfr_jax.analysis.figures gradient_norm --checkpoints runs/baseline,runs/aug,runs/maug \\

@@ -5,11 +5,12 @@ import argparse
 import pytest
 
 from configs import quickstart
-from lrfr_jax import comma_list, evaluate, verify
+from lrfr_jax import evaluate, verify
 from lrfr_jax.analysis.figures import models_and_faces, option_types, pairs
 from lrfr_jax.errors import UserError
 from lrfr_jax.files import paths
 from lrfr_jax.prepare import pairs as pair_files
+from lrfr_jax.terminal import comma_list
 from tests import commands
 
 

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from lrfr_jax import progress
+from lrfr_jax.terminal import progress
 
 
 @pytest.fixture
