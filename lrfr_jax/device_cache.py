@@ -13,10 +13,10 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Int32
 
-from lrfr_jax import sharding
 from lrfr_jax.data import face_sets, pipeline
 from lrfr_jax.errors import UserError
 from lrfr_jax.image_ops import IMAGE_SIZE
+from lrfr_jax.machines import sharding
 from lrfr_jax.terminal import progress
 
 logger = logging.getLogger("lrfr_jax")

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from lrfr_jax import checkpoint, model_card, models, sharding
+from lrfr_jax import checkpoint, model_card, models
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals import embed
 from lrfr_jax.evals.fusion import FUSIONS, fuse
@@ -19,6 +19,7 @@ from lrfr_jax.evals.thresholds import Threshold, newest_fusion
 from lrfr_jax.exports import formats
 from lrfr_jax.files import paths
 from lrfr_jax.image_ops import IMAGE_SIZE
+from lrfr_jax.machines import sharding
 from lrfr_jax.pictures.faces import Faces, Picture, listed, way_to_face
 
 # A call with no more images than this takes a small program, so that two faces do not cost as much as a batch.

@@ -13,9 +13,10 @@ import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from lrfr_jax import augment, image_ops, losses, models, optimizer, sharding, train_step
+from lrfr_jax import augment, image_ops, losses, models, optimizer, train_step
 from lrfr_jax.data import face_sets
 from lrfr_jax.errors import UserError
+from lrfr_jax.machines import sharding
 from lrfr_jax.models import layers
 from lrfr_jax.models.classifier import Classifier
 

@@ -10,9 +10,10 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from lrfr_jax import checkpoint, processes
+from lrfr_jax import checkpoint
 from lrfr_jax.errors import UserError, reason_of
 from lrfr_jax.files import paths
+from lrfr_jax.machines import processes
 
 logger = logging.getLogger("lrfr_jax")
 

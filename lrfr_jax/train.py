@@ -27,9 +27,7 @@ from lrfr_jax import (
     metric_writers,
     model_card,
     newest_state,
-    processes,
     run_evaluation,
-    sharding,
     train_step,
     warm_start,
 )
@@ -37,6 +35,7 @@ from lrfr_jax import workdir as workdirs
 from lrfr_jax.data import face_sets
 from lrfr_jax.evals import evaluation
 from lrfr_jax.files import paths
+from lrfr_jax.machines import processes, sharding
 from lrfr_jax.terminal import progress
 
 logger = logging.getLogger("lrfr_jax")

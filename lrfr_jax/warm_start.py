@@ -10,12 +10,13 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float
 
-from lrfr_jax import checkpoint, sharding, workdir
+from lrfr_jax import checkpoint, workdir
 from lrfr_jax.data import face_sets
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals import embed
 from lrfr_jax.files import paths
 from lrfr_jax.image_ops import IMAGE_SIZE
+from lrfr_jax.machines import sharding
 from lrfr_jax.train_step import TrainState
 
 logger = logging.getLogger("lrfr_jax")

@@ -13,8 +13,9 @@ import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from configs import quickstart
-from lrfr_jax import experiment, sharding
+from lrfr_jax import experiment
 from lrfr_jax.data import face_sets, pipeline
+from lrfr_jax.machines import sharding
 
 STEPS = 50
 

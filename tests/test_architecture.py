@@ -12,7 +12,7 @@ SCRIPTS = [*SOURCES, *sorted((ROOT / "configs").rglob("*.py")), *sorted((ROOT / 
 
 # Every file's floor; a file imports lower floors and its own folder. A new file must be given its place here.
 FLOORS = {
-    "processes": 2,
+    "machines": 2,
     "terminal": 1,
     "files": 1,
     "errors": 0,
@@ -20,7 +20,6 @@ FLOORS = {
     "image_ops": 0,
     "models": 1,
     "optimizer": 1,
-    "sharding": 1,
     "staged_checkpoints": 2,
     "checkpoint": 3,
     "metric_writers": 2,

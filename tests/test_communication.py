@@ -7,7 +7,8 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from configs import quickstart
-from lrfr_jax import communication, experiment, sharding
+from lrfr_jax import communication, experiment
+from lrfr_jax.machines import sharding
 from lrfr_jax.models import convolution
 
 

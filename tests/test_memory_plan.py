@@ -9,7 +9,8 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from configs import finetune_lfw_pubfig, ms1m_r50, quickstart
-from lrfr_jax import experiment, losses, memory_plan, sharding
+from lrfr_jax import experiment, losses, memory_plan
+from lrfr_jax.machines import sharding
 from lrfr_jax.models.classifier import Classifier, cross_entropy
 
 BATCH, DIM = 1024, 512

@@ -8,21 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lrfr_jax import (
-    checkpoint,
-    evaluate,
-    metric_writers,
-    models,
-    newest_state,
-    sharding,
-    staged_checkpoints,
-    warm_start,
-    workdir,
-)
+from lrfr_jax import checkpoint, evaluate, metric_writers, models, newest_state, staged_checkpoints, warm_start, workdir
 from lrfr_jax.analysis import compare
 from lrfr_jax.embedder import open_model
 from lrfr_jax.errors import UserError
 from lrfr_jax.files import paths
+from lrfr_jax.machines import sharding
 from tests.evals import made_up_sets
 from tests.test_metric_writers import events_of
 

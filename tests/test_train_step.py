@@ -11,7 +11,8 @@ import optax
 import pytest
 
 from configs import quickstart
-from lrfr_jax import experiment, losses, sharding, train_step
+from lrfr_jax import experiment, losses, train_step
+from lrfr_jax.machines import sharding
 from lrfr_jax.models.classifier import Classifier, pad_class_centers
 
 BATCH = 8

@@ -9,8 +9,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from lrfr_jax import augment, communication, image_ops, operations, sharding
+from lrfr_jax import augment, communication, image_ops, operations
 from lrfr_jax.benchmark.setting import Part, Setting
+from lrfr_jax.machines import sharding
 from lrfr_jax.models import classifier as classifiers
 
 

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from lrfr_jax import losses, sharding
+from lrfr_jax import losses
+from lrfr_jax.machines import sharding
 from lrfr_jax.models import classifier as classifiers
 from lrfr_jax.models.classifier import Classifier
 

@@ -4,8 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from lrfr_jax import sharding
 from lrfr_jax.errors import UserError
+from lrfr_jax.machines import sharding
 
 
 def test_batch_is_split_and_whole():

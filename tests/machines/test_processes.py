@@ -3,8 +3,8 @@ import sys
 import jax
 import pytest
 
-from lrfr_jax import processes
 from lrfr_jax.errors import UserError
+from lrfr_jax.machines import processes
 
 NOTHING = {"coordinator": None, "num_processes": None, "process_id": None}
 
