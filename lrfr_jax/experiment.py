@@ -13,12 +13,13 @@ import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from lrfr_jax import augment, image_ops, losses, models, optimizer, train_step
+from lrfr_jax import image_ops, models
 from lrfr_jax.data import face_sets
 from lrfr_jax.errors import UserError
 from lrfr_jax.machines import sharding
 from lrfr_jax.models import layers
-from lrfr_jax.models.classifier import Classifier
+from lrfr_jax.objective import distances, margins, optimizer, train_step, views
+from lrfr_jax.objective.classifier import Classifier
 
 # Arguments of `optimizer.make_optimizer`; the rest of the group are those of `make_schedule`.
 UPDATE = ("momentum", "weight_decay", "weight_decay_on", "clip_norm", "classifier_rate_factor", "frozen")
@@ -97,7 +98,7 @@ def build_run(config: ConfigDict, num_identities: int, steps_per_epoch: float) -
         step = functools.partial(
             train_step.train_step,
             seed=config.seed,
-            make_views=functools.partial(augment.make_views, **config.augment),
+            make_views=functools.partial(views.make_views, **config.augment),
             batch_norm=batch_norm,
             parts=config.batch_parts,
             is_frozen=functools.partial(optimizer.is_frozen, frozen=update["frozen"]),
@@ -155,8 +156,8 @@ def _loss_arguments(
     distance_weight: float,
     weight_unit: str,
 ) -> dict[str, Any]:
-    if margin_type not in losses.MARGINS:
-        raise UserError(f"loss.margin_type={margin_type!r} is unknown: choose one of {', '.join(losses.MARGINS)}")
+    if margin_type not in margins.MARGINS:
+        raise UserError(f"loss.margin_type={margin_type!r} is unknown: choose one of {', '.join(margins.MARGINS)}")
     if weight_unit not in train_step.WEIGHT_UNITS:
         known = ", ".join(train_step.WEIGHT_UNITS)
         raise UserError(f"loss.weight_unit={weight_unit!r} is unknown: choose one of {known}")
@@ -164,8 +165,8 @@ def _loss_arguments(
         raise UserError("augment.sizes is empty, so there is no second view: set loss.distance_weight=0")
     return {
         "scale": scale,
-        "target_logit": functools.partial(losses.MARGINS[margin_type], scale=scale, margin=margin),
-        "pair_distance": functools.partial(losses.pair_distance, distance=distance, p=p, reduction=reduction),
+        "target_logit": functools.partial(margins.MARGINS[margin_type], scale=scale, margin=margin),
+        "pair_distance": functools.partial(distances.pair_distance, distance=distance, p=p, reduction=reduction),
         "distance_weight": distance_weight,
         "weight_unit": weight_unit,
     }

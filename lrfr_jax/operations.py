@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.extend import core
 
 from lrfr_jax import image_ops
-from lrfr_jax.models.classifier import Classifier
+from lrfr_jax.objective.classifier import Classifier
 
 # The primitives that a network's time is counted by.
 PRODUCTS = ("conv_general_dilated", "dot_general")

@@ -28,7 +28,6 @@ from lrfr_jax import (
     model_card,
     newest_state,
     run_evaluation,
-    train_step,
     warm_start,
 )
 from lrfr_jax import workdir as workdirs
@@ -36,6 +35,7 @@ from lrfr_jax.data import face_sets
 from lrfr_jax.evals import evaluation
 from lrfr_jax.files import paths
 from lrfr_jax.machines import processes, sharding
+from lrfr_jax.objective import train_step
 from lrfr_jax.terminal import progress
 
 logger = logging.getLogger("lrfr_jax")

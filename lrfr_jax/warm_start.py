@@ -17,7 +17,7 @@ from lrfr_jax.evals import embed
 from lrfr_jax.files import paths
 from lrfr_jax.image_ops import IMAGE_SIZE
 from lrfr_jax.machines import sharding
-from lrfr_jax.train_step import TrainState
+from lrfr_jax.objective.train_step import TrainState
 
 logger = logging.getLogger("lrfr_jax")
 

@@ -12,14 +12,15 @@ SCRIPTS = [*SOURCES, *sorted((ROOT / "configs").rglob("*.py")), *sorted((ROOT / 
 
 # Every file's floor; a file imports lower floors and its own folder. A new file must be given its place here.
 FLOORS = {
+    "kept_activations": 4,
+    "operations": 3,
+    "objective": 2,
     "machines": 2,
     "terminal": 1,
     "files": 1,
     "errors": 0,
-    "losses": 1,
     "image_ops": 0,
     "models": 1,
-    "optimizer": 1,
     "staged_checkpoints": 2,
     "checkpoint": 3,
     "metric_writers": 2,
@@ -27,10 +28,8 @@ FLOORS = {
     "communication": 1,
     "evals.metrics": 1,
     "data.records": 1,
-    "augment": 2,
     "data": 2,
     "device_cache": 3,
-    "train_step": 3,
     "evals": 3,
     "experiment": 4,
     "warm_start": 4,
@@ -60,12 +59,10 @@ FLOORS = {
     "pretrained": 7,
     "weights": 2,
     "benchmark": 7,
-    "operations": 2,
-    "kept_activations": 3,
     "memory_plan": 5,
     "plan": 7,
 }
-IMPORT_NOTHING = ("losses", "image_ops", "evals.metrics", "data.records")
+IMPORT_NOTHING = ("objective.margins", "objective.distances", "image_ops", "evals.metrics", "data.records")
 LONGEST_FILE, LONGEST_FUNCTION, LONGEST_STORY, DEEPEST = 300, 50, 80, 3
 
 

@@ -11,7 +11,7 @@ import pytest
 from lrfr_jax import checkpoint, newest_state
 from lrfr_jax.errors import UserError
 from lrfr_jax.machines import sharding
-from lrfr_jax.models.classifier import Classifier, pad_class_centers
+from lrfr_jax.objective.classifier import Classifier, pad_class_centers
 
 
 def items(value):

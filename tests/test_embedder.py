@@ -14,9 +14,9 @@ from lrfr_jax import image_ops
 from lrfr_jax.embedder import Embedder, open_model
 from lrfr_jax.errors import UserError
 from lrfr_jax.exports import formats
+from lrfr_jax.objective.train_step import TrainState
 from lrfr_jax.pictures import resize
 from lrfr_jax.pictures.faces import Faces, as_it_is, way_to_face
-from lrfr_jax.train_step import TrainState
 from lrfr_jax.weights.conversion import Converted
 from tests.evals.made_up_sets import TinyBackbone, variables
 

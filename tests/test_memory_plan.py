@@ -9,9 +9,10 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from configs import finetune_lfw_pubfig, ms1m_r50, quickstart
-from lrfr_jax import experiment, losses, memory_plan
+from lrfr_jax import experiment, memory_plan
 from lrfr_jax.machines import sharding
-from lrfr_jax.models.classifier import Classifier, cross_entropy
+from lrfr_jax.objective import margins
+from lrfr_jax.objective.classifier import Classifier, cross_entropy
 
 BATCH, DIM = 1024, 512
 
@@ -19,7 +20,7 @@ BATCH, DIM = 1024, 512
 def reserved(classifier):
     """Temporary bytes of the compiled gradient on one of eight devices."""
     mesh = sharding.make_mesh(classifier.shards)
-    target = functools.partial(losses.cosface_target, scale=64.0, margin=0.4)
+    target = functools.partial(margins.cosface_target, scale=64.0, margin=0.4)
     over_views = NamedSharding(mesh, PartitionSpec(None, ("data", "model")))
     split = NamedSharding(mesh, PartitionSpec("model"))
 

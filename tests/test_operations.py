@@ -8,7 +8,7 @@ import pytest
 
 from configs import common
 from lrfr_jax import models, operations
-from lrfr_jax.models.classifier import Classifier
+from lrfr_jax.objective.classifier import Classifier
 
 
 def test_products_convolutions_loops_and_branches():

@@ -118,7 +118,7 @@ def cross_entropy(
       rng: draws the sample; not used where all centers take part.
       classifier: how the centers are worked through.
       scale: s.
-      target_logit: t, a cosine's logit for its own identity: a value of `losses.MARGINS` at its scale and margin.
+      target_logit: t, a cosine's logit for its own identity: a value of `margins.MARGINS` at its scale and margin.
 
     Returns:
       (losses, whether no other center that takes part is as near as the label's, before any margin).

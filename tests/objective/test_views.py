@@ -5,13 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lrfr_jax import augment, image_ops
+from lrfr_jax import image_ops
 from lrfr_jax.errors import UserError
+from lrfr_jax.objective import views
 
 POLICY = {"sizes": (4, 8), "ratios": (1, 2.0), "rounding": "uint8", "flip": "shared"}
 POLICY |= {"border_probability": 0.0, "border_largest": 0}
 KEY = jax.random.key(5)
-make_views = jax.jit(augment.make_views, static_argnames=tuple(POLICY))
+make_views = jax.jit(views.make_views, static_argnames=tuple(POLICY))
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def nearest_dressing(lr_view, images):
 
 @pytest.mark.parametrize("ratios", [(1, 1, 2), (0.25, 0.0, 0.5), (0, 0, 3.0)])
 def test_resolutions_follow_their_ratios(ratios):
-    drawn = augment.sample_resolutions(KEY, 40_000, sizes=(7, 14, 20), ratios=ratios)
+    drawn = views.sample_resolutions(KEY, 40_000, sizes=(7, 14, 20), ratios=ratios)
     shares = np.array([(drawn == size).mean() for size in (7, 14, 20)])
     np.testing.assert_allclose(shares, np.array(ratios) / sum(ratios), atol=0.01)
     np.testing.assert_array_equal(shares[np.array(ratios) == 0], 0)
@@ -113,7 +114,7 @@ def test_without_sizes_there_is_one_view(images):
 )
 def test_policies_that_are_refused(change, sentence, images):
     with pytest.raises(UserError) as error:
-        augment.make_views(KEY, images, **POLICY | change)
+        views.make_views(KEY, images, **POLICY | change)
     assert sentence in str(error.value)
 
 
@@ -144,4 +145,4 @@ def test_borders_are_erased_in_some_images_and_in_both_views(images):
 @pytest.mark.parametrize(("probability", "largest"), [(1.5, 2), (0.5, 8), (0.5, 0), (0.0, 3)])
 def test_borders_that_are_refused(images, probability, largest):
     with pytest.raises(UserError, match=f"augment.border_probability={probability} .*augment.border_largest={largest}"):
-        augment.make_views(KEY, images, **POLICY | {"border_probability": probability, "border_largest": largest})
+        views.make_views(KEY, images, **POLICY | {"border_probability": probability, "border_largest": largest})

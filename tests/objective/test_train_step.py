@@ -11,9 +11,10 @@ import optax
 import pytest
 
 from configs import quickstart
-from lrfr_jax import experiment, losses, train_step
+from lrfr_jax import experiment
 from lrfr_jax.machines import sharding
-from lrfr_jax.models.classifier import Classifier, pad_class_centers
+from lrfr_jax.objective import distances, margins, train_step
+from lrfr_jax.objective.classifier import Classifier, pad_class_centers
 
 BATCH = 8
 SMALL = {"backbone": "resnet6", "width": 0.0625, "embedding_size": 16}
@@ -48,17 +49,17 @@ def batch():
 
 def total_loss(features, centers, labels, **changes):
     """((gradient of features, of centers), metrics) of the whole loss, and the same as one function for jax.grad."""
-    target_logit = functools.partial(losses.cosface_target, scale=8.0, margin=0.2)
+    target_logit = functools.partial(margins.cosface_target, scale=8.0, margin=0.2)
     parts = {"classifier": Classifier(3, 1, 1, 1), "scale": 8.0, "target_logit": target_logit}
     rng = jax.random.key(0)  # of the sample of centers, of which there is none here
-    distance = functools.partial(losses.pair_distance, distance="logexp", p=1, reduction="paper")
+    distance = functools.partial(distances.pair_distance, distance="logexp", p=1, reduction="paper")
     weighing = {"distance_weight": 3.0, "weight_unit": "lambda"} | changes
 
     def value(features, centers):
         loss, _ = train_step.classification_loss(features, centers, labels, rng, **parts)
         if len(features) == 1:
             return loss
-        return loss + weighing["distance_weight"] * distance(*map(losses.unit_length, features))
+        return loss + weighing["distance_weight"] * distance(*map(distances.unit_length, features))
 
     gradient = jax.jit(functools.partial(train_step.total_loss_gradient, pair_distance=distance, **parts, **weighing))
     return gradient(features, centers, labels, rng), value

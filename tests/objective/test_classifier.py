@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from lrfr_jax import losses
 from lrfr_jax.machines import sharding
-from lrfr_jax.models import classifier as classifiers
-from lrfr_jax.models.classifier import Classifier
+from lrfr_jax.objective import classifier as classifiers
+from lrfr_jax.objective import distances, margins
+from lrfr_jax.objective.classifier import Classifier
 
 IDENTITIES, BATCH, DIM = 50, 16, 12
 MARGINS = {
@@ -41,7 +41,7 @@ def layout(shards=1, chunks=1, sampled_share=1.0):
 
 def mean_loss(features, centers, labels, *, classifier, margin="cosface", rng=RNG):
     settings = MARGINS[margin]
-    target_logit = functools.partial(losses.MARGINS[margin], **settings)
+    target_logit = functools.partial(margins.MARGINS[margin], **settings)
     rest = {"classifier": classifier, "scale": settings["scale"], "target_logit": target_logit}
     per_image, is_nearest = classifiers.cross_entropy(features, centers, labels, rng, **rest)
     return jnp.mean(per_image), (per_image, is_nearest)
@@ -59,11 +59,11 @@ def dense(features, centers, labels, *, margin):
     settings = MARGINS[margin]
 
     def loss(features, centers):
-        cosines = losses.unit_length(features.reshape(-1, DIM)) @ losses.unit_length(centers).T
+        cosines = distances.unit_length(features.reshape(-1, DIM)) @ distances.unit_length(centers).T
         twice = jnp.tile(labels, 2)
-        target = losses.MARGINS[margin](jnp.take_along_axis(cosines, twice[:, None], 1), **settings)
+        target = margins.MARGINS[margin](jnp.take_along_axis(cosines, twice[:, None], 1), **settings)
         at_label = jax.nn.one_hot(twice, len(centers), dtype=bool)
-        per_image = losses.cross_entropy(jnp.where(at_label, target, settings["scale"] * cosines), twice)
+        per_image = margins.cross_entropy(jnp.where(at_label, target, settings["scale"] * cosines), twice)
         return jnp.mean(per_image), jnp.argmax(cosines, axis=-1) == twice
 
     (value, is_nearest), gradients = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(features, centers)
@@ -250,8 +250,8 @@ def test_large_scales_keep_their_digits(given):
     run = jax.jit(functools.partial(classifiers.cross_entropy, **settings))
     loss, _ = run(x, centers, jnp.zeros(1, jnp.int32), RNG)
     with jax.enable_x64(True):
-        wide = losses.unit_length(jnp.asarray(centers, jnp.float64)) @ jnp.full(DIM, DIM**-0.5)
-        expected = losses.cross_entropy(64 * wide[None], jnp.zeros(1, jnp.int32))
+        wide = distances.unit_length(jnp.asarray(centers, jnp.float64)) @ jnp.full(DIM, DIM**-0.5)
+        expected = margins.cross_entropy(64 * wide[None], jnp.zeros(1, jnp.int32))
     np.testing.assert_allclose(loss[0], expected, rtol=1e-4)
 
 

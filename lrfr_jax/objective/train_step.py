@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, UInt8
 
-from lrfr_jax import losses
-from lrfr_jax.models import classifier as classifiers
-from lrfr_jax.models.classifier import Classifier
+from lrfr_jax.objective import classifier as classifiers
+from lrfr_jax.objective import distances
+from lrfr_jax.objective.classifier import Classifier
 
 # What each of the step's random draws is folded with; a new purpose takes the next number.
 AUGMENTATION, DROPOUT, CLASS_SAMPLE = 0, 1, 2
@@ -197,7 +197,7 @@ def total_loss_gradient(
     if len(features) == 1:
         return (gradient, centers_gradient), {"loss": loss} | parts
     distance, distance_gradient = jax.value_and_grad(
-        lambda views: pair_distance(losses.unit_length(views[0]), losses.unit_length(views[1]))
+        lambda views: pair_distance(distances.unit_length(views[0]), distances.unit_length(views[1]))
     )(features)
     norm, distance_norm = optax.global_norm(gradient), optax.global_norm(distance_gradient)
     weight = jnp.asarray(distance_weight, norm.dtype)

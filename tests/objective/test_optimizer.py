@@ -5,7 +5,7 @@ import optax
 import pytest
 
 from lrfr_jax.errors import UserError
-from lrfr_jax.optimizer import is_frozen, make_optimizer, make_schedule
+from lrfr_jax.objective.optimizer import is_frozen, make_optimizer, make_schedule
 
 SCHEDULE = {
     "schedule": "steps",
