@@ -8,14 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lrfr_jax import checkpoint, evaluate, metric_writers, models, newest_state, staged_checkpoints, warm_start, workdir
+from lrfr_jax import checkpoint, evaluate, models, newest_state, staged_checkpoints
 from lrfr_jax.analysis import compare
 from lrfr_jax.embedder import open_model
 from lrfr_jax.errors import UserError
 from lrfr_jax.files import paths
 from lrfr_jax.machines import sharding
+from lrfr_jax.run import metric_writers, warm_start, workdir
 from tests.evals import made_up_sets
-from tests.test_metric_writers import events_of
+from tests.run.test_metric_writers import events_of
 
 METADATA = {"model": {"backbone": "tiny", "input": {}}, "degradation_rounding": "uint8"}
 

@@ -9,9 +9,9 @@ import pytest
 from absl import flags
 from ml_collections import config_flags
 
-from lrfr_jax import experiment
 from lrfr_jax.files import sweep_file
 from lrfr_jax.objective import distances, views
+from lrfr_jax.run import experiment
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SWEEPS = sorted(path.stem for path in (ROOT / "configs/sweeps").glob("*.py") if path.stem != "__init__")

@@ -11,10 +11,10 @@ import optax
 import pytest
 
 from configs import quickstart
-from lrfr_jax import experiment
 from lrfr_jax.machines import sharding
 from lrfr_jax.objective import distances, margins, train_step
 from lrfr_jax.objective.classifier import Classifier, pad_class_centers
+from lrfr_jax.run import experiment
 
 BATCH = 8
 SMALL = {"backbone": "resnet6", "width": 0.0625, "embedding_size": 16}
@@ -242,7 +242,7 @@ def test_devices_and_shards_agree_and_the_second_step_does_not_trace(batch):
     """Loss, parameters and BatchNorm statistics, wherever images and class centers lie.
 
     In float64, since in float32 one rounding that turns a ReLU over changes a gradient by up to a thousandth. Eight
-    devices without shards, too, are in tests/test_multiprocess.py.
+    devices without shards, too, are in tests/run/test_multiprocess.py.
     """
     results = []
     with jax.enable_x64(True):

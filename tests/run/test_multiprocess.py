@@ -1,4 +1,4 @@
-"""Any number of devices and processes trains alike: `pytest -m slow tests/test_multiprocess.py` (some minutes)."""
+"""Any number of devices and processes trains alike: `pytest -m slow tests/run/test_multiprocess.py` (some minutes)."""
 
 import os
 import pathlib
@@ -12,9 +12,10 @@ import time
 import numpy as np
 import pytest
 
-from lrfr_jax import checkpoint, metric_writers
+from lrfr_jax import checkpoint
+from lrfr_jax.run import metric_writers
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 SMALL = [
     "--config=configs/quickstart.py:policy=maug,batch_size=8,num_epochs=1",  # 6 steps

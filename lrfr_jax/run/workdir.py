@@ -27,7 +27,7 @@ FREE = (
 )
 # It says what is looked at and kept of the run, and when. A whole group is named by its name.
 WATCHING = ("log_every_steps", "checkpoint_every_steps", "eval_every_steps", "keep_checkpoints", "evals")
-# It says what the steps to come do, as far as the steps taken stay what they were: see `lrfr_jax.continuation`.
+# It says what the steps to come do, as far as the steps taken stay what they were: see `lrfr_jax.run.continuation`.
 AHEAD = ("num_epochs", "optimizer.milestone_epochs")
 
 

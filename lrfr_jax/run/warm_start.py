@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float
 
-from lrfr_jax import checkpoint, workdir
+from lrfr_jax import checkpoint
 from lrfr_jax.data import face_sets
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals import embed
@@ -18,6 +18,7 @@ from lrfr_jax.files import paths
 from lrfr_jax.image_ops import IMAGE_SIZE
 from lrfr_jax.machines import sharding
 from lrfr_jax.objective.train_step import TrainState
+from lrfr_jax.run import workdir
 
 logger = logging.getLogger("lrfr_jax")
 

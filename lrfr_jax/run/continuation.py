@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import optax
 from flax.traverse_util import flatten_dict
 
-from lrfr_jax import experiment, workdir
 from lrfr_jax.errors import UserError
+from lrfr_jax.run import experiment, workdir
 
 
 def config_at(metadata: Mapping[str, Any]) -> dict[str, Any]:

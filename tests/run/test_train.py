@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 
 from configs import quickstart
-from lrfr_jax import checkpoint, metric_writers, train
+from lrfr_jax import checkpoint
 from lrfr_jax.data import face_sets, pipeline
 from lrfr_jax.embedder import open_model
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals import evaluation, report
+from lrfr_jax.run import metric_writers, train
 from tests.evals import made_up_sets
 
 logging.getLogger("lrfr_jax").setLevel(logging.INFO)
@@ -92,7 +93,7 @@ def test_run_and_every_kind_of_interruption(start, tmp_path, monkeypatch, caplog
     assert (history["dataset"], history["num_images"], history["recipe"]["loss.margin"]) == ("generated_train", 48, 0.2)
 
     # Killed like by kill -9: nothing is cleaned up, steps after the last checkpoint are lost. The save in the
-    # background is waited for, since its thread outlives this "process"; tests/test_kill.py kills real ones.
+    # background is waited for, since its thread outlives this "process"; tests/run/test_kill.py kills real ones.
     # The first steps are from a device cache, the others without: where the images come from may change.
     stopped = tmp_path / "stopped"
 

@@ -5,8 +5,8 @@ import pathlib
 
 import pytest
 
-from lrfr_jax import workdir
 from lrfr_jax.errors import UserError
+from lrfr_jax.run import workdir
 
 
 def test_claim_writes_once_and_accepts_the_same_config(tmp_path):

@@ -1,4 +1,4 @@
-"""Fifty steps in float64, for test_multiprocess: python tests/fifty_steps.py DATA_DIR OUTPUT [PORT COUNT PROCESS].
+"""Fifty steps in float64, for test_multiprocess: python tests/run/fifty_steps.py DATA_DIR OUTPUT [PORT COUNT PROCESS].
 
 The devices of all processes form the mesh; losses, last parameters and last BatchNorm statistics go to OUTPUT.npz.
 """
@@ -11,11 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 from configs import quickstart
-from lrfr_jax import experiment
 from lrfr_jax.data import face_sets, pipeline
 from lrfr_jax.machines import sharding
+from lrfr_jax.run import experiment
 
 STEPS = 50
 

@@ -15,12 +15,12 @@ import pytest
 from jax.sharding import AxisType
 
 from configs import quickstart
-from lrfr_jax import device_cache, experiment, metric_writers
 from lrfr_jax.data import face_sets, pipeline
 from lrfr_jax.errors import UserError
 from lrfr_jax.machines import sharding
+from lrfr_jax.run import device_cache, experiment, metric_writers
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 WHICH = {"batch_size": 16, "seed": 3, "num_threads": 2, "prefetch_images": 8}
 
 

@@ -1,4 +1,4 @@
-"""kill -9 at random moments: `pytest -m slow tests/test_kill.py` (some minutes)."""
+"""kill -9 at random moments: `pytest -m slow tests/run/test_kill.py` (some minutes)."""
 
 import os
 import pathlib
@@ -10,9 +10,9 @@ import time
 
 import pytest
 
-from lrfr_jax import metric_writers
+from lrfr_jax.run import metric_writers
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 KILLS = 5
 COMMAND = [

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from configs import quickstart
-from lrfr_jax import checkpoint, experiment, image_ops, train, warm_start
+from lrfr_jax import checkpoint, image_ops
 from lrfr_jax.data import face_sets, records
 from lrfr_jax.errors import UserError
+from lrfr_jax.run import experiment, train, warm_start
 
 
 @pytest.fixture

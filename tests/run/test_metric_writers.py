@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from tensorboardX.proto import event_pb2
 
-from lrfr_jax import metric_writers
+from lrfr_jax.run import metric_writers
 
 
 def events_of(folder):

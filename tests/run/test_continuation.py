@@ -2,8 +2,8 @@
 
 import pytest
 
-from lrfr_jax import continuation, experiment
 from lrfr_jax.errors import UserError
+from lrfr_jax.run import continuation, experiment
 
 OPTIMIZER = {"schedule": "steps", "learning_rate": 0.1, "warmup_epochs": 0.5, "decay_factor": 0.1, "frozen": []}
 OPTIMIZER |= {"momentum": 0.9, "weight_decay": 5e-4, "weight_decay_on": "all", "clip_norm": 5.0}

@@ -17,25 +17,14 @@ from flax.traverse_util import flatten_dict
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from lrfr_jax import (
-    checkpoint,
-    continuation,
-    device_cache,
-    divergence,
-    experiment,
-    lineage,
-    metric_writers,
-    model_card,
-    newest_state,
-    run_evaluation,
-    warm_start,
-)
-from lrfr_jax import workdir as workdirs
+from lrfr_jax import checkpoint, lineage, model_card, newest_state
 from lrfr_jax.data import face_sets
 from lrfr_jax.evals import evaluation
 from lrfr_jax.files import paths
 from lrfr_jax.machines import processes, sharding
 from lrfr_jax.objective import train_step
+from lrfr_jax.run import continuation, device_cache, divergence, experiment, metric_writers, own_evaluation, warm_start
+from lrfr_jax.run import workdir as workdirs
 from lrfr_jax.terminal import progress
 
 logger = logging.getLogger("lrfr_jax")
@@ -282,7 +271,7 @@ def _build_evaluation(
     config: ConfigDict, run: experiment.Run, mesh: Mesh, workdir: paths.AnyPath, data_dir: pathlib.Path
 ) -> Any:
     planned = evaluation.plan(data_dir, {name: dict(settings) for name, settings in config.evals.items()})
-    return run_evaluation.make(
+    return own_evaluation.make(
         planned,
         run.backbone,
         model=_model_arguments(config),
