@@ -15,10 +15,9 @@ from typing import Any
 
 import jax
 
-from lrfr_jax import checkpoint, model_card
+from lrfr_jax.checkpoints import checkpoint, model_card
 from lrfr_jax.data import face_sets
 from lrfr_jax.data.protocol_arrays import VerificationProtocol
-from lrfr_jax.embedder import Model, card_of, find_model, open_model
 from lrfr_jax.errors import UserError, one_sentence, reason_of
 from lrfr_jax.evals import (
     calibration,
@@ -38,6 +37,7 @@ from lrfr_jax.files import paths
 from lrfr_jax.image_ops import IMAGE_SIZE
 from lrfr_jax.machines import sharding
 from lrfr_jax.terminal import progress
+from lrfr_jax.trained.model import Model, card_of, find_model, open_model
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -4,7 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lrfr_jax import checkpoint, evaluate, export, model_card, models
+from lrfr_jax import evaluate, export, models
+from lrfr_jax.checkpoints import checkpoint, model_card
 from lrfr_jax.data import protocol_arrays
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals import protocols, set_options

@@ -8,13 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lrfr_jax import checkpoint, evaluate, models, newest_state, staged_checkpoints
+from lrfr_jax import evaluate, models
 from lrfr_jax.analysis import compare
-from lrfr_jax.embedder import open_model
+from lrfr_jax.checkpoints import checkpoint, newest_state, staged
 from lrfr_jax.errors import UserError
 from lrfr_jax.files import paths
 from lrfr_jax.machines import sharding
 from lrfr_jax.run import metric_writers, warm_start, workdir
+from lrfr_jax.trained.model import open_model
 from tests.evals import made_up_sets
 from tests.run.test_metric_writers import events_of
 
@@ -118,7 +119,7 @@ def test_checkpoints_keep_the_newest_and_come_back_resharded(bucket):
 def test_a_step_that_is_not_whole_does_not_count(bucket):
     folder = paths.of(f"{bucket}/cut")
     save(folder, 10, 20)
-    (folder / "checkpoints/20" / staged_checkpoints.COMMITTED).unlink()
+    (folder / "checkpoints/20" / staged.COMMITTED).unlink()
     assert checkpoint.newest(folder).name == "10"
     assert restore(folder)[0] == 10
     save(folder, 20)
@@ -178,7 +179,7 @@ def test_the_mark_of_a_copied_step_comes_last_and_a_failed_copy_is_told(bucket, 
 
 def test_several_processes_and_s3_are_told(monkeypatch):
     monkeypatch.setattr(paths, "_reach", lambda *names: None)
-    monkeypatch.setattr(staged_checkpoints.jax, "process_count", lambda: 2)
+    monkeypatch.setattr(staged.jax, "process_count", lambda: 2)
     with pytest.raises(UserError, match="s3://b/run/checkpoints: several processes can save into gs://"):
         checkpoint.create_manager("s3://b/run", keep=2)
 

@@ -14,7 +14,8 @@ import tempfile
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
-from lrfr_jax import checkpoint, models
+from lrfr_jax import models
+from lrfr_jax.checkpoints import checkpoint
 from lrfr_jax.data import face_sets
 from lrfr_jax.evals import embed, evaluation
 from lrfr_jax.pictures import sources

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lrfr_jax import pair_list
 from lrfr_jax.errors import UserError
+from lrfr_jax.trained import pair_list
 
 _MATCHED_FIELDS, _MISMATCHED_FIELDS = 3, 4  # name i j | name i name j
 _FIRST_LINE = 2  # of the pairs, counted from 1, below the header

@@ -2,7 +2,7 @@
 
 import math
 
-from lrfr_jax import checkpoint
+from lrfr_jax.checkpoints import checkpoint
 from lrfr_jax.errors import UserError
 from lrfr_jax.files import paths
 

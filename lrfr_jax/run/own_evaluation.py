@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 from jax.sharding import Mesh
 
-from lrfr_jax import checkpoint
+from lrfr_jax.checkpoints import checkpoint
 from lrfr_jax.evals import earlier_results, embed, evaluation, report, tables
 from lrfr_jax.files import paths
 from lrfr_jax.machines import sharding

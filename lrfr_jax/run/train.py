@@ -17,7 +17,7 @@ from flax.traverse_util import flatten_dict
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from lrfr_jax import checkpoint, lineage, model_card, newest_state
+from lrfr_jax.checkpoints import checkpoint, lineage, model_card, newest_state
 from lrfr_jax.data import face_sets
 from lrfr_jax.evals import evaluation
 from lrfr_jax.files import paths

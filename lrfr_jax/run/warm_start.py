@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float
 
-from lrfr_jax import checkpoint
+from lrfr_jax.checkpoints import checkpoint
 from lrfr_jax.data import face_sets
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals import embed

@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pytest
 
-from lrfr_jax import checkpoint
+from lrfr_jax.checkpoints import checkpoint
 from lrfr_jax.run import metric_writers
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -152,7 +152,7 @@ def test_processes_fall_back_together_where_one_cannot_read_the_newest(generated
 @pytest.mark.slow
 def test_fifty_steps_in_float64_on_any_devices_and_processes(generated_data, tmp_path):
     """Every loss, the parameters and BatchNorm statistics stay together, and no second step is compiled."""
-    program = ROOT / "tests" / "fifty_steps.py"
+    program = ROOT / "tests" / "run" / "fifty_steps.py"
     for devices in (1, 2, 4, 8):
         finish([start(devices, program, generated_data, tmp_path / f"{devices} devices")])
     for count in (2, 4):

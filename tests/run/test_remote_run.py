@@ -6,11 +6,11 @@ import time
 
 import pytest
 
-from lrfr_jax import checkpoint
+from lrfr_jax.checkpoints import checkpoint
 from lrfr_jax.files import paths
 from lrfr_jax.run import metric_writers
-from tests.run.test_train import assert_same_run, config, interrupt, start  # noqa: F401
 from tests.run.test_multiprocess import finish, free_port, start_main
+from tests.run.test_train import assert_same_run, config, interrupt, start  # noqa: F401
 
 
 @pytest.mark.slow

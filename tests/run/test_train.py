@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from configs import quickstart
-from lrfr_jax import checkpoint
+from lrfr_jax.checkpoints import checkpoint
 from lrfr_jax.data import face_sets, pipeline
-from lrfr_jax.embedder import open_model
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals import evaluation, report
 from lrfr_jax.run import metric_writers, train
+from lrfr_jax.trained.model import open_model
 from tests.evals import made_up_sets
 
 logging.getLogger("lrfr_jax").setLevel(logging.INFO)

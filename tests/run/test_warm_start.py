@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from configs import quickstart
-from lrfr_jax import checkpoint, image_ops
+from lrfr_jax import image_ops
+from lrfr_jax.checkpoints import checkpoint
 from lrfr_jax.data import face_sets, records
 from lrfr_jax.errors import UserError
 from lrfr_jax.run import experiment, train, warm_start

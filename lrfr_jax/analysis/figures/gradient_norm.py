@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from lrfr_jax import checkpoint
 from lrfr_jax.analysis.figures import look, models_and_faces, option_types
 from lrfr_jax.analysis.figures.gradient_meter import BATCH_NORMS, LOSSES, make_meter
 from lrfr_jax.analysis.figures.models_and_faces import Faces, Model
 from lrfr_jax.analysis.figures.resolution import RESOLUTIONS
+from lrfr_jax.checkpoints import checkpoint
 from lrfr_jax.data import face_sets
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals import plots

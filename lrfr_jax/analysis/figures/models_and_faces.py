@@ -13,8 +13,9 @@ import flax.linen as nn
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from lrfr_jax import checkpoint, models
+from lrfr_jax import models
 from lrfr_jax.analysis.figures import option_types
+from lrfr_jax.checkpoints import checkpoint
 from lrfr_jax.data import face_sets, records
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals import embed

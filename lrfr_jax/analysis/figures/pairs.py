@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from lrfr_jax import checkpoint
 from lrfr_jax.analysis.figures import models_and_faces, option_types
 from lrfr_jax.analysis.figures.models_and_faces import Model
+from lrfr_jax.checkpoints import checkpoint
 from lrfr_jax.data import face_sets
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals import evaluation, protocols, report

@@ -7,9 +7,9 @@ import sys
 import numpy as np
 import pytest
 
-from lrfr_jax import embeddings_file
-from lrfr_jax.embeddings_file import EmbeddingsFile
 from lrfr_jax.errors import UserError
+from lrfr_jax.trained import embeddings_file
+from lrfr_jax.trained.embeddings_file import EmbeddingsFile
 
 HELD = EmbeddingsFile(
     ["ä/1.png", "b.png"],
@@ -73,7 +73,7 @@ def test_an_interrupted_writer_leaves_nothing(tmp_path):
 def test_a_killed_writer_leaves_nothing(tmp_path):
     code = """if True:
         import pathlib, sys, time, numpy as np
-        from lrfr_jax.embeddings_file import Writer
+        from lrfr_jax.trained.embeddings_file import Writer
         with Writer(pathlib.Path(sys.argv[1])) as file:
             file.add(np.eye(2, 4, dtype=np.float32), np.ones(2, np.float32))
             print("added", flush=True)

@@ -11,16 +11,17 @@ import pytest
 
 import lrfr_jax
 from lrfr_jax import image_ops
-from lrfr_jax.embedder import Embedder, open_model
 from lrfr_jax.errors import UserError
 from lrfr_jax.exports import formats
 from lrfr_jax.objective.train_step import TrainState
 from lrfr_jax.pictures import resize
 from lrfr_jax.pictures.faces import Faces, as_it_is, way_to_face
+from lrfr_jax.trained.embedder import Embedder
+from lrfr_jax.trained.model import open_model
 from lrfr_jax.weights.conversion import Converted
 from tests.evals.made_up_sets import TinyBackbone, variables
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 112, 112, 3), np.uint8)
 
 

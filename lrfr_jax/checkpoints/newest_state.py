@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from lrfr_jax import checkpoint
+from lrfr_jax.checkpoints import checkpoint
 from lrfr_jax.errors import UserError, reason_of
 from lrfr_jax.files import paths
 from lrfr_jax.machines import processes

@@ -12,12 +12,11 @@ from typing import Any
 
 import jax
 
-from lrfr_jax import checkpoint
+from lrfr_jax.checkpoints import card_checks, checkpoint
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals import thresholds
 from lrfr_jax.evals.thresholds import Threshold
 from lrfr_jax.files import paths
-from lrfr_jax.model_card import checks
 
 logger = logging.getLogger("lrfr_jax")
 
@@ -123,8 +122,8 @@ def write(model: str | os.PathLike, card: Card) -> paths.AnyPath:
     Raises:
       UserError: the folder cannot be written.
     """
+    from lrfr_jax.checkpoints.card_text import markdown
     from lrfr_jax.evals import tables  # with it comes all of evaluation, which a user of models needs not
-    from lrfr_jax.model_card.text import markdown
 
     path = path_of(model)
     tables.check(card.results, path)
@@ -151,7 +150,7 @@ def read(model: str | os.PathLike, *, weights: str) -> Card:
         card = json.loads(path.read_text())
         schema = card.pop("schema")
         if schema == SCHEMA:
-            checks.check(card, path=path)
+            card_checks.check(card, path=path)
         found = (
             Card(**card | {"thresholds": [thresholds.from_plain(one) for one in card["thresholds"]]})
             if schema == SCHEMA

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from lrfr_jax import lineage, model_card
+from lrfr_jax.checkpoints import lineage, model_card
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals import report
 from tests.evals.test_report import REPORT

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lrfr_jax import checkpoint, newest_state
+from lrfr_jax.checkpoints import checkpoint, newest_state
 from lrfr_jax.errors import UserError
 from lrfr_jax.machines import sharding
 from lrfr_jax.objective.classifier import Classifier, pad_class_centers

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from lrfr_jax.embedder import Embedder, find_model
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals.fusion import FUSIONS
 from lrfr_jax.files import paths
@@ -16,6 +15,8 @@ from lrfr_jax.pictures import sources
 from lrfr_jax.pictures.faces import Faces, way_to_face
 from lrfr_jax.pictures.stored_files import SourceImage
 from lrfr_jax.terminal import progress
+from lrfr_jax.trained.embedder import Embedder
+from lrfr_jax.trained.model import find_model
 
 # Exit status beside 0 (done), 1 (an error, in one sentence) and 2 (wrong usage).
 DONE_BUT = 3

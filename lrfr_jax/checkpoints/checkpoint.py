@@ -18,7 +18,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging as absl_logging
 
-from lrfr_jax import staged_checkpoints
+from lrfr_jax.checkpoints import staged
 from lrfr_jax.errors import UserError, reason_of
 from lrfr_jax.files import paths
 from lrfr_jax.terminal import progress
@@ -36,7 +36,7 @@ def create_manager(workdir: str | os.PathLike, *, keep: int) -> ocp.CheckpointMa
     """
     folder = paths.absolute(workdir) / FOLDER
     if str(folder).startswith("s3://"):
-        return staged_checkpoints.StagedManager(folder, keep=keep)
+        return staged.StagedManager(folder, keep=keep)
     options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True)
     return ocp.CheckpointManager(folder, options=options)
 
@@ -92,7 +92,7 @@ def steps_of(workdir: str | os.PathLike) -> list[int]:
     """The steps of a run that are saved whole, ascending."""
     folder = paths.of(workdir) / FOLDER
     if paths.is_remote(folder):
-        return staged_checkpoints.committed(folder)
+        return staged.committed(folder)
     return sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit()) if folder.is_dir() else []
 
 

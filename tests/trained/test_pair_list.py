@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from lrfr_jax import pair_list
 from lrfr_jax.errors import UserError
+from lrfr_jax.trained import pair_list
 
 
 @pytest.fixture

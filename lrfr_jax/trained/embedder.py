@@ -11,16 +11,16 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from lrfr_jax import checkpoint, model_card, models
+from lrfr_jax import models
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals import embed
 from lrfr_jax.evals.fusion import FUSIONS, fuse
 from lrfr_jax.evals.thresholds import Threshold, newest_fusion
-from lrfr_jax.exports import formats
 from lrfr_jax.files import paths
 from lrfr_jax.image_ops import IMAGE_SIZE
 from lrfr_jax.machines import sharding
 from lrfr_jax.pictures.faces import Faces, Picture, listed, way_to_face
+from lrfr_jax.trained.model import open_model, thresholds_of
 
 # A call with no more images than this takes a small program, so that two faces do not cost as much as a batch.
 FEW = 2
@@ -72,7 +72,7 @@ class Embedder:
 
     def thresholds(self) -> list[Threshold]:
         """What the model was calibrated to by `evaluate --calibrate`; see `evals.thresholds.choose`."""
-        return _thresholds(self.path, self.weights)
+        return thresholds_of(self.path, weights=self.weights)
 
     @classmethod
     def load(cls, path: str | os.PathLike, *, fusion: str | None = "sum", batch_size: int = 64) -> "Embedder":
@@ -93,7 +93,7 @@ class Embedder:
         if batch_size < 1:
             raise UserError(f"batch_size={batch_size} must be at least 1")
         found = open_model(path)
-        fusion = fusion or newest_fusion(_thresholds(found.path, found.weights)) or "sum"
+        fusion = fusion or newest_fusion(thresholds_of(found.path, weights=found.weights)) or "sum"
         mesh = sharding.make_mesh(class_shards=1)
         make = functools.partial(
             embed.make_embedder,
@@ -215,80 +215,6 @@ class Embedder:
             "batch_size": self.batch_sizes[-1],
             "num_threads": os.cpu_count() or 1,
         }
-
-
-class Model(NamedTuple):
-    """A network with its weights, on the first device; see `Embedder` and `formats.Opened` for the fields."""
-
-    path: paths.AnyPath
-    metadata: Mapping[str, Any]
-    weights: str
-    backbone: models.Backbone
-    variables: Any
-    is_traced: bool = True
-
-    def __repr__(self) -> str:
-        return f"<Model {self.path}: {models.in_words(self.metadata['model'])}>"
-
-
-def open_model(path: str | os.PathLike) -> Model:
-    """Opens a run's newest checkpoint, a checkpoint, or an exported file with the card beside it.
-
-    Raises:
-      UserError: it is none of them, or cannot be read.
-    """
-    path = find_model(path)
-    if path.is_file():
-        weights = digest_of(path)
-        card = model_card.read(path, weights=weights)
-        opened = formats.open_file(path, facts=facts_of(card))
-        metadata = {"model": card.model, "degradation_rounding": card.degradation_rounding, "step": card.step}
-        return Model(path, metadata, weights, *opened)
-    variables, metadata = checkpoint.load_backbone(path)
-    weights = checkpoint.model_digest(variables, metadata["model"])
-    return Model(path, metadata, weights, models.create_backbone(**metadata["model"]), variables)
-
-
-def find_model(path: str | os.PathLike) -> paths.AnyPath:
-    """Returns a run's newest checkpoint, a checkpoint, or an exported file, of which it reads no weights.
-
-    Raises:
-      UserError: it is none of them.
-    """
-    path = paths.of(path)
-    if path.is_file():
-        return paths.local(path, "the exported file")
-    path = checkpoint.newest(path) if (path / checkpoint.FOLDER).is_dir() else path
-    checkpoint.load_metadata(path)
-    return path
-
-
-def digest_of(path: str | os.PathLike) -> str:
-    """Returns the SHA-256 of a file, by which its card knows it; `UserError` if it cannot be read."""
-    try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
-
-
-def facts_of(card: model_card.Card) -> formats.Facts:
-    """Returns what the card of an exported file says of it; `UserError` if it is no such file's."""
-    made = card.history[-1] if card.history else {}
-    if made.get("kind") != "export":
-        raise UserError("the card of an exported file must end its history with the export: export the model again")
-    return formats.Facts(card.model, made["names"], made["code"].get("jax", "of an unknown version"))
-
-
-def card_of(model: Model) -> model_card.Card:
-    """Returns the card of a checkpoint or exported file; `UserError` if the one beside it is damaged or another's."""
-    if model.path.is_file():
-        return model_card.read(model.path, weights=model.weights)
-    return model_card.of_checkpoint(model.path, variables=model.variables, metadata=model.metadata)
-
-
-def _thresholds(path: paths.AnyPath, weights: str) -> list[Threshold]:
-    return model_card.read(path, weights=weights).thresholds if model_card.path_of(path).exists() else []
 
 
 def _size_of_each(resolution: int | Sequence[int] | np.ndarray, images: int) -> np.ndarray:
