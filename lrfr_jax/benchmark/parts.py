@@ -9,11 +9,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from lrfr_jax import communication, image_ops, operations
+from lrfr_jax import image_ops
 from lrfr_jax.benchmark.setting import Part, Setting
 from lrfr_jax.machines import sharding
 from lrfr_jax.objective import classifier as classifiers
 from lrfr_jax.objective import views
+from lrfr_jax.sizing import communication, operations
 
 
 def _compiled(function: Callable, setting: Setting, *arguments: Any) -> tuple[Callable, dict[str, Any]]:

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import pytest
 
 from configs import common
-from lrfr_jax import models, operations
+from lrfr_jax import models
 from lrfr_jax.objective.classifier import Classifier
+from lrfr_jax.sizing import operations
 
 
 def test_products_convolutions_loops_and_branches():

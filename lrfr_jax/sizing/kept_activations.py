@@ -6,7 +6,7 @@ from collections.abc import Callable
 import jax
 from jax.extend import core
 
-from lrfr_jax import operations
+from lrfr_jax.sizing import operations
 
 
 def count(function: Callable, *arguments: object) -> int:

@@ -10,10 +10,11 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from lrfr_jax import image_ops, kept_activations, models
+from lrfr_jax import image_ops, models
 from lrfr_jax.objective import train_step
 from lrfr_jax.objective.classifier import Classifier
 from lrfr_jax.run import device_cache
+from lrfr_jax.sizing import kept_activations
 
 # Bytes of a float32, which parameters, gradients, momentum and everything in the classifier are.
 FLOAT = 4

@@ -7,10 +7,10 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from configs import quickstart
-from lrfr_jax import communication
 from lrfr_jax.machines import sharding
 from lrfr_jax.models import convolution
 from lrfr_jax.run import experiment
+from lrfr_jax.sizing import communication
 
 
 @pytest.mark.parametrize(

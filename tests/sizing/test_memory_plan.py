@@ -9,11 +9,11 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from configs import finetune_lfw_pubfig, ms1m_r50, quickstart
-from lrfr_jax import memory_plan
 from lrfr_jax.machines import sharding
 from lrfr_jax.objective import margins
 from lrfr_jax.objective.classifier import Classifier, cross_entropy
 from lrfr_jax.run import experiment
+from lrfr_jax.sizing import memory_plan
 
 BATCH, DIM = 1024, 512
 
