@@ -74,11 +74,9 @@ def main(argv: list[str]) -> None:
 
 def _torch_parts(setting: Setting) -> dict[str, Part]:
     try:
-        from benchmarks import torch_step
+        from lrfr_jax.benchmark import torch_step
     except ImportError as error:
-        raise UserError(
-            f"--against torch: {error}; install PyTorch (its CPU build does) and run in the repository's folder"
-        ) from error
+        raise UserError(f"--against torch: {error}; install PyTorch (its CPU build does)") from error
     return torch_step.parts(setting)
 
 

@@ -14,8 +14,9 @@ from lrfr_jax.data.protocol_arrays import VerificationProtocol
 from lrfr_jax.errors import UserError
 from lrfr_jax.pictures import sources
 from lrfr_jax.pictures.stored_files import SourceImage
-from lrfr_jax.prepare import drawn_pairs, official_counts, pairs_file, pixel_options, verification
-from lrfr_jax.prepare.pairs_file import Pair
+from lrfr_jax.prepare.lists import pairs_file
+from lrfr_jax.prepare.lists.pairs_file import Pair
+from lrfr_jax.prepare.sets import drawn_pairs, official_counts, pixel_options, verification
 from lrfr_jax.terminal import comma_list
 from lrfr_jax.trained import pair_list
 

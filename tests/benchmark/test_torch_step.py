@@ -14,7 +14,7 @@ from lrfr_jax.objective import distances, margins, train_step
 from lrfr_jax.objective.classifier import Classifier
 
 torch = pytest.importorskip("torch", reason="PyTorch is optional: pip install torch")
-torch_step = pytest.importorskip("benchmarks.torch_step")
+torch_step = pytest.importorskip("lrfr_jax.benchmark.torch_step")
 
 
 @pytest.mark.parametrize("backbone", ["resnet18", "resnet50", "iresnet18"])

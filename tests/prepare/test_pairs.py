@@ -5,8 +5,9 @@ import pytest
 from lrfr_jax.data import face_sets, records
 from lrfr_jax.errors import UserError
 from lrfr_jax.pictures.stored_files import SourceImage
-from lrfr_jax.prepare import drawn_pairs, pairs_file
 from lrfr_jax.prepare.__main__ import main
+from lrfr_jax.prepare.lists import pairs_file
+from lrfr_jax.prepare.sets import drawn_pairs
 from lrfr_jax.trained import pair_list
 
 # Two folds with two pairs of each kind; a and b are in fold 1, c and d in fold 2.

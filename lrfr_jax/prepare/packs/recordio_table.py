@@ -16,11 +16,11 @@ from tqdm import tqdm
 
 from lrfr_jax.errors import UserError
 from lrfr_jax.pictures.sources import Problem, num_workers
-from lrfr_jax.prepare import recordio_file, recordio_header
-from lrfr_jax.prepare.pixel_options import PixelOptions
-from lrfr_jax.prepare.recordio_file import RecordIOError
-from lrfr_jax.prepare.recordio_header import NO_LABEL
-from lrfr_jax.prepare.training_options import Selection, as_error
+from lrfr_jax.prepare.packs import recordio_file, recordio_header
+from lrfr_jax.prepare.packs.recordio_file import RecordIOError
+from lrfr_jax.prepare.packs.recordio_header import NO_LABEL
+from lrfr_jax.prepare.sets.pixel_options import PixelOptions
+from lrfr_jax.prepare.sets.training_options import Selection, as_error
 
 _HEADER_LABELS = 2  # of a header and of an identity's record
 _CHUNK = 256  # records per task of a checking process; some MB, so that what is mapped at a time stays small

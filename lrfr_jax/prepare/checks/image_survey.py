@@ -12,7 +12,7 @@ from tqdm import tqdm
 from lrfr_jax.data import records
 from lrfr_jax.errors import UserError
 from lrfr_jax.pictures import sources
-from lrfr_jax.prepare import near_duplicates
+from lrfr_jax.prepare.checks import near_duplicates
 
 _CHUNK = 64  # records per task of the threads
 _THRESHOLD_SAMPLE = 2048  # faces whose medians are the thresholds of the hash

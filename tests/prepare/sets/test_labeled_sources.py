@@ -9,7 +9,7 @@ import pytest
 from lrfr_jax.data import records
 from lrfr_jax.errors import UserError
 from lrfr_jax.pictures import sources
-from lrfr_jax.prepare import labeled_sources
+from lrfr_jax.prepare.sets import labeled_sources
 
 
 def _face(value=0):

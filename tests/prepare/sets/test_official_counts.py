@@ -1,7 +1,7 @@
 import pytest
 
 from lrfr_jax.errors import UserError
-from lrfr_jax.prepare import official_counts
+from lrfr_jax.prepare.sets import official_counts
 
 
 def test_official_counts_pass_and_others_are_all_told():

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float32, Int32
 
-from lrfr_jax.prepare.recordio_file import EXACT_FLOAT32, RecordIOError
+from lrfr_jax.prepare.packs.recordio_file import EXACT_FLOAT32, RecordIOError
 
 NO_LABEL = -1  # of a record that is no image, or whose label is none
 

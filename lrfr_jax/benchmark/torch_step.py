@@ -23,7 +23,7 @@ IRESNET_BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 14, 3), 100: (3
 BOTTLENECKS = (50, 101)
 
 
-def conv(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Conv2d:
+def _conv(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, size, stride, size // 2, bias=False)
 
 
@@ -38,46 +38,46 @@ class Residual(nn.Module):
         return self.after(self.body(x) + self.shortcut(x))
 
 
-def shortcut(inputs: int, outputs: int, stride: int) -> nn.Module:
+def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Module:
     if stride == 1 and inputs == outputs:
         return nn.Identity()
-    return nn.Sequential(conv(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs))
+    return nn.Sequential(_conv(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs))
 
 
-def basic(inputs: int, channels: int, stride: int) -> tuple[nn.Module, int]:
+def _basic(inputs: int, channels: int, stride: int) -> tuple[nn.Module, int]:
     body = nn.Sequential(
-        *(conv(inputs, channels, 3, stride), nn.BatchNorm2d(channels), nn.ReLU(inplace=True)),
-        *(conv(channels, channels, 3), nn.BatchNorm2d(channels)),
+        *(_conv(inputs, channels, 3, stride), nn.BatchNorm2d(channels), nn.ReLU(inplace=True)),
+        *(_conv(channels, channels, 3), nn.BatchNorm2d(channels)),
     )
-    return Residual(body, shortcut(inputs, channels, stride), nn.ReLU(inplace=True)), channels
+    return Residual(body, _shortcut(inputs, channels, stride), nn.ReLU(inplace=True)), channels
 
 
-def bottleneck(inputs: int, channels: int, stride: int) -> tuple[nn.Module, int]:
+def _bottleneck(inputs: int, channels: int, stride: int) -> tuple[nn.Module, int]:
     body = nn.Sequential(
-        *(conv(inputs, channels, 1), nn.BatchNorm2d(channels), nn.ReLU(inplace=True)),
-        *(conv(channels, channels, 3, stride), nn.BatchNorm2d(channels), nn.ReLU(inplace=True)),
-        *(conv(channels, 4 * channels, 1), nn.BatchNorm2d(4 * channels)),
+        *(_conv(inputs, channels, 1), nn.BatchNorm2d(channels), nn.ReLU(inplace=True)),
+        *(_conv(channels, channels, 3, stride), nn.BatchNorm2d(channels), nn.ReLU(inplace=True)),
+        *(_conv(channels, 4 * channels, 1), nn.BatchNorm2d(4 * channels)),
     )
-    return Residual(body, shortcut(inputs, 4 * channels, stride), nn.ReLU(inplace=True)), 4 * channels
+    return Residual(body, _shortcut(inputs, 4 * channels, stride), nn.ReLU(inplace=True)), 4 * channels
 
 
-def improved(inputs: int, channels: int, stride: int) -> tuple[nn.Module, int]:
+def _improved(inputs: int, channels: int, stride: int) -> tuple[nn.Module, int]:
     body = nn.Sequential(
-        *(nn.BatchNorm2d(inputs), conv(inputs, channels, 3), nn.BatchNorm2d(channels), nn.PReLU(channels)),
-        *(conv(channels, channels, 3, stride), nn.BatchNorm2d(channels)),
+        *(nn.BatchNorm2d(inputs), _conv(inputs, channels, 3), nn.BatchNorm2d(channels), nn.PReLU(channels)),
+        *(_conv(channels, channels, 3, stride), nn.BatchNorm2d(channels)),
     )
-    return Residual(body, shortcut(inputs, channels, stride), nn.Identity()), channels
+    return Residual(body, _shortcut(inputs, channels, stride), nn.Identity()), channels
 
 
 def network(backbone: str, *, width: float, embedding_size: int, dropout: float) -> nn.Sequential:
     """The network of a name in `lrfr_jax.models.BACKBONES`, freshly drawn."""
     depth = int(backbone.removeprefix("i").removeprefix("resnet"))
     is_improved = backbone.startswith("i")
-    block = improved if is_improved else bottleneck if depth in BOTTLENECKS else basic
+    block = _improved if is_improved else _bottleneck if depth in BOTTLENECKS else _basic
     sizes = (IRESNET_BLOCKS if is_improved else BLOCKS)[depth]
     widths = [layers.scaled_channels(channels, width) for channels in layers.STAGE_CHANNELS]
     stem = [nn.PReLU(widths[0])] if is_improved else [nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1)]
-    modules, channels = [conv(3, widths[0], 3), nn.BatchNorm2d(widths[0]), *stem], widths[0]
+    modules, channels = [_conv(3, widths[0], 3), nn.BatchNorm2d(widths[0]), *stem], widths[0]
     for stage, (size, stage_channels) in enumerate(zip(sizes, widths, strict=True)):
         for number in range(size):
             stride = 2 if number == 0 and (stage > 0 or is_improved) else 1

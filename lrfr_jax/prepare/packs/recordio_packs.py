@@ -11,10 +11,10 @@ import numpy as np
 from lrfr_jax.data.records import IMAGE_SIZE
 from lrfr_jax.errors import UserError
 from lrfr_jax.pictures import sources
-from lrfr_jax.prepare import training_options
-from lrfr_jax.prepare.recordio_header import NO_LABEL
-from lrfr_jax.prepare.recordio_table import Checked, Layout
-from lrfr_jax.prepare.training_options import Selection
+from lrfr_jax.prepare.packs.recordio_header import NO_LABEL
+from lrfr_jax.prepare.packs.recordio_table import Checked, Layout
+from lrfr_jax.prepare.sets import training_options
+from lrfr_jax.prepare.sets.training_options import Selection
 
 _PROPERTY = re.compile(
     r"\s*([0-9]{1,9})\s*,\s*([0-9]{1,9})\s*,\s*([0-9]{1,9})\s*(?:\n\s*([0-9]{1,18})\s*)?(?:\n[^\0]*)?"

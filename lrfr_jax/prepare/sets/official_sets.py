@@ -16,10 +16,11 @@ from lrfr_jax.pictures import sources
 from lrfr_jax.pictures.resize import decode
 from lrfr_jax.pictures.sources import Problem
 from lrfr_jax.pictures.stored_files import SourceImage
-from lrfr_jax.prepare import listed_images, official_counts, pixel_options
-from lrfr_jax.prepare.listed_images import Face
-from lrfr_jax.prepare.pixel_options import PixelOptions
-from lrfr_jax.prepare.training_options import skipped_note
+from lrfr_jax.prepare.lists import listed_images
+from lrfr_jax.prepare.lists.listed_images import Face
+from lrfr_jax.prepare.sets import official_counts, pixel_options
+from lrfr_jax.prepare.sets.pixel_options import PixelOptions
+from lrfr_jax.prepare.sets.training_options import skipped_note
 
 _IMAGES_PER_SHARD = 50_000
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from lrfr_jax.errors import UserError
 from lrfr_jax.pictures.stored_files import SourceImage
-from lrfr_jax.prepare import labeled_sources
+from lrfr_jax.prepare.sets import labeled_sources
 
 # Where no more pairs exist than so many times those wanted, all are listed; else they are drawn until they differ.
 _LISTED = 4

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from lrfr_jax.errors import UserError
-from lrfr_jax.prepare import mat_lists
+from lrfr_jax.prepare.lists import mat_lists
 from tests.prepare.layouts import cells, mat
 
 _NAMES = ["1_1.jpg", "1_2.jpg", "20_1.jpg"]

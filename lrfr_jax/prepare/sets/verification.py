@@ -16,8 +16,8 @@ from lrfr_jax.data import builders, records
 from lrfr_jax.data.protocol_arrays import VerificationProtocol
 from lrfr_jax.errors import UserError
 from lrfr_jax.pictures import sources
-from lrfr_jax.prepare import pixel_options
-from lrfr_jax.prepare.pixel_options import PixelOptions
+from lrfr_jax.prepare.sets import pixel_options
+from lrfr_jax.prepare.sets.pixel_options import PixelOptions
 
 _SHOWN = 20  # characters of a wrong value that an error repeats
 

@@ -9,7 +9,7 @@ from jaxtyping import Int, Shaped
 
 from lrfr_jax.errors import UserError
 from lrfr_jax.pictures import sources
-from lrfr_jax.prepare import mat_file
+from lrfr_jax.prepare.lists import mat_file
 
 
 def find_list(folder: str, name: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from lrfr_jax.pictures import sources
 from lrfr_jax.pictures.sources import Found, Listed, Problem
 from lrfr_jax.pictures.stored_files import SourceImage, read_image
-from lrfr_jax.prepare.path_lists import label_of
+from lrfr_jax.prepare.lists.path_lists import label_of
 
 _CLASS, _JSON, _TEXT = ".cls", ".json", ".txt"
 BESIDE = (_CLASS, _JSON, _TEXT)

@@ -11,7 +11,7 @@ from typing import Any
 from lrfr_jax.errors import UserError
 from lrfr_jax.pictures import sources
 from lrfr_jax.pictures.sources import Problem
-from lrfr_jax.prepare import pixel_options
+from lrfr_jax.prepare.sets import pixel_options
 
 
 @functools.lru_cache(maxsize=1024)  # the images of an identity mostly follow each other

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lrfr_jax.errors import UserError
-from lrfr_jax.prepare import bin_file
+from lrfr_jax.prepare.packs import bin_file
 from tests.prepare import bin_writer
 
 # Every byte value, both quotes and backslashes at their ends, short and long strings, an empty one.

@@ -9,8 +9,8 @@ from jaxtyping import Int
 
 from lrfr_jax.data import face_sets, records
 from lrfr_jax.pictures import sources
-from lrfr_jax.prepare import near_duplicates
-from lrfr_jax.prepare.training_options import compared_name, has_letter
+from lrfr_jax.prepare.checks import near_duplicates
+from lrfr_jax.prepare.sets.training_options import compared_name, has_letter
 
 _SAME_PIXELS = 10.0  # mean difference in gray levels up to which two images with close hashes show one photograph
 _MOST_PAIRS = 20_000  # close pairs that are compared pixel by pixel

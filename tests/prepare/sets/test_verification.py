@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lrfr_jax.errors import UserError
-from lrfr_jax.prepare import verification
+from lrfr_jax.prepare.sets import verification
 
 
 def _read(tmp_path, text, name="avg_sizes.csv", *, num_pairs=2):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from lrfr_jax.data import records, synthetic
-from lrfr_jax.prepare import near_duplicates
+from lrfr_jax.prepare.checks import near_duplicates
 
 
 def slow_pairs(hashes, groups):

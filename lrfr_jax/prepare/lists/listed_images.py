@@ -8,7 +8,7 @@ from lrfr_jax.errors import UserError
 from lrfr_jax.pictures import sources
 from lrfr_jax.pictures.sources import Problem
 from lrfr_jax.pictures.stored_files import SourceImage
-from lrfr_jax.prepare import mat_lists
+from lrfr_jax.prepare.lists import mat_lists
 
 
 class Face(NamedTuple):

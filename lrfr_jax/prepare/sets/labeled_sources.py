@@ -11,7 +11,9 @@ from lrfr_jax.errors import UserError
 from lrfr_jax.pictures import sources, stored_files
 from lrfr_jax.pictures.sources import Problem
 from lrfr_jax.pictures.stored_files import SourceImage
-from lrfr_jax.prepare import path_lists, training_options, webdataset_tars
+from lrfr_jax.prepare.lists import path_lists
+from lrfr_jax.prepare.packs import webdataset_tars
+from lrfr_jax.prepare.sets import training_options
 
 _HEAD_BYTES = 512  # a tar has zero bytes in so many, a text has none
 _SHARDS = re.compile(r"(.*)\{([0-9]{1,9})\.\.([0-9]{1,9})\}(.*)", re.DOTALL)

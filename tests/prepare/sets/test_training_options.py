@@ -2,7 +2,7 @@
 
 import pytest
 
-from lrfr_jax.prepare.training_options import Selection, compared_name
+from lrfr_jax.prepare.sets.training_options import Selection, compared_name
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from lrfr_jax.prepare.recordio_file import RecordIOError
-from lrfr_jax.prepare.recordio_header import NO_LABEL, check_ranges, first_identity_key
+from lrfr_jax.prepare.packs.recordio_file import RecordIOError
+from lrfr_jax.prepare.packs.recordio_header import NO_LABEL, check_ranges, first_identity_key
 
 _BIG = 2**24
 

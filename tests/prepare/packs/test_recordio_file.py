@@ -5,8 +5,8 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from lrfr_jax.prepare import recordio_file
-from lrfr_jax.prepare.recordio_file import RecordIOError, read_record
+from lrfr_jax.prepare.packs import recordio_file
+from lrfr_jax.prepare.packs.recordio_file import RecordIOError, read_record
 from tests.make_recordio import FIRST, LAST, MAGIC, MIDDLE, frame, labeled, part, write
 
 _OFF_PLACE = b"\x00" + MAGIC  # not at a multiple of 4: no new part

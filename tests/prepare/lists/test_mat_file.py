@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import scipy.io
 
-from lrfr_jax.prepare import mat_file
+from lrfr_jax.prepare.lists import mat_file
 from tests.prepare.layouts import cells, mat
 
 _NAMES = ["1_1.jpg", "1_2.jpg", "20_1.jpg"]
