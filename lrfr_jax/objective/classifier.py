@@ -1,24 +1,22 @@
-"""The classifier: one center per identity, and the cross-entropy of features over all of them.
+"""The classifier: one center per identity, and a head's loss of features over all of them.
 
 The centers may be split over devices, compared with chunk by chunk, and sampled; none of it changes the formula.
 """
 
 import dataclasses
-import functools
-from collections.abc import Callable
+from collections.abc import Mapping
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax.sharding import PartitionSpec
-from jaxtyping import Array, Bool, Float, Int, Num, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from lrfr_jax.models import layers
+from lrfr_jax.objective import streaming
+from lrfr_jax.objective.heads import Head, cross_entropy
 
-# Floor of a squared length: keeps the value and the gradient finite at zero, far below any length that occurs.
-EPSILON = 1e-12
-# Floor of the sum over the other identities, which is 1 or more unless there are none.
-SUM_FLOOR = 1e-30
+# What the head's draws are folded with; the sample is drawn with the key itself.
+DRAW = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,102 +78,160 @@ def pad_class_centers(centers: Float[Array, "identities dim"], classifier: Class
     return jnp.pad(centers, ((0, classifier.rows - classifier.num_identities), (0, 0)))
 
 
-def _unit(x: Float[Array, "*rows dim"]) -> Float[Array, "*rows dim"]:
-    """Scales each row to length 1; a row of zeros stays."""
-    return x * jax.lax.rsqrt(jnp.maximum(jnp.sum(x * x, axis=-1, keepdims=True), EPSILON))
+def init_bias(head: Head, classifier: Classifier) -> dict[str, Float[Array, "..."]]:
+    """The first bias of a head that has one, as {'bias': ...}: a number for each row of centers, or one for all."""
+    if head.bias == "none":
+        return {}
+    shape = () if head.bias == "shared" else (classifier.rows,)
+    taking_part = round(classifier.sampled_share * classifier.num_identities)
+    return {"bias": jnp.full(shape, head.first_bias(taking_part), jnp.float32)}
 
 
-def _spread(x: Num[Array, "shards *rest"], *axes: str | None) -> Num[Array, "shards *rest"]:
-    """Lays an array out over the axes of the mesh that is set (`jax.set_mesh`), if one is."""
-    if jax.sharding.get_abstract_mesh().empty:
-        return x
-    return jax.lax.with_sharding_constraint(x, PartitionSpec(*axes))
-
-
-def cross_entropy(
+def classification(
     features: Float[Array, "views batch dim"],
-    class_centers: Float[Array, "rows dim"],
+    params: Mapping[str, Float[Array, "..."]],
     labels: Int[Array, " batch"],
     rng: PRNGKeyArray,
+    state: Mapping[str, Float[Array, ""]],
     *,
     classifier: Classifier,
-    scale: float | int,
-    target_logit: Callable,
-) -> tuple[Float[Array, "views batch"], Bool[Array, "views batch"]]:
-    r"""The negative log-probability of each label among the identities, by cosines with a margin.
+    head: Head,
+) -> tuple[Float[Array, "views batch"], Bool[Array, "views batch"], dict[str, Float[Array, ""]]]:
+    r"""The head's loss of each feature, by its cosines to all class centers.
 
     .. math:: -z_y + \log\bigl(e^{z_y} + \textstyle\sum_{j \ne y} e^{s c_j}\bigr), \quad
-        c_j = \frac{x \cdot w_j}{\|x\| \|w_j\|}, \quad z_y = t(c_y)
+        c_j = \frac{x \cdot w_j}{\|x\| \|w_j\|}, \quad z_y = \mathrm{own}(c_y)
 
-    The margin changes the label's logit alone, so it is applied to one number per feature, after all chunks. Float32 or
-    more throughout. Every shard works on a copy of the features; what travels between shards is one sum, one maximum
-    and one cosine per feature, and the features' gradient.
+    for a softmax; `Head` has the other sums. The own center is read first, so a head knows its cosine before it meets
+    any other; the chunks add up the others alone. Float32 or more throughout. Every shard works on a copy of the
+    features; what travels between shards is the own centers, some numbers per feature, and the features' gradient (with
+    'nearest' also the k centers of each feature).
 
     Args:
       features: of the views, of any length; the views share labels and, if the centers are sampled, the sample.
-      class_centers: of any length.
+      params: `class_centers` [rows, dim] of any length, and the `bias` of a head that has one.
       labels: the identity y of each feature. One that does not exist gives NaN.
-      rng: draws the sample; not used where all centers take part.
+      rng: draws the sample, and what the head draws; not used where there is neither.
+      state: the head's, of the step before.
       classifier: how the centers are worked through.
-      scale: s.
-      target_logit: t, a cosine's logit for its own identity: a value of `margins.MARGINS` at its scale and margin.
+      head: what is made of the cosines.
 
     Returns:
-      (losses, whether no other center that takes part is as near as the label's, before any margin).
+      (losses, whether no other center that takes part is as near as the label's, before any margin, the head's next
+      state). The state is updated first, from all features of the step, and has no gradient.
 
-    References:
-      Wang et al. 2018, CosFace, arXiv 1801.09414, Eq. 4.
+    Raises:
+      ValueError: the head does not go with the layout of the centers.
     """
-    shards, chunks, dim = classifier.shards, classifier.chunks, features.shape[-1]
-    centers = _spread(class_centers.reshape(shards, -1, dim), "model", None, None)
-    ids = jnp.arange(classifier.rows).reshape(shards, -1)
-    if classifier.sampled_share < 1:
-        chosen = _sampled_rows(rng, labels, classifier)
-        centers, ids = jax.vmap(lambda rows, which: rows[which])(centers, chosen), jnp.take_along_axis(ids, chosen, 1)
-    features = _unit(layers.at_least_float32(features))
-    features = _spread(jnp.broadcast_to(features, (shards, *features.shape)), "model", None, "data", None)
-    empty = jnp.zeros(features.shape[:-1], features.dtype)
-    settings = {"num_identities": classifier.num_identities, "scale": scale, "precision": classifier.precision}
-    compare = functools.partial(_compare, labels=labels, **settings)
-    # (highest cosine to another identity, of which -1 is the lowest; sum over those; cosine to the own one)
-    state = empty - 1, empty, empty
-    if chunks == 1:
-        state = compare(state, features, centers, ids)
-    else:
-        state = _chunk_by_chunk(compare, state, features, centers, ids, chunks)
-    highest, total, target = state
-    nearest = highest.max(axis=0)
-    total = jnp.sum(total * jnp.exp(scale * (highest - nearest[None])), axis=0)
-    others = scale * nearest + jnp.log(jnp.maximum(total, SUM_FLOOR))
-    target = target.sum(axis=0)
+    _check(head, classifier, labels)
+    views, batch, dim = features.shape
+    # An image's views side by side: so the features of a split batch stay where they are.
+    flat = layers.at_least_float32(jnp.moveaxis(features, 0, 1).reshape(-1, dim))
+    norms = jnp.sqrt(jnp.maximum(jnp.sum(flat * flat, axis=-1), streaming.EPSILON))
+    if head.normalize == "rows":
+        flat = flat / norms[:, None]
+    centers, bias = _of_shards(params, head, classifier)
+    own = jax.lax.stop_gradient(_own_cosines(flat, centers, bias, labels, head))
+    state = dict(head.update(state, own, jax.lax.stop_gradient(norms)) if head.update else state)
+    draws = head.draw(jax.random.fold_in(rng, DRAW), own.shape) if head.draw else None
+    about = {"norms": norms, "draws": draws, "state": state}
+    layout = {"rng": rng, "classifier": classifier, "head": head}
+    losses, is_nearest = _judged(flat, centers, bias, own, labels, about, **layout)
+    if head.norm_term is not None:
+        losses = losses + head.norm_term(norms)
+    losses, is_nearest = losses.reshape(batch, views).T, is_nearest.reshape(batch, views).T
     # It would be the loss of a cosine of 0 for a label that does not exist; NaN cannot be overlooked.
     exists = (labels >= 0) & (labels < classifier.num_identities)
-    return jnp.where(exists[None], jax.nn.softplus(others - target_logit(target)), jnp.nan), target > nearest
+    return jnp.where(exists[None], losses, jnp.nan), is_nearest, state
 
 
-def _compare(state, features, centers, ids, *, labels, num_identities, scale, precision):
-    """Adds the identities of one chunk of every shard to what is known of the features."""
-    highest, total, target = state
-    # The compiler for CPUs scales and transposes the centers in one slow kernel. In jax 0.12 a barrier parts the two,
-    # which makes the whole head up to a third faster; in 0.10 it changes nothing.
-    unit_centers = jax.lax.optimization_barrier(_unit(centers))
-    products = jnp.einsum("svbd,scd->svbc", features, unit_centers, precision=precision)
-    cosines = _spread(products, "model", None, "data", None)
-    is_own = labels[None, :, None] == ids[:, None, :]
-    is_other = (~is_own & (ids < num_identities)[:, None, :])[:, None]
-    own = jnp.sum(jnp.where(is_own[:, None], cosines, 0), axis=-1)
-    # The shift of an exponent has no gradient: it cancels.
-    fixed = jax.lax.stop_gradient(cosines)
-    risen = jnp.maximum(highest, jnp.max(fixed, axis=-1, initial=-1, where=is_other))
-    terms = jnp.where(is_other, jnp.exp(scale * (cosines - risen[..., None])), 0)
-    return risen, total * jnp.exp(scale * (highest - risen)) + jnp.sum(terms, axis=-1), target + own
+def _check(head: Head, classifier: Classifier, labels: Int[Array, " batch"]) -> None:
+    shards, chunks, share = classifier.shards, classifier.chunks, classifier.sampled_share
+    if head.logits_of_all is not None and (shards, chunks, share) != (1, 1, 1):
+        raise ValueError(
+            f"this head needs the cosines to all identities at once: classifier.shards={shards}, chunks={chunks} and "
+            f"sampled_share={share} must be 1"
+        )
+    others = min(classifier.num_identities, shards * classifier.rows_taking_part(len(labels))) - 1
+    if head.num_nearest > others:
+        raise ValueError(f"num_nearest={head.num_nearest} (k) exceeds the {others} other identities that take part")
 
 
-def _chunk_by_chunk(compare, state, features, centers, ids, chunks):
-    # Checkpointed: the gradient computes a chunk's cosines again instead of keeping those of all chunks.
-    compare = jax.checkpoint(compare, prevent_cse=False)
-    parts = tuple(jnp.moveaxis(x.reshape(len(x), chunks, -1, *x.shape[2:]), 1, 0) for x in (centers, ids))
-    return jax.lax.scan(lambda state, part: (compare(state, features, *part), None), state, parts)[0]
+def _of_shards(params, head, classifier):
+    """(centers [shards, rows, dim], bias [shards, rows] or None)."""
+    centers = params["class_centers"]
+    if isinstance(head.normalize, int):
+        centers = _unit(centers.reshape(len(centers), head.normalize, -1)).reshape(centers.shape)
+    centers = streaming.spread(centers.reshape(classifier.shards, -1, centers.shape[-1]), "model", None, None)
+    if "bias" not in params:
+        return centers, None
+    return centers, jnp.broadcast_to(params["bias"], (classifier.rows,)).reshape(classifier.shards, -1)
+
+
+def _judged(features, centers, bias, own, labels, about, *, rng, classifier, head):
+    """(losses without the norm term, whether the own center is the nearest)."""
+    of_each = jnp.repeat(labels, len(features) // len(labels))
+    if head.logits_of_all is not None:
+        return _by_whole_rows(features, centers[0], of_each, head, classifier)
+    ids = jnp.arange(classifier.rows).reshape(classifier.shards, -1)
+    part, part_of_bias = centers, bias
+    if classifier.sampled_share < 1:
+        chosen = _sampled_rows(rng, labels, classifier)
+        taken = jax.vmap(lambda rows, which: rows[which])
+        part, ids = taken(centers, chosen), jnp.take_along_axis(ids, chosen, 1)
+        part_of_bias = None if bias is None else taken(bias, chosen)
+    copies = jnp.broadcast_to(features, (classifier.shards, *features.shape))
+    copies = streaming.spread(copies, "model", "data", None)
+    settings = {"ids": ids, "labels": of_each, "head": head, "num_identities": classifier.num_identities}
+    settings |= {"chunks": classifier.chunks, "precision": classifier.precision}
+    if head.sum == "nearest":
+        who = streaming.nearest_identities(copies, part, **settings)
+        nearest = jnp.sum(features[:, None] * _unit(_rows_of(centers, who)), axis=-1)
+        own = _own_cosines(features, centers, bias, labels, head)
+        return head.hinge(own, nearest), own > nearest[:, 0]
+    bar = head.bar(own, **about) if head.bar else None
+    found = streaming.add_up(copies, part, part_of_bias, own, bar=bar, state=about["state"], **settings)
+    return _loss(found, about, head), found.own > found.highest
+
+
+def _loss(found, about, head):
+    own = head.own(found.own, **about)
+    if head.sum == "sigmoid":
+        return jax.nn.softplus(-own) + head.negative_weight * found.total
+    total = found.total
+    if head.sum == "rival":
+        total = jnp.logaddexp(total, head.scale * head.rival(found.highest))
+    return jax.nn.softplus(total - own)
+
+
+def _by_whole_rows(features, centers, labels, head, classifier):
+    cosines = jnp.einsum("nd,cd->nc", features, _unit(centers), precision=classifier.precision)
+    return cross_entropy(head.logits_of_all(cosines, labels), labels), jnp.argmax(cosines, axis=-1) == labels
+
+
+def _own_cosines(features, centers, bias, labels, head):
+    """The cosine of each feature to its own center, with the bias in units of cosines."""
+    own = _rows_of(centers, labels)
+    own = _unit(own) if head.normalize == "rows" else own
+    views = len(features) // len(labels)
+    cosines = jnp.sum(features * jnp.repeat(own, views, axis=0), axis=-1)
+    if bias is None:
+        return cosines
+    return cosines + jnp.repeat(_rows_of(bias[..., None], labels)[:, 0], views) / head.scale
+
+
+def _rows_of(centers: Float[Array, "shards rows dim"], ids: Int[Array, "*features"]) -> Float[Array, "*features dim"]:
+    """Gathers centers by identity: each shard gives its own ones, and zeros; one that does not exist is zero."""
+    rows = centers.shape[1]
+    local = ids.ravel() - jnp.arange(len(centers))[:, None] * rows
+    local = jnp.where(local < 0, rows, local)  # a negative index would count from the end
+    found = jax.vmap(lambda part, which: part.at[which].get(mode="fill", fill_value=0))(centers, local)
+    return jnp.sum(found, axis=0).reshape(*ids.shape, centers.shape[-1])
+
+
+def _unit(x: Float[Array, "*rows dim"]) -> Float[Array, "*rows dim"]:
+    """Scales each row to length 1; a row of zeros stays."""
+    return x * jax.lax.rsqrt(jnp.maximum(jnp.sum(x * x, axis=-1, keepdims=True), streaming.EPSILON))
 
 
 def _sampled_rows(rng: PRNGKeyArray, labels: Int[Array, " batch"], classifier: Classifier) -> Int[Array, "shards rows"]:

@@ -38,16 +38,11 @@ def curricularface(*, scale: Number, margin: Number, rate: Number) -> Head:
     def others(cosines, bar, state):
         return jnp.where(cosines > bar, cosines * (state["t"] + cosines), cosines)
 
-    def bound(highest, state):
-        # c (t + c) is convex: over [-1, highest] it is largest at one of the ends.
-        return jnp.maximum(jnp.maximum(highest, highest * (state["t"] + highest)), 1 - state["t"])
-
     return Head(
         scale=scale,
         own=own,
         others=others,
         bar=lambda cosines, norms, draws, state: angles.plus(cosines, margin),
-        bound=bound,
         first_state={"t": 0.0},
         update=lambda state, cosines, norms: {"t": rate * jnp.mean(cosines) + (1 - rate) * state["t"]},
     )

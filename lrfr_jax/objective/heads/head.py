@@ -36,7 +36,6 @@ class Head:
       sum: one of `SUMS`.
       others: (cosines, bar, state) -> cosines, or None where they stay as they are. No gradient goes to bar and state.
       bar: (cosines, norms, draws, state) -> one number per feature for `others`.
-      bound: (highest cosine, state) -> what `others` cannot exceed for that or any lower cosine.
       rival: cosines -> cosines.
       num_nearest: k.
       hinge: (own cosines, nearest cosines [..., k] in falling order) -> losses.
@@ -59,7 +58,6 @@ class Head:
     sum: str = "softmax"
     others: Callable | None = None
     bar: Callable | None = None
-    bound: Callable | None = None
     rival: Callable | None = None
     num_nearest: int = 0
     hinge: Callable | None = None
