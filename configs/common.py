@@ -12,6 +12,57 @@ POLICIES = {
     "paug": {"sizes": (7, 14, 28, 56), "ratios": (1.0, 1.0, 1.0, 1.0)},  # as in ST-M (Knoche et al. 2021)
 }
 
+_MAGFACE = {
+    "scale": 64.0,
+    "smallest_norm": 10.0,  # l_a
+    "largest_norm": 110.0,  # u_a
+    "smallest_margin": 0.45,  # l_m
+    "largest_margin": 0.8,  # u_m
+    "norm_weight": 35.0,  # lambda_g; at least 22.5867 with the numbers above
+    "guard": "easy",
+}
+_RPCL = {
+    "rival_share": 0.5,  # f of its MagFace, run with --f .5 --thred .7; ours for CosFace and ArcFace
+    "rival_threshold": 0.7,
+}
+_RPCL_RELEASED = {"rival_factor": 0.2, "probability_gap": 1e-4}
+# Classification heads with the numbers that they were published with; what the source does not say is marked as ours.
+HEADS = {
+    "softmax": {"scale": 64.0},  # NormFace learns its scale; ours: that of ArcFace
+    "linear_softmax": {"bias": True},
+    "cosface": {"scale": 48.0, "margin": 0.4},  # Ling et al. 2022, section 4.1; CosFace itself: 64, 0.35
+    "arcface": {
+        "scale": 64.0,
+        "margin": 0.5,
+        "gradient": "exact",  # 'straight_through': as arcface_torch, and thus its published weights
+        "guard": "none",  # 'easy', 'fallback': as older releases have it
+    },
+    "magface": _MAGFACE,
+    "mag_cosface": {key: value for key, value in _MAGFACE.items() if key != "guard"}
+    | {"smallest_margin": 0.35, "norm_weight": 150.0},  # its run_dist_cos.sh
+    "adaface": {
+        "scale": 64.0,
+        "margin": 0.4,
+        "concentration": 0.333,  # h
+        "rate": 0.01,  # t_alpha
+        "first_mean": 20.0,
+        "first_std": 100.0,
+        "largest_norm": 100.0,
+        "gradient": "exact",  # 'straight_through': as CVLface
+    },
+    "curricularface": {"scale": 64.0, "margin": 0.5, "rate": 0.01},
+    "elastic_arcface": {"scale": 64.0, "margin": 0.5, "sigma": 0.05, "plus": "none"},  # with plus sigma is 0.0175
+    "elastic_cosface": {"scale": 64.0, "margin": 0.35, "sigma": 0.05, "plus": "none"},  # with plus sigma is 0.02
+    "npt": {"radius": 1.0, "delta": 0.5, "num_nearest": 1},  # the paper's MobileFaceNet: 6 nearest
+    "npt_released": {"radius": 1.0, "delta": 0.5, "num_nearest": 1},
+    "uniface": {"scale": 64.0, "margin": 0.4, "negative_weight": 1.0, "bias_factor": 10.0},
+    "rpcl_cosface": {"scale": 32.0, "margin": 0.2, "guard": "easy"} | _RPCL,
+    "rpcl_arcface": {"scale": 32.0, "margin": 0.5, "gradient": "exact", "guard": "easy"} | _RPCL,
+    "rpcl_magface": _MAGFACE | {"scale": 32.0, "norm_weight": 20.0} | _RPCL,
+    "rpcl_cosface_released": {"scale": 32.0, "margin": 0.2, "rival_threshold": 0.7} | _RPCL_RELEASED,
+    "rpcl_arcface_released": {"scale": 32.0, "margin": 0.5, "rival_threshold": 0.8} | _RPCL_RELEASED,
+}
+
 
 def parse_arg(arg: str | None, **defaults):
     """Returns a ConfigDict of `defaults`, changed by `key=value,key=value`; a value takes its default's type."""
@@ -60,6 +111,13 @@ def model_input() -> ConfigDict:
 def classifier() -> ConfigDict:
     """All class centers on every device, compared with at once; docs/performance.md says when to change what."""
     return ConfigDict({"shards": 1, "chunks": 1, "sampled_share": 1.0})
+
+
+def head(name: str) -> ConfigDict:
+    """The name and the numbers of a classification head of the table above."""
+    if name not in HEADS:
+        raise ValueError(f"unknown head {name!r}: choose one of {', '.join(HEADS)}")
+    return ConfigDict({"name": name} | HEADS[name])
 
 
 def loss(policy: str) -> ConfigDict:

@@ -7,6 +7,7 @@ import pytest
 
 from configs import common
 from lrfr_jax.errors import UserError
+from lrfr_jax.objective import heads
 from lrfr_jax.run import experiment
 
 CONFIGS = sorted(
@@ -33,6 +34,19 @@ def test_docstring_holds_the_command(name):
 @pytest.mark.parametrize("name", CONFIGS)
 def test_same_fields_everywhere(name):
     assert fields(load(name)) == fields(load("quickstart"))
+
+
+@pytest.mark.parametrize("name", heads.HEADS)
+def test_every_head_takes_its_published_numbers(name):
+    numbers = common.head(name).to_dict()
+    assert numbers.pop("name") == name
+    assert isinstance(heads.HEADS[name](**numbers), heads.Head)
+
+
+def test_heads_are_those_that_exist():
+    assert list(common.HEADS) == list(heads.HEADS)
+    with pytest.raises(ValueError, match="unknown head 'sphereface': choose one of softmax, "):
+        common.head("sphereface")
 
 
 @pytest.mark.parametrize("policy", common.POLICIES)

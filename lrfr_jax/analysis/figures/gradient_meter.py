@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from lrfr_jax import image_ops, models
 from lrfr_jax.objective import distances
 from lrfr_jax.objective.classifier import Classifier, cross_entropy
+from lrfr_jax.objective.heads import Head
 
 LOSSES = ("classification", "distance", "both")
 BATCH_NORMS = ("running", "batch")
@@ -25,8 +26,7 @@ def make_meter(
     batch_norm: str,
     sizes: tuple[int, ...],
     rounding: str,
-    scale: float | int,
-    target_logit: Callable,
+    head: Head,
     pair_distance: Callable,
     distance_weight: float,
 ) -> Meter:
@@ -41,7 +41,7 @@ def make_meter(
       batch_norm: 'running' for the checkpoint's statistics, 'batch' for those of each view, as in training.
       sizes: the resolutions that may occur, in pixels.
       rounding: see `image_ops.degrade`.
-      scale, target_logit: see `classifier.cross_entropy`.
+      head: one whose own logit depends on the own cosine alone, and that leaves the others as they are.
       pair_distance: (unit embeddings, unit embeddings) -> one value for the batch.
       distance_weight: lambda.
 
@@ -61,7 +61,7 @@ def make_meter(
 
     def classify(features: Float[Array, "batch dim"], centers: Any, labels: Any) -> Float[Array, ""]:
         classifier, rng = Classifier(len(centers), shards=1, chunks=1, sampled_share=1), jax.random.key(0)
-        margin = {"scale": scale, "target_logit": target_logit}
+        margin = {"scale": head.scale, "target_logit": lambda cosines: head.own(cosines, None, None, {})}
         per_image, _ = cross_entropy(features[None], centers, labels, rng, classifier=classifier, **margin)
         return jnp.mean(per_image)
 

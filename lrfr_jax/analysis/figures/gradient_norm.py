@@ -20,7 +20,7 @@ from lrfr_jax.data import face_sets
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals import plots
 from lrfr_jax.image_ops import IMAGE_SIZE
-from lrfr_jax.objective import distances, margins
+from lrfr_jax.objective import distances, heads
 from lrfr_jax.terminal import progress
 
 SUMMARY = "Fig. 3b: norm of the gradient of the backbone's weights against the resolution of the images"
@@ -28,6 +28,14 @@ EXAMPLE = """python -m lrfr_jax.analysis.figures gradient_norm --checkpoints run
       --labels 'baseline,Single-14,Multi' --data_dir data --set casia --images 512 --output figures"""
 NORMS = {"global": "norm of the gradient", "sum": "sum of the gradient's norms"}
 CENTERS = ("own", "mean_embedding")
+_ARCFACE = functools.partial(heads.HEADS["arcface"], guard="none")
+# --margin_type: (scale, margin) -> head
+HEADS = {
+    "softmax": lambda scale, margin: heads.HEADS["softmax"](scale=scale),
+    "cosface": heads.HEADS["cosface"],
+    "arcface": functools.partial(_ARCFACE, gradient="exact"),
+    "arcface_straight_through": functools.partial(_ARCFACE, gradient="straight_through"),
+}
 _LOSS_TITLES = {"classification": "classification", "distance": "distance to HR", "both": "classification and distance"}
 
 
@@ -65,7 +73,7 @@ def add_arguments(add: Callable) -> None:
         help="class centers: the checkpoint's, if it was trained on this set, or each identity's mean embedding over "
         "the chosen images at full resolution (default %(default)s)",
     )
-    add("--margin_type", choices=sorted(margins.MARGINS), default="cosface", help="(default %(default)s)")
+    add("--margin_type", choices=sorted(HEADS), default="cosface", help="(default %(default)s)")
     add("--scale", type=option_types.above_zero, default=48.0, help="of the margin (default %(default)s)")
     add("--margin", type=option_types.finite, default=0.4, help="(default %(default)s)")
     add("--distance", choices=sorted(distances.DISTANCES), default="logexp", help="(default %(default)s)")
@@ -157,10 +165,7 @@ def _norms(
         batch_norm=arguments.batch_norm,
         sizes=tuple(sorted({IMAGE_SIZE, *arguments.resolutions})),
         rounding=model.rounding,
-        scale=arguments.scale,
-        target_logit=functools.partial(
-            margins.MARGINS[arguments.margin_type], scale=arguments.scale, margin=arguments.margin
-        ),
+        head=_head(arguments),
         pair_distance=functools.partial(
             distances.pair_distance, distance=arguments.distance, p=arguments.p, reduction=arguments.reduction
         ),
@@ -181,6 +186,14 @@ def _norms(
         return np.array(measured).reshape(len(arguments.resolutions), len(batches), 2)
     except ValueError as error:
         raise UserError(f"the loss does not fit together: {error}") from error
+
+
+def _head(arguments: argparse.Namespace) -> heads.Head:
+    if arguments.margin_type == "softmax" and arguments.margin != 0 and arguments.loss != "distance":
+        raise UserError(
+            f"--margin {arguments.margin} has no meaning for softmax: set it to 0 or choose cosface or arcface"
+        )
+    return HEADS[arguments.margin_type](scale=arguments.scale, margin=arguments.margin)
 
 
 def _centers(model: Model, faces: Faces, arguments: argparse.Namespace) -> Centers:

@@ -50,8 +50,8 @@ def rpcl_arcface(
     .. math:: z_y = s \cos(\theta_y + m), \quad z_r = s \cos(\theta_r - f m) \text{ where } c_r > \tau,
         \quad z_j = s\,c_j
 
-    `gradient` concerns the own logit; the rival's is the exact one. Its code for ArcFace does something else, see
-    `rpcl_arcface_released`.
+    `gradient` concerns the own logit; the rival's is the exact one, which is negative where theta_r < f m. Its code for
+    ArcFace does something else, see `rpcl_arcface_released`.
 
     Args:
       scale, margin, gradient, guard: those of `arcface`; its code has the guard 'easy'.

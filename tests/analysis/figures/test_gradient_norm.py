@@ -7,6 +7,7 @@ from lrfr_jax import image_ops
 from lrfr_jax.analysis.figures import gradient_norm, models_and_faces
 from lrfr_jax.analysis.figures.gradient_meter import make_meter
 from lrfr_jax.checkpoints import checkpoint
+from lrfr_jax.objective.heads import HEADS
 from tests.evals.made_up_sets import TinyBackbone, variables
 
 RNG = np.random.default_rng(7)
@@ -53,8 +54,7 @@ def test_meter(runs, loss, batch_norm):
         {"backbone": "tiny", "dropout": 0.4},
         loss=loss,
         batch_norm=batch_norm,
-        scale=2,
-        target_logit=lambda cosine: 2 * cosine,
+        head=HEADS["softmax"](scale=2),
         pair_distance=lambda x, y: jnp.mean(jnp.sum((x - y) ** 2, axis=1)) / 2,
         **SETTINGS,
     )
@@ -90,8 +90,7 @@ def test_command_uses_the_classifier_or_says_that_there_is_none(command, runs, g
         {"backbone": "tiny"},
         loss="classification",
         batch_norm="running",
-        scale=48,
-        target_logit=lambda cosine: 48 * (cosine - 0.4),
+        head=HEADS["cosface"](scale=48, margin=0.4),
         pair_distance=lambda x, y: 0.0,
         **SETTINGS,
     )
@@ -118,3 +117,20 @@ def test_identities_are_needed_unless_for_the_distance(command, capsys):
     with pytest.raises(SystemExit):
         command("gradient_norm", *options, "--loss", "distance", "--distance", "l2")
     assert "set p to 2" in capsys.readouterr().err
+
+
+def test_softmax_has_no_margin(command, capsys):
+    options = ["--set", "generated_train", "--images", "16", "--resolutions", "14", "--margin_type", "softmax"]
+    with pytest.raises(SystemExit):
+        command("gradient_norm", *options)
+    assert "--margin 0.4 has no meaning for softmax" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", list(gradient_norm.HEADS))
+def test_margins_change_the_own_logit_alone(name):
+    head, own = gradient_norm.HEADS[name](scale=8.0, margin=0.5), jnp.asarray([0.6])
+    value, slope = jax.value_and_grad(lambda c: head.own(c, None, None, {}).sum())(own)
+    cosines = {"softmax": 0.6, "cosface": 0.1}.get(name, np.cos(np.arccos(0.6) + 0.5))
+    slopes = {"arcface": np.cos(0.5) + 0.75 * np.sin(0.5)}
+    np.testing.assert_allclose([value, slope[0]], [8 * cosines, 8 * slopes.get(name, 1)], rtol=1e-5)
+    assert (head.sum, head.others, head.norm_term) == ("softmax", None, None)

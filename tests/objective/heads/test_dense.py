@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import inspect
 
 import jax
@@ -9,15 +10,20 @@ import pytest
 from lrfr_jax.objective import heads
 from lrfr_jax.objective.heads import dense
 from lrfr_jax.objective.heads.head import BIASES, NORMALIZATIONS, SUMS
-from tests.objective.heads.toy import NUMBERS, dense_losses, in_double, make
+from tests.objective.heads import toy
+from tests.objective.heads.toy import NUMBERS, dense_losses, in_double
 
 NAMES = list(heads.HEADS)
 VIEWS, BATCH, IDENTITIES = 2, 6, 20
 
 
-def inputs(name, dtype=np.float64, **changes):
-    """A head, and made-up inputs of two views in whatever order of numbers it needs."""
-    rng, head = np.random.default_rng(7), make(name, **changes)
+# One record a head for all tests of this file, so that what was compiled serves again.
+make = functools.cache(toy.make)
+
+
+def inputs(name, dtype=np.float64):
+    """A head, and made-up inputs for two views of whatever it reads."""
+    rng, head = np.random.default_rng(7), make(name)
     given = {
         "cosines": rng.uniform(-0.95, 0.95, (VIEWS, BATCH, IDENTITIES)).astype(dtype),
         "labels": rng.integers(0, IDENTITIES, BATCH),
@@ -28,6 +34,11 @@ def inputs(name, dtype=np.float64, **changes):
     if head.bias != "none":
         given["bias"] = rng.normal(size=IDENTITIES if head.bias == "per_identity" else ()).astype(dtype)
     return head, given
+
+
+@functools.cache
+def without_update(name):
+    return dataclasses.replace(make(name), update=None)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -60,7 +71,7 @@ def test_views_are_features_of_one_batch(name):
 def test_gradients_are_those_of_the_formula(name):
     head, given = inputs(name)
     state = dense_losses(head, **given)[1]
-    head = dataclasses.replace(head, update=None)  # so that differences do not move the state
+    head = without_update(name)  # so that differences do not move the state
     slopes = dense_losses(head, **given, state=state)[2]
     rng, step = np.random.default_rng(0), 1e-7
     for key, slope in slopes.items():
@@ -87,10 +98,11 @@ def test_finite_at_the_ends(name):
         assert jnp.isfinite(value).all()
 
 
+@in_double
 @pytest.mark.parametrize("name", NAMES)
 def test_a_label_that_does_not_exist_is_not_overlooked(name):
-    head, given = inputs(name)
-    head = dataclasses.replace(head, update=None)  # its state would be NaN as well, and with it all losses
+    given = inputs(name)[1]
+    head = without_update(name)  # its state would be NaN as well, and with it all losses
     given["labels"] = np.array([-1, IDENTITIES, 0, 1, 2, 3])
     losses = dense_losses(head, **given)[0]
     np.testing.assert_array_equal(jnp.isnan(losses), [[True, True, False, False, False, False]] * VIEWS)

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from lrfr_jax.objective.heads import magface
-from tests.objective.heads.toy import MAGFACE, T0, close, dense_losses, in_double, make
+from tests.objective.heads.toy import T0, close, dense_losses, in_double, make
 
 # length, own logit, CE, dCE/dc, dCE/da, g, dg/da, CE + 35 g; at scale 8
 PUBLISHED = [
@@ -89,6 +89,6 @@ def test_refuses(name, change, sentence):
 
 def test_refuses_with_the_bound():
     with pytest.raises(ValueError, match=r"norm_weight=20 \(lambda_g\) must be at least 22\.5867,"):
-        make("magface", **MAGFACE | {"norm_weight": 20})
+        make("magface", norm_weight=20)
     with pytest.raises(ValueError, match="guard='hard' is unknown"):
         make("magface", guard="hard")
