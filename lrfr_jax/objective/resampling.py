@@ -34,9 +34,10 @@ def operators(
     .. math:: W_{ij} = k(x_i - j), \quad x_i = (i + \tfrac12)\,n / n' - \tfrac12
 
     with n pixels before and n' after; what a kernel reads beyond the border is the pixel of the border. 'nearest' reads
-    pixel floor(i n / n'). 'area' averages what lies under the new pixel where it shrinks; where it enlarges it is linear
-    with places of its own, as in OpenCV. Equal sizes give the identity. Built from the formula, so that the sizes may
-    differ from image to image at the cost of one matrix each: those of all sizes would take 50 MB on every device.
+    pixel floor(i n / n'), where OpenCV's float64 falls one pixel short at a few sizes (58 of 112 is one). 'area'
+    averages what lies under the new pixel where it shrinks; where it enlarges it is linear with places of its own, as
+    in OpenCV. Equal sizes give the identity. Built from the formula, so that sizes may differ from image to image at
+    the cost of one matrix each: those of all sizes would take 50 MB on every device.
 
     Args:
       kernel: a place in `KERNELS`, for each image.

@@ -47,16 +47,20 @@ def test_a_share_of_the_images_is_changed_and_the_others_not_at_all(function, se
 @pytest.mark.parametrize(("function", "settings"), ALL)
 def test_probability_zero_computes_nothing(function, settings):
     program = jax.make_jaxpr(functools.partial(function, **settings | {"probability": 0.0}))(KEY, IMAGES)
-    assert not program.jaxpr.eqns and program.jaxpr.outvars == program.jaxpr.invars[1:]
+    assert not program.jaxpr.eqns
+    assert program.jaxpr.outvars == program.jaxpr.invars[1:]
 
 
 def test_boxes_lie_in_the_image_and_have_the_areas_and_aspects():
     draw = functools.partial(augmentations.random_boxes, KEY, 20_000, size=112)
     top, left, height, width = np.asarray(draw(areas=(0.2, 1.0), aspects=(3 / 4, 4 / 3))).T
-    assert top.min() == left.min() == 0 and (top + height).max() == (left + width).max() == 112
+    assert top.min() == left.min() == 0
+    assert (top + height).max() == (left + width).max() == 112
     areas, logs = height * width / 112**2, np.log(width / height)
-    assert 0.19 < areas.min() < 0.21 and areas.max() == 1
-    assert abs(logs).max() < math.log(4 / 3) + 0.02 and abs(logs.mean()) < 0.01
+    assert 0.19 < areas.min() < 0.21
+    assert areas.max() == 1
+    assert abs(logs).max() < math.log(4 / 3) + 0.02
+    assert abs(logs.mean()) < 0.01
     # Small boxes always fit, so their areas are as many in each tenth; those near 1 need an aspect near 1.
     counts = np.histogram(areas, bins=(0.2, 0.3, 0.4, 0.5))[0]
     assert counts.max() < 1.1 * counts.min()
@@ -86,7 +90,8 @@ def test_sides_are_within_the_range_and_kernels_are_drawn_apart(monkeypatch):
     augmentations.random_low_resolution(KEY, images, probability=1.0, sides=(0.25, 1.0))
     assert set(np.asarray(drawn["s"]).tolist()) == set(range(2, 8))
     pairs = np.bincount(np.asarray(drawn["down"]) * 5 + np.asarray(drawn["up"]), minlength=25)
-    assert pairs.min() > 110 and pairs.max() < 220  # 160 of each of the 25
+    assert pairs.min() > 110
+    assert pairs.max() < 220
 
 
 def test_orders_and_factors_of_light_are_drawn(monkeypatch):
@@ -95,8 +100,11 @@ def test_orders_and_factors_of_light_are_drawn(monkeypatch):
     augmentations.random_light(KEY, jnp.zeros((3000, 1, 1, 3)), probability=1.0, strength=0.25)
     orders, factors = map(np.asarray, drawn)
     _, counts = np.unique(orders, axis=0, return_counts=True)
-    assert len(counts) == 6 and counts.min() > 430 and counts.max() < 570  # 500 of each
-    assert 0.75 <= factors.min() < 0.76 and 1.24 < factors.max() <= 1.25
+    assert len(counts) == 6
+    assert counts.min() > 430
+    assert counts.max() < 570
+    assert 0.75 <= factors.min() < 0.76
+    assert 1.24 < factors.max() <= 1.25
     assert abs(np.corrcoef(factors.T) - np.eye(3)).max() < 0.07
 
 
@@ -113,7 +121,8 @@ def test_light_is_that_of_pillow(order):
         for kind in order:
             picture = kinds[kind](picture).enhance(float(factor[kind]))
         errors.append(np.abs(np.asarray(picture, np.float32) - ours))
-    assert np.max(errors) <= 2 and np.mean(errors) < 0.1
+    assert np.max(errors) <= 2
+    assert np.mean(errors) < 0.1
 
 
 def test_light_follows_the_order_and_factor_one_changes_nothing():

@@ -64,7 +64,9 @@ def test_each_image_has_its_own_size_and_kernels():
         one = slice(n, n + 1)
         alone = np.asarray(shrink_and_enlarge(images[one], sides[one], down=down[one], up=up[one]))
         np.testing.assert_array_equal(together[one], alone)
-    assert np.array_equal(together, np.floor(together)) and together.min() >= 0 and together.max() <= 255
+    assert np.array_equal(together, np.floor(together))
+    assert together.min() >= 0
+    assert together.max() <= 255
 
 
 @pytest.mark.parametrize(("down", "up"), [(kernel, kernel) for kernel in resampling.KERNELS] + [("cubic", "nearest")])
