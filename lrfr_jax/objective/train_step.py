@@ -12,7 +12,6 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, UInt8
 
 from lrfr_jax.objective import classifier as classifiers
-from lrfr_jax.objective import distances
 from lrfr_jax.objective.classifier import Classifier
 
 # What each of the step's random draws is folded with; a new purpose takes the next number.
@@ -179,7 +178,7 @@ def total_loss_gradient(
 
     Args:
       features, class_centers, labels, rng, classifier, scale, target_logit: see `classification_loss`.
-      pair_distance: (unit embeddings, unit embeddings) -> one value for the batch.
+      pair_distance: (raw features, raw features) -> one value for the batch.
       distance_weight: the paper's lambda, or a share.
       weight_unit: one of `WEIGHT_UNITS`.
 
@@ -196,9 +195,7 @@ def total_loss_gradient(
     )
     if len(features) == 1:
         return (gradient, centers_gradient), {"loss": loss} | parts
-    distance, distance_gradient = jax.value_and_grad(
-        lambda views: pair_distance(distances.unit_length(views[0]), distances.unit_length(views[1]))
-    )(features)
+    distance, distance_gradient = jax.value_and_grad(lambda views: pair_distance(*views))(features)
     norm, distance_norm = optax.global_norm(gradient), optax.global_norm(distance_gradient)
     weight = jnp.asarray(distance_weight, norm.dtype)
     if weight_unit == "gradient_share":

@@ -166,7 +166,7 @@ def _loss_arguments(
     return {
         "scale": scale,
         "target_logit": functools.partial(margins.MARGINS[margin_type], scale=scale, margin=margin),
-        "pair_distance": functools.partial(distances.pair_distance, distance=distance, p=p, reduction=reduction),
+        "pair_distance": functools.partial(distances.feature_distance, distance=distance, p=p, reduction=reduction),
         "distance_weight": distance_weight,
         "weight_unit": weight_unit,
     }

@@ -59,7 +59,7 @@ def test_the_loss_is_ours():
         classifier=Classifier(9, 1, 1, 1),
         scale=8.0,
         target_logit=functools.partial(margins.cosface_target, scale=8.0, margin=0.2),
-        pair_distance=functools.partial(distances.pair_distance, distance="logexp", p=1, reduction="paper"),
+        pair_distance=functools.partial(distances.feature_distance, distance="logexp", p=1, reduction="paper"),
         distance_weight=3.0,
         weight_unit="lambda",
     )

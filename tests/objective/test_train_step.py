@@ -52,14 +52,14 @@ def total_loss(features, centers, labels, **changes):
     target_logit = functools.partial(margins.cosface_target, scale=8.0, margin=0.2)
     parts = {"classifier": Classifier(3, 1, 1, 1), "scale": 8.0, "target_logit": target_logit}
     rng = jax.random.key(0)  # of the sample of centers, of which there is none here
-    distance = functools.partial(distances.pair_distance, distance="logexp", p=1, reduction="paper")
+    distance = functools.partial(distances.feature_distance, distance="logexp", p=1, reduction="paper")
     weighing = {"distance_weight": 3.0, "weight_unit": "lambda"} | changes
 
     def value(features, centers):
         loss, _ = train_step.classification_loss(features, centers, labels, rng, **parts)
         if len(features) == 1:
             return loss
-        return loss + weighing["distance_weight"] * distance(*map(distances.unit_length, features))
+        return loss + weighing["distance_weight"] * distance(*features)
 
     gradient = jax.jit(functools.partial(train_step.total_loss_gradient, pair_distance=distance, **parts, **weighing))
     return gradient(features, centers, labels, rng), value

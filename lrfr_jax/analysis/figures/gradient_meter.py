@@ -9,7 +9,6 @@ import optax
 from jaxtyping import Array, Float
 
 from lrfr_jax import image_ops, models
-from lrfr_jax.objective import distances
 from lrfr_jax.objective.classifier import Classifier, cross_entropy
 
 LOSSES = ("classification", "distance", "both")
@@ -42,7 +41,7 @@ def make_meter(
       sizes: the resolutions that may occur, in pixels.
       rounding: see `image_ops.degrade`.
       scale, target_logit: see `classifier.cross_entropy`.
-      pair_distance: (unit embeddings, unit embeddings) -> one value for the batch.
+      pair_distance: (raw features, raw features) -> one value for the batch.
       distance_weight: lambda.
 
     Returns:
@@ -75,7 +74,7 @@ def make_meter(
             if loss == "classification":
                 return classify(low, centers, labels)
             high = embed(weights, images)
-            distance = pair_distance(distances.unit_length(high), distances.unit_length(low))
+            distance = pair_distance(high, low)
             if loss == "distance":
                 return distance
             classification = classify(high, centers, labels) + classify(low, centers, labels)

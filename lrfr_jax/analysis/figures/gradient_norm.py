@@ -162,7 +162,7 @@ def _norms(
             margins.MARGINS[arguments.margin_type], scale=arguments.scale, margin=arguments.margin
         ),
         pair_distance=functools.partial(
-            distances.pair_distance, distance=arguments.distance, p=arguments.p, reduction=arguments.reduction
+            distances.feature_distance, distance=arguments.distance, p=arguments.p, reduction=arguments.reduction
         ),
         distance_weight=arguments.distance_weight,
     )

@@ -55,7 +55,7 @@ def test_meter(runs, loss, batch_norm):
         batch_norm=batch_norm,
         scale=2,
         target_logit=lambda cosine: 2 * cosine,
-        pair_distance=lambda x, y: jnp.mean(jnp.sum((x - y) ** 2, axis=1)) / 2,
+        pair_distance=lambda x, y: jnp.mean(jnp.sum((unit(x) - unit(y)) ** 2, axis=1)) / 2,
         **SETTINGS,
     )
     for resolution in (14, 112):
