@@ -2,7 +2,7 @@
 
 Command (docs/results.md holds the prepare commands and the results):
   python -m lrfr_jax.main --config configs/lfw_pubfig_small.py:policy=maug --workdir W --data_dir DIR
-Arguments: policy=none|aug|maug|paug|single7|single28, batch_size, num_epochs.
+Arguments: policy=none|aug|maug|paug|single7|single28|bt_m|st_m1|st_m2, batch_size, num_epochs.
 Hardware: 2 CPU cores; the runs of docs/results.md, of 8 epochs, took 32 (policy=none) and 59 minutes of CPU time.
 Data: LFW (research use) and PubFig (non-commercial research), 112x112: too few images for more than a modest result.
 """

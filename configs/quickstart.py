@@ -2,7 +2,7 @@
 
 Command (`bash launch/quickstart.sh` prepares the data and runs it for policy=none and policy=maug):
   python -m lrfr_jax.main --config configs/quickstart.py:policy=maug --workdir W --data_dir DIR
-Arguments: policy=none|aug|maug|paug|single7|single28, batch_size, num_epochs.
+Arguments: policy=none|aug|maug|paug|single7|single28|bt_m|st_m1|st_m2, batch_size, num_epochs.
 Hardware: 2 CPU cores, 2 to 3 minutes for policy=none and 3 to 5 for the others.
 Numbers expected (112 / 14 / 7 px, HR-LR, in percent; some points of spread): none 97 / 84 / 70, maug 96 / 94 / 91.
 """

@@ -119,18 +119,20 @@ def classification_loss(
     classifier: Classifier,
     scale: float | int,
     target_logit: Callable,
+    view_weights: Mapping[str, float | int],
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
-    r"""The mean of the views' classification losses.
+    r"""The weighted sum of the views' classification losses, each the mean over the batch.
 
-    .. math:: \tfrac12 L_{cls}(f_{HR}) + \tfrac12 L_{cls}(f_{LR})
+    .. math:: \textstyle\sum_v w_v L_{cls}(f_v)
 
-    With the high-resolution view alone it is L_cls(f_HR), the paper's baseline.
+    The paper has 1/2 for the high- and 1/2 for the low-resolution view, its baseline the former alone.
 
     Args:
-      features: raw features of the high-resolution view and, if there are two, of the low-resolution view.
+      features: raw features of each view.
       class_centers: the classifier's parameters.
       labels: identity of each image.
       rng, classifier, scale, target_logit: see `classifier.cross_entropy`.
+      view_weights: {name of a view: w}, in the order of the features.
 
     Returns:
       (loss, its parts and the share of images whose own class center is the nearest of those that take part, before any
@@ -149,9 +151,17 @@ def classification_loss(
         target_logit=target_logit,
     )
     parts = {}
-    for name, loss, nearest in zip(("hr", "lr"), per_image, is_nearest, strict=False):
+    for name, loss, nearest in zip(view_weights, per_image, is_nearest, strict=True):
         parts |= {f"classification_{name}": jnp.mean(loss), f"accuracy_{name}": jnp.mean(nearest)}
-    return jnp.mean(per_image), parts
+    return _weighted_mean(per_image, tuple(view_weights.values())), parts
+
+
+def _weighted_mean(per_image: Float[Array, "views batch"], weights: tuple[float | int, ...]) -> Float[Array, ""]:
+    total = sum(weights)
+    if set(weights) == {total / len(weights)}:
+        # One mean over all views, as Eq. 7's halves have always been: the same numbers to the last bit.
+        return jnp.mean(per_image) if total == 1 else total * jnp.mean(per_image)
+    return sum(weight * jnp.mean(loss) for weight, loss in zip(weights, per_image, strict=True))
 
 
 def total_loss_gradient(
@@ -163,13 +173,16 @@ def total_loss_gradient(
     classifier: Classifier,
     scale: float | int,
     target_logit: Callable,
+    view_weights: Mapping[str, float | int],
     pair_distance: Callable,
     distance_weight: float,
     weight_unit: str,
 ) -> tuple[tuple[PyTree, PyTree], dict[str, Float[Array, ""]]]:
     r"""The gradient of the whole loss with respect to features and class centers, and the loss's parts.
 
-    .. math:: L = \lambda\, d(\hat f_{HR}, \hat f_{LR}) + \tfrac12 L_{cls}(f_{HR}) + \tfrac12 L_{cls}(f_{LR})
+    .. math:: L = \lambda\, d(f_{HR}, f_{LR}) + \tfrac12 L_{cls}(f_{HR}) + \tfrac12 L_{cls}(f_{LR})
+
+    With two views of other names and weights alike, and without the distance for a single view or more than two.
 
     Everything below the features is linear in this gradient, so the terms are weighed against each other here, where
     it costs nothing: with the unit 'gradient_share' lambda is chosen anew in each step, as a number, such that the
@@ -177,7 +190,7 @@ def total_loss_gradient(
     views of the batch.
 
     Args:
-      features, class_centers, labels, rng, classifier, scale, target_logit: see `classification_loss`.
+      features, class_centers, labels, rng, classifier, scale, target_logit, view_weights: see `classification_loss`.
       pair_distance: (raw features, raw features) -> one value for the batch.
       distance_weight: the paper's lambda, or a share.
       weight_unit: one of `WEIGHT_UNITS`.
@@ -191,9 +204,16 @@ def total_loss_gradient(
     """
     of_classification = jax.value_and_grad(classification_loss, argnums=(0, 1), has_aux=True)
     (loss, parts), (gradient, centers_gradient) = of_classification(
-        features, class_centers, labels, rng, classifier=classifier, scale=scale, target_logit=target_logit
+        features,
+        class_centers,
+        labels,
+        rng,
+        classifier=classifier,
+        scale=scale,
+        target_logit=target_logit,
+        view_weights=view_weights,
     )
-    if len(features) == 1:
+    if len(features) != 2:
         return (gradient, centers_gradient), {"loss": loss} | parts
     distance, distance_gradient = jax.value_and_grad(lambda views: pair_distance(*views))(features)
     norm, distance_norm = optax.global_norm(gradient), optax.global_norm(distance_gradient)

@@ -95,14 +95,16 @@ def build_run(config: ConfigDict, num_identities: int, steps_per_epoch: float) -
         update = {name: config.optimizer[name] for name in UPDATE}
         schedule = schedule_of(dict(config.optimizer), num_epochs=config.num_epochs, steps_per_epoch=steps_per_epoch)
         sgd = optimizer.make_optimizer(schedule, **update)
+        rules = views.views_of(config.augment.views.to_dict())
+        view_weights = {name: rule.weight for name, rule in rules.items()}
         step = functools.partial(
             train_step.train_step,
             seed=config.seed,
-            make_views=functools.partial(views.make_views, **config.augment),
+            make_views=functools.partial(views.make_views, **config.augment.to_dict()),
             batch_norm=batch_norm,
             parts=config.batch_parts,
             is_frozen=functools.partial(optimizer.is_frozen, frozen=update["frozen"]),
-            loss=_loss_arguments(two_views=len(config.augment.sizes) > 0, **config.loss),
+            loss=_loss_arguments(view_weights=view_weights, **config.loss),
             backbone=backbone,
             classifier=classifier,
             optimizer=sgd,
@@ -115,7 +117,7 @@ def build_run(config: ConfigDict, num_identities: int, steps_per_epoch: float) -
         jax.eval_shape(step, jax.eval_shape(init, rng), *_abstract_batch(config.batch_size, shape))
     except (ValueError, TypeError, OverflowError, AttributeError) as error:
         raise UserError(f"the config does not fit together: {error}") from error
-    return Run(backbone, classifier, init, step, schedule, "pairs" if len(config.augment.sizes) else "images")
+    return Run(backbone, classifier, init, step, schedule, "pairs" if len(view_weights) == 2 else "images")
 
 
 def description(
@@ -125,7 +127,8 @@ def description(
     counts = {name: sum(leaf.size for leaf in jax.tree.leaves(tree)) for name, tree in params.items()}
     total, centers = sum(counts.values()), counts["classifier"]
     model = f"{config.model.backbone} of width {config.model.width:g}, embedding of {config.model.embedding_size}"
-    views = "two views of " if run.unit == "pairs" else ""
+    count = len(config.augment.views)
+    views = {1: "", 2: "two views of "}.get(count, f"{count} views of ")
     return [
         f"{model}: {total:,} parameters, {centers:,} of them class centers",
         f"{config.input.dataset}: {training_set.num_images} images of {training_set.num_identities} identities; "
@@ -146,7 +149,7 @@ def _abstract_batch(batch_size: int, shape: tuple[int, ...]) -> tuple[jax.ShapeD
 
 def _loss_arguments(
     *,
-    two_views: bool,
+    view_weights: Mapping[str, float],
     margin_type: str,
     scale: float,
     margin: float,
@@ -161,9 +164,13 @@ def _loss_arguments(
     if weight_unit not in train_step.WEIGHT_UNITS:
         known = ", ".join(train_step.WEIGHT_UNITS)
         raise UserError(f"loss.weight_unit={weight_unit!r} is unknown: choose one of {known}")
-    if distance_weight and not two_views:
-        raise UserError("augment.sizes is empty, so there is no second view: set loss.distance_weight=0")
+    if distance_weight and len(view_weights) != 2:
+        raise UserError(
+            f"loss.distance_weight={distance_weight} weighs the distance of two views, and augment.views has "
+            f"{len(view_weights)} ({', '.join(view_weights)}): set it to 0, or give two views"
+        )
     return {
+        "view_weights": view_weights,
         "scale": scale,
         "target_logit": functools.partial(margins.MARGINS[margin_type], scale=scale, margin=margin),
         "pair_distance": functools.partial(distances.feature_distance, distance=distance, p=p, reduction=reduction),

@@ -62,7 +62,7 @@ def of_config(config: ConfigDict, *, num_identities: int, num_images: int, devic
       devices: over which batch and, by `classifier.shards`, class centers are split.
     """
     classifier = Classifier(num_identities, **config.classifier)
-    views = 2 if len(config.augment.sizes) else 1
+    views = len(config.augment.views)
     batch = config.batch_size / devices
     parameters, statistics, kept = _of_network(config.model.to_json(), config.remat)
     rows, dim = classifier.rows / classifier.shards, config.model.embedding_size

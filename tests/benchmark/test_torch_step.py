@@ -42,6 +42,16 @@ def test_views_are_our_degradation():
     }
 
 
+def test_other_views_are_refused():
+    assert torch_step._has_usual_views(common.augment("none"))
+    assert torch_step._has_usual_views(common.augment("maug"))
+    assert not torch_step._has_usual_views(common.augment("bt_m"))
+    assert not torch_step._has_usual_views(common.augment("st_m2"))
+    augment = common.augment("maug")
+    augment.light.probability = 0.2
+    assert not torch_step._has_usual_views(augment)
+
+
 def test_the_loss_is_ours():
     random = np.random.default_rng(1)
     features, centers = (
@@ -59,6 +69,7 @@ def test_the_loss_is_ours():
         classifier=Classifier(9, 1, 1, 1),
         scale=8.0,
         target_logit=functools.partial(margins.cosface_target, scale=8.0, margin=0.2),
+        view_weights={"hr": 0.5, "lr": 0.5},
         pair_distance=functools.partial(distances.feature_distance, distance="logexp", p=1, reduction="paper"),
         distance_weight=3.0,
         weight_unit="lambda",
