@@ -51,9 +51,14 @@ def get_config(arg=None):
             "warmup_epochs": 0.0,
             "milestone_epochs": (16.0, 24.0),  # paper 4.1
             "decay_factor": 0.1,  # "divided by 10"
+            "algorithm": "sgd",
             "momentum": 0.9,  # paper 4.1
+            "nesterov": False,
+            "betas": (),  # of AdamW, as epsilon
+            "epsilon": 0.0,
             "weight_decay": 5e-4,  # paper 4.1
             "weight_decay_on": "all",  # released script: every parameter
+            "weight_decay_by_prefix": (),
             "clip_norm": 0.0,
             "classifier_rate_factor": 1.0,
             "frozen": (),

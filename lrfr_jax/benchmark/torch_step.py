@@ -140,6 +140,7 @@ def training_step(setting: Setting, *, fast: bool) -> Callable[[], None]:
     centers = nn.Parameter(torch.empty(setting.run.classifier.num_identities, model.embedding_size, device=device))
     nn.init.xavier_uniform_(centers)
     settings = {"lr": config.optimizer.learning_rate, "momentum": config.optimizer.momentum}
+    settings["nesterov"] = config.optimizer.nesterov
     decay = config.optimizer.weight_decay
     optimizer = torch.optim.SGD([*backbone.parameters(), centers], weight_decay=decay, **settings)
     images = torch.from_numpy(np.array(setting.images)).permute(0, 3, 1, 2).contiguous().to(device)
@@ -179,6 +180,8 @@ def parts(setting: Setting) -> dict[str, Part]:
     has = "resnet" in config.model.backbone and config.model.batch_norm == "per_view"
     if not _has_usual_views(config.augment):
         raise UserError("--against torch has one high-resolution view, or that and a low-resolution one, only")
+    if config.optimizer.algorithm != "sgd" or config.optimizer.weight_decay_by_prefix:
+        raise UserError("--against torch has optimizer.algorithm='sgd' with one weight decay only")
     if not has or config.loss.margin_type != "cosface" or (config.loss.distance, config.loss.p) != ("logexp", 1.0):
         raise UserError("--against torch has ResNets with CosFace, LogExp of p=1 and model.batch_norm='per_view' only")
     if not torch.cuda.is_available():

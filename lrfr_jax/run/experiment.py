@@ -22,7 +22,8 @@ from lrfr_jax.objective import distances, margins, optimizer, train_step, views
 from lrfr_jax.objective.classifier import Classifier
 
 # Arguments of `optimizer.make_optimizer`; the rest of the group are those of `make_schedule`.
-UPDATE = ("momentum", "weight_decay", "weight_decay_on", "clip_norm", "classifier_rate_factor", "frozen")
+UPDATE = ("algorithm", "momentum", "nesterov", "betas", "epsilon", "weight_decay", "weight_decay_on")
+UPDATE += ("weight_decay_by_prefix", "clip_norm", "classifier_rate_factor", "frozen")
 
 
 # What numbers of a config must be that nothing below would refuse, and how it is said.
@@ -94,7 +95,7 @@ def build_run(config: ConfigDict, num_identities: int, steps_per_epoch: float) -
         classifier = Classifier(num_identities, **config.classifier, precision=precision)
         update = {name: config.optimizer[name] for name in UPDATE}
         schedule = schedule_of(dict(config.optimizer), num_epochs=config.num_epochs, steps_per_epoch=steps_per_epoch)
-        sgd = optimizer.make_optimizer(schedule, **update)
+        update_rule = optimizer.make_optimizer(schedule, **update)
         rules = views.views_of(config.augment.views.to_dict())
         view_weights = {name: rule.weight for name, rule in rules.items()}
         step = functools.partial(
@@ -107,10 +108,10 @@ def build_run(config: ConfigDict, num_identities: int, steps_per_epoch: float) -
             loss=_loss_arguments(view_weights=view_weights, **config.loss),
             backbone=backbone,
             classifier=classifier,
-            optimizer=sgd,
+            optimizer=update_rule,
         )
         shape = (image_ops.IMAGE_SIZE, image_ops.IMAGE_SIZE, 3)
-        parts = {"backbone": backbone, "classifier": classifier, "optimizer": sgd}
+        parts = {"backbone": backbone, "classifier": classifier, "optimizer": update_rule}
         init = functools.partial(train_step.init_state, image_shape=shape, **parts)
         rng = jax.eval_shape(jax.random.key, config.seed)
         # Traced once without computing: a wrong value is found before anything is written.

@@ -12,6 +12,11 @@ LATER = {
     "augment.low_resolution.sides": [0.2, 1.0],
     "augment.light.probability": 0.0,
     "augment.light.strength": 0.5,
+    "optimizer.algorithm": "sgd",
+    "optimizer.nesterov": False,
+    "optimizer.betas": [],
+    "optimizer.epsilon": 0.0,
+    "optimizer.weight_decay_by_prefix": [],
 }
 
 

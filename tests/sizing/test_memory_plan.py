@@ -85,6 +85,19 @@ def test_a_whole_step(resnet6):
     assert planned < found.temp_size_in_bytes < 2.5 * planned  # a CPU's program; a GPU's below
 
 
+def test_adamw_keeps_a_mean_more_and_a_view_less_costs_less():
+    config = quickstart.get_config("policy=maug")
+    of = functools.partial(memory_plan.of_config, num_identities=100, num_images=1000, devices=8)
+    sgd = of(config)
+    config.optimizer.algorithm = "adamw"
+    adamw = of(config)
+    assert adamw.class_centers == 4 / 3 * sgd.class_centers
+    parameters = (adamw.backbone - sgd.backbone) / 4
+    assert 0 < parameters < sgd.backbone / 12
+    mixed, drawn = (of(quickstart.get_config(f"policy={policy}")) for policy in ("bt_m", "st_m2"))
+    assert (2 * mixed.activations, drawn.activations) == (sgd.activations, sgd.activations)
+
+
 @pytest.mark.parametrize(
     ("config", "num_identities", "reserved"),
     [
