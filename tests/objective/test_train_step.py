@@ -112,6 +112,13 @@ def test_equal_weights_are_one_mean_to_the_last_bit(judged):
         np.testing.assert_array_equal(train_step._weighted_mean(losses, weights), jnp.mean(losses))
 
 
+def test_two_views_alike_have_the_loss_of_one(judged):
+    features, centers, labels = judged
+    (_, one), _ = total_loss(features[:1], centers, labels)
+    (_, both), _ = total_loss((features[0], features[0]), centers, labels, distance_weight=0.0)
+    np.testing.assert_allclose(both["loss"], one["loss"], rtol=1e-6)
+
+
 def test_three_views_have_no_distance(judged):
     features, centers, labels = judged
     weights = {"a": 0.5, "b": 0.25, "c": 0.25}

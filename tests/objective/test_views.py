@@ -232,6 +232,11 @@ def test_policies_that_are_refused(policy, sentence, images):
     assert sentence in str(error.value)
 
 
+def test_a_share_is_rounded_down_as_it_is_written():
+    assert views._number_degraded(0.29, 100) == 29  # 28.999999999999996 in float64
+    assert views._number_degraded(0.5, 7) == 3
+
+
 def test_half_of_one_image_is_refused(images):
     with pytest.raises(UserError, match=r"share=0\.5 of a batch of 1 is no image"):
         views.make_views(KEY, images[:1], **one(share=0.5))

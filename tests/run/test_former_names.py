@@ -10,17 +10,17 @@ from lrfr_jax.errors import UserError
 from lrfr_jax.run import continuation, former_names, workdir
 
 
+LATER = ("augment.crop.", "augment.light.", "augment.low_resolution.", "augment.views.", "optimizer.algorithm")
+LATER += ("optimizer.betas", "optimizer.epsilon", "optimizer.nesterov", "optimizer.weight_decay_by_prefix")
+
+
 def today(policy="maug", module=quickstart):
     return flatten_dict(json.loads(module.get_config(f"policy={policy}").to_json()), sep=".")
 
 
 def then(fields, sizes=(7, 14, 20), ratios=(1.0, 1.0, 2.0)):
     """The same config as it was recorded before views had rules."""
-    kept = {
-        name: value
-        for name, value in fields.items()
-        if name not in former_names.LATER and not name.startswith("augment.views.")
-    }
+    kept = {name: value for name, value in fields.items() if not name.startswith(LATER)}
     return kept | {"augment.sizes": list(sizes), "augment.ratios": list(ratios)}
 
 
