@@ -3,7 +3,7 @@
 Command:
   python -m lrfr_jax.prepare recordio --source faces_webface_112x112 --name casia --data_dir DIR --shards 16
   python -m lrfr_jax.main --config configs/casia_r34.py --workdir W --data_dir DIR
-Arguments: policy=none|aug|maug|paug|single7|single28, batch_size.
+Arguments: policy=none|aug|maug|paug|single7|single28|bt_m|st_m1|st_m2, batch_size.
 Hardware of the paper: two GTX 1080 Ti.
 Expected (paper): LFW 99.03, XQLFW 92.18; with policy=none LFW 99.42, XQLFW 68.95.
 Data: 10,572 identities after InsightFace's cleaning, 112x112; non-commercial research.
@@ -15,7 +15,7 @@ from configs import common
 
 
 def get_config(arg=None):
-    args = common.parse_arg(arg, policy="maug", batch_size=256)
+    args = common.parse_arg(arg, policy="maug", batch_size=256, head="cosface")
     config = ConfigDict()
     config.seed = 0
     config.batch_size = args.batch_size  # paper 4.1; on two GPUs, so 128 per BatchNorm batch in the released code
@@ -43,6 +43,7 @@ def get_config(arg=None):
             "input": common.model_input(),
         }
     )
+    config.head = common.head(args.head)
     config.loss = common.loss(args.policy)
     config.optimizer = ConfigDict(
         {
@@ -51,9 +52,14 @@ def get_config(arg=None):
             "warmup_epochs": 0.0,
             "milestone_epochs": (16.0, 24.0),  # paper 4.1
             "decay_factor": 0.1,  # "divided by 10"
+            "algorithm": "sgd",
             "momentum": 0.9,  # paper 4.1
+            "nesterov": False,
+            "betas": (),  # of AdamW, as epsilon
+            "epsilon": 0.0,
             "weight_decay": 5e-4,  # paper 4.1
             "weight_decay_on": "all",  # released script: every parameter
+            "weight_decay_by_prefix": (),
             "clip_norm": 0.0,
             "classifier_rate_factor": 1.0,
             "frozen": (),

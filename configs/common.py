@@ -2,14 +2,26 @@
 
 from ml_collections import ConfigDict
 
-# Resolution policies: which sizes the low-resolution view is drawn from, and how often (Ling et al. 2022, Table 4).
+
+def _view(*sizes: int, ratios: tuple[float, ...] = (), share: float = 1.0, weight: float = 0.5) -> dict:
+    """Sizes that an image is brought to and how often each; the share of the batch; the part in the classification."""
+    equal = (1.0,) * len(sizes)
+    return {"sizes": sizes, "ratios": ratios or equal, "share": share if sizes else 0.0, "weight": weight}
+
+
+# Resolution policies: what the views of a batch are, and how often each size is drawn (Ling et al. 2022, Table 4).
 POLICIES = {
-    "none": {"sizes": (), "ratios": ()},  # the high-resolution baseline: one view, classification alone
-    "single7": {"sizes": (7,), "ratios": (1.0,)},
-    "aug": {"sizes": (14,), "ratios": (1.0,)},
-    "single28": {"sizes": (28,), "ratios": (1.0,)},
-    "maug": {"sizes": (7, 14, 20), "ratios": (1.0, 1.0, 2.0)},  # the paper's method, section 3.1
-    "paug": {"sizes": (7, 14, 28, 56), "ratios": (1.0, 1.0, 1.0, 1.0)},  # as in ST-M (Knoche et al. 2021)
+    "none": {"hr": _view(weight=1.0)},  # the high-resolution baseline: one view, classification alone
+    "single7": {"hr": _view(), "lr": _view(7)},
+    "aug": {"hr": _view(), "lr": _view(14)},
+    "single28": {"hr": _view(), "lr": _view(28)},
+    "maug": {"hr": _view(), "lr": _view(7, 14, 20, ratios=(1.0, 1.0, 2.0))},  # the paper's method, section 3.1
+    "paug": {"hr": _view(), "lr": _view(7, 14, 28, 56)},
+    # Knoche et al. 2021 and 2022. Their texts do not tell ST-M1 and ST-M2 apart: that both views of the latter are
+    # drawn, 112 px among the sizes, is a reading that fits its lower LFW; another is ST-M1 with a larger distance.
+    "bt_m": {"mixed": _view(7, 14, 28, 56, share=0.5, weight=1.0)},
+    "st_m1": {"hr": _view(), "lr": _view(7, 14, 28, 56)},
+    "st_m2": {"first": _view(7, 14, 28, 56, 112), "second": _view(7, 14, 28, 56, 112)},
 }
 
 _MAGFACE = {
@@ -89,15 +101,19 @@ def reading(dataset: str, *, num_threads: int, prefetch_images: int) -> ConfigDi
 
 
 def augment(policy: str) -> ConfigDict:
-    """The arguments of `augment.make_views` for a policy of the table above."""
+    """The arguments of `views.make_views` for a policy of the table above."""
     if policy not in POLICIES:
         raise ValueError(f"unknown resolution policy {policy!r}: choose one of {', '.join(POLICIES)}")
     return ConfigDict(
-        POLICIES[policy]
-        | {
+        {
+            "views": POLICIES[policy],
             "rounding": "uint8",  # as the released code's images through Pillow; 'none' keeps real numbers
             "border_probability": 0.0,  # black bands along the borders, for sets whose faces are framed
             "border_largest": 0,
+            # AdaFace's, at 0.2 each: a box on black, low resolution by any kernel, other light.
+            "crop": {"probability": 0.0, "areas": (0.2, 1.0), "aspects": (3 / 4, 4 / 3)},
+            "low_resolution": {"probability": 0.0, "sides": (0.2, 1.0)},
+            "light": {"probability": 0.0, "strength": 0.5},
             "flip": "shared",  # the paper says "random flip"; the released code flips the two views independently
         }
     )
@@ -121,16 +137,13 @@ def head(name: str) -> ConfigDict:
 
 
 def loss(policy: str) -> ConfigDict:
-    """Eq. 7 with CosFace and LogExp, at the paper's numbers (section 4.1)."""
+    """The distance of Eq. 7, LogExp, at the paper's numbers (section 4.1)."""
     return ConfigDict(
         {
-            "margin_type": "cosface",
-            "scale": 48.0,
-            "margin": 0.4,
             "distance": "logexp",
             "p": 1.0,  # "p = 1 by default", Eq. 5 and Table 4
             "reduction": "paper",  # 'released': one log over the whole batch, as the released ExpDist
-            "distance_weight": 0.0 if policy == "none" else 1.0,  # lambda; 5 is the best on XQLFW in Table 5
+            "distance_weight": 1.0 if len(POLICIES[policy]) == 2 else 0.0,  # lambda; 5 is the best on XQLFW in Table 5
             "weight_unit": "lambda",  # 'gradient_share': times the length of the classification's gradient
         }
     )

@@ -3,7 +3,8 @@
 Command (docs/finetuning.md has the whole way, from an arcface_torch `backbone.pth` on):
   python -m lrfr_jax.main --config configs/finetune.py:dataset=casia --workdir W --data_dir DIR
 The weights are those of `--config.init_from=DIR`, by default pretrained/arcface_r50.
-Arguments: dataset, backbone, embedding_size, policy=none|aug|maug|paug|single7|single28, batch_size, num_epochs.
+Arguments: dataset, backbone, embedding_size, batch_size, num_epochs,
+  policy=none|aug|maug|paug|single7|single28|bt_m|st_m1|st_m2.
 The other numbers are those of configs/finetune_lfw_pubfig.py, where docs/results.md shows what each of them does.
 Hardware: any; a smaller batch_size fits smaller memory. Data: your own, or a set of docs/data.md under its license.
 """

@@ -2,7 +2,8 @@
 
 Command (docs/finetuning.md imports the weights, docs/results.md prepares the data and holds the results):
   python -m lrfr_jax.main --config configs/finetune_lfw_pubfig.py:policy=maug --workdir W --data_dir DIR
-Arguments: policy=none|aug|maug|paug|single7|single28, batch_size, num_steps (120, the length of a row of the study).
+Arguments: policy=none|aug|maug|paug|single7|single28|bt_m|st_m1|st_m2, batch_size,
+  num_steps (120, the length of a row of the study).
 Hardware: 2 CPU cores, 20 to 25 pairs/s: 6 minutes for 120 steps, after 1 minute in which the training set is embedded.
 Data: LFW (research use) and PubFig (non-commercial research), 11,897 images of 1,400 identities.
 """

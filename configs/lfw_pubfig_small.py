@@ -2,7 +2,7 @@
 
 Command (docs/results.md holds the prepare commands and the results):
   python -m lrfr_jax.main --config configs/lfw_pubfig_small.py:policy=maug --workdir W --data_dir DIR
-Arguments: policy=none|aug|maug|paug|single7|single28, batch_size, num_epochs.
+Arguments: policy=none|aug|maug|paug|single7|single28|bt_m|st_m1|st_m2, batch_size, num_epochs.
 Hardware: 2 CPU cores; the runs of docs/results.md, of 8 epochs, took 32 (policy=none) and 59 minutes of CPU time.
 Data: LFW (research use) and PubFig (non-commercial research), 112x112: too few images for more than a modest result.
 """
@@ -16,7 +16,7 @@ def get_config(arg=None):
     config.log_every_steps = 50
     config.checkpoint_every_steps = 250
     config.input.dataset = "lfw_pubfig"
-    config.loss.scale = 32.0  # more identities than in the quick start
+    config.head.scale = 32.0  # more identities than in the quick start
     config.model.embedding_size = 256
     config.optimizer.learning_rate = 0.1  # as the runs of docs/results.md had it
     del config.evals.generated_test

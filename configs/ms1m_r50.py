@@ -3,7 +3,7 @@
 Command:
   python -m lrfr_jax.prepare recordio --source faces_emore --name ms1m --data_dir DIR --shards 64
   python -m lrfr_jax.main --config configs/ms1m_r50.py --workdir W --data_dir DIR
-Arguments: policy=none|aug|maug|paug|single7|single28, batch_size, backbone.
+Arguments: policy=none|aug|maug|paug|single7|single28|bt_m|st_m1|st_m2, batch_size, backbone.
 Which network "ResNet50" is, is not sure: the paper cites He et al. (bottlenecks: `resnet50`), the released SCface
 script loads an InsightFace IR-50 (`backbone=iresnet50`).
 Hardware of the paper: two GTX 1080 Ti. Expected (paper): LFW 99.40, XQLFW 94.33.

@@ -2,7 +2,7 @@
 
 Command (`bash launch/quickstart.sh` prepares the data and runs it for policy=none and policy=maug):
   python -m lrfr_jax.main --config configs/quickstart.py:policy=maug --workdir W --data_dir DIR
-Arguments: policy=none|aug|maug|paug|single7|single28, batch_size, num_epochs.
+Arguments: policy=none|aug|maug|paug|single7|single28|bt_m|st_m1|st_m2, batch_size, num_epochs.
 Hardware: 2 CPU cores, 2 to 3 minutes for policy=none and 3 to 5 for the others.
 Numbers expected (112 / 14 / 7 px, HR-LR, in percent; some points of spread): none 97 / 84 / 70, maug 96 / 94 / 91.
 """
@@ -13,7 +13,7 @@ from configs import common
 
 
 def get_config(arg=None):
-    args = common.parse_arg(arg, policy="maug", batch_size=16, num_epochs=3.5)
+    args = common.parse_arg(arg, policy="maug", batch_size=16, num_epochs=3.5, head="cosface")
     config = ConfigDict()
     config.seed = 0
     config.batch_size = args.batch_size
@@ -41,9 +41,10 @@ def get_config(arg=None):
             "input": common.model_input(),
         }
     )
+    config.head = common.head(args.head)
+    config.head.scale = 24.0
+    config.head.margin = 0.2
     config.loss = common.loss(args.policy)
-    config.loss.scale = 24.0
-    config.loss.margin = 0.2
     config.optimizer = ConfigDict(
         {
             "schedule": "cosine",
@@ -51,9 +52,14 @@ def get_config(arg=None):
             "warmup_epochs": 0.5,
             "milestone_epochs": (),
             "decay_factor": 1.0,
+            "algorithm": "sgd",
             "momentum": 0.9,
+            "nesterov": False,
+            "betas": (),  # of AdamW, as epsilon
+            "epsilon": 0.0,
             "weight_decay": 5e-4,
             "weight_decay_on": "all",
+            "weight_decay_by_prefix": (),
             "clip_norm": 5.0,
             "classifier_rate_factor": 1.0,
             "frozen": (),

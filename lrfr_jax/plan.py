@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from lrfr_jax.errors import UserError, one_sentence
 from lrfr_jax.run import device_cache, experiment
 from lrfr_jax.sizing import memory_plan, operations
-from lrfr_jax.sizing.memory import Memory
+from lrfr_jax.sizing.memory_plan import Memory
 from lrfr_jax.terminal import config_flag, progress
 
 # The steps per epoch only move the learning rate.
@@ -80,7 +80,7 @@ def _sizes(memory: Memory) -> list[str]:
 
 def _work(config: ConfigDict) -> list[str]:
     run = experiment.build_run(config, _IDENTITIES.value, STEPS_PER_EPOCH)
-    views = 2 if len(config.augment.sizes) else 1
+    views = len(config.augment.views)
     of_step = operations.of_training(
         run.backbone, run.classifier, embedding_size=config.model.embedding_size, batch=config.batch_size, views=views
     )

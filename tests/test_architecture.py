@@ -36,7 +36,6 @@ DOORS = ("main", "evaluate", "pretrained", "embed", "compare", "verify", "search
 DOORS += ("prepare", "analysis", "benchmark", "demo")
 # Formulas, which import no file of the project; those of the heads import each other.
 IMPORT_NOTHING = (
-    "objective.margins",
     "objective.distances",
     "objective.heads.head",
     "image_ops",

@@ -1,5 +1,6 @@
 """Every config loads, has the same fields, and resolves to a run; the recipes' numbers are the paper's."""
 
+import functools
 import importlib
 import pathlib
 
@@ -58,9 +59,9 @@ def test_every_policy_resolves_to_a_run(policy):
 def test_paper_numbers():
     config = load("casia_r34")
     assert (config.model.backbone, config.batch_size, config.num_epochs) == ("resnet34", 256, 28.0)
-    assert tuple(config.augment.sizes) == (7, 14, 20)
-    assert tuple(config.augment.ratios) == (1.0, 1.0, 2.0)
-    assert (config.loss.scale, config.loss.margin, config.loss.distance_weight) == (48.0, 0.4, 1.0)
+    assert tuple(config.augment.views.lr.sizes) == (7, 14, 20)
+    assert tuple(config.augment.views.lr.ratios) == (1.0, 1.0, 2.0)
+    assert (config.head.scale, config.head.margin, config.loss.distance_weight) == (48.0, 0.4, 1.0)
     assert (config.loss.distance, config.loss.p, config.loss.reduction) == ("logexp", 1.0, "paper")
     assert tuple(config.optimizer.milestone_epochs) == (16.0, 24.0)
     assert (config.optimizer.learning_rate, config.optimizer.weight_decay) == (0.1, 5e-4)
@@ -88,7 +89,8 @@ def test_bad_config_argument_is_a_sentence(arg):
         ("loss", "p", 2.5e-1),
         ("augment", "rounding", "int8"),
         ("augment", "flip", "vertical"),
-        ("augment", "ratios", (1.0,)),
+        ("augment.views.lr", "ratios", (1.0,)),
+        ("augment.crop", "areas", (0.5, 0.25)),
         ("optimizer", "schedule", "linear"),
         ("optimizer", "weight_decay_on", "some"),
         ("optimizer", "milestone_epochs", (1.0,)),
@@ -96,7 +98,7 @@ def test_bad_config_argument_is_a_sentence(arg):
 )
 def test_wrong_value_is_found_before_training(group, field, value):
     config = load("quickstart", "batch_size=8")
-    config[group][field] = value
+    functools.reduce(getattr, group.split("."), config)[field] = value
     with pytest.raises(UserError, match=str(value).split(",")[0].strip("(").replace(".", r"\.")):
         experiment.build_run(config, num_identities=5, steps_per_epoch=10.0)
 
@@ -126,6 +128,6 @@ def test_parts_need_images_that_do_not_meet():
 def test_typo_in_a_group_is_found():
     config = load("quickstart", "batch_size=8")
     with config.unlocked():
-        config.loss.marginn = 0.4
+        config.head.marginn = 0.4
     with pytest.raises(UserError, match="marginn"):
         experiment.build_run(config, num_identities=5, steps_per_epoch=10.0)

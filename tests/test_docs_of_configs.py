@@ -26,7 +26,10 @@ WORDS = {"free": workdir.FREE, "yes": workdir.WATCHING, "ahead": workdir.AHEAD}
 def fields_of(name):
     plain = json.loads(importlib.import_module(f"configs.{name}").get_config(None).to_json())
     sets = plain.pop("evals")
-    return flatten_dict(plain, sep="."), {f"evals.SET.{key}": sets[name][key] for name in sets for key in sets[name]}
+    views = plain["augment"].pop("views")
+    fields = flatten_dict(plain, sep=".")
+    fields |= {f"augment.views.VIEW.{key}": value for rule in views.values() for key, value in rule.items()}
+    return fields, {f"evals.SET.{key}": sets[name][key] for name in sets for key in sets[name]}
 
 
 @pytest.mark.parametrize("name", CONFIGS)

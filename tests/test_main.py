@@ -20,8 +20,8 @@ run = functools.partial(commands.run, "main")
         (["--config=configs/nosuch.py"], "configs/nosuch.py"),
         (["--config=configs/quickstart.py:policy=nosuch"], "unknown resolution policy 'nosuch': choose one of none"),
         (
-            ["--config=configs/quickstart.py", "--config.loss.marginn=1"],
-            "config.loss has no field 'marginn'; its fields are:",
+            ["--config=configs/quickstart.py", "--config.loss.pp=1"],
+            "config.loss has no field 'pp'; its fields are:",
         ),
         (["--config=configs/quickstart.py", "--config.seed.x=1"], "has no field 'x'"),
         (["--config=configs/quickstart.py", "--config.batch_size=many"], "--config.batch_size=many"),

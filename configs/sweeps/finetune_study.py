@@ -42,7 +42,11 @@ def _weight(value):
 
 def _ratios(*shares):
     # A size that is never drawn stays among the sizes, so that all rows compile the same program.
-    return LOGEXP_1 | EQUAL_SHARE | {"augment.sizes": (7, 14, 20), "augment.ratios": tuple(map(float, shares))}
+    return (
+        LOGEXP_1
+        | EQUAL_SHARE
+        | {"augment.views.lr.sizes": (7, 14, 20), "augment.views.lr.ratios": tuple(map(float, shares))}
+    )
 
 
 # name, policy of the low-resolution view, changes

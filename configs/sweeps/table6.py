@@ -14,7 +14,7 @@ TABLES = {"SCface without fine-tuning, XQLFW and LFW": ALL_SETS}
 
 def ratios(*shares):
     """A size that is never drawn stays among the sizes, so that all rows compile the same program."""
-    return LOGEXP_1 | {"augment.sizes": (7, 14, 20), "augment.ratios": tuple(map(float, shares))}
+    return LOGEXP_1 | {"augment.views.lr.sizes": (7, 14, 20), "augment.views.lr.ratios": tuple(map(float, shares))}
 
 
 # name, policy of the low-resolution view, changes, the paper's numbers in the order of the columns

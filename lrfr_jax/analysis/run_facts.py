@@ -10,6 +10,7 @@ from flax.traverse_util import flatten_dict
 
 from lrfr_jax.errors import UserError
 from lrfr_jax.files import sweep_file
+from lrfr_jax.run import former_names
 from lrfr_jax.run.workdir import CONFIG_FILE
 
 # Lines of `launch/sweep.py` and of `lrfr_jax.run.train` in a log.
@@ -38,7 +39,7 @@ def config_of(workdir: pathlib.Path) -> dict[str, Any] | None:
 
 def differing_fields(configs: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
     """Lays out the fields that are not the same in all configs, apart from the seed: a line per run."""
-    flat = {name: flatten_dict(config, sep=".") for name, config in configs.items()}
+    flat = {name: former_names.current(flatten_dict(config, sep=".")) for name, config in configs.items()}
     fields = sorted({field for config in flat.values() for field in config} - {"seed"})
     differing = [field for field in fields if len({repr(config.get(field)) for config in flat.values()}) > 1]
     lines = [[name, *(_cell(config.get(field)) for field in differing)] for name, config in flat.items()]

@@ -12,11 +12,6 @@ from matplotlib.lines import Line2D
 
 # {title of a panel: (logarithmic where values differ much, {name of a curve: metric})}; what no run logged is left out.
 PANELS = {
-    "classification loss": (
-        False,
-        {"high resolution": "train/classification_hr", "low resolution": "train/classification_lr"},
-    ),
-    "training accuracy": (False, {"high resolution": "train/accuracy_hr", "low resolution": "train/accuracy_lr"}),
     "distance between the views": (True, {"distance": "train/distance"}),
     "gradient norm": (
         True,
@@ -27,6 +22,9 @@ PANELS = {
         },
     ),
 }
+# The same of each view: {title of a panel: what the metrics' names begin with}, and titles of the curves.
+PANELS_OF_VIEWS = {"classification loss": "train/classification_", "training accuracy": "train/accuracy_"}
+VIEWS = {"hr": "high resolution", "lr": "low resolution"}
 # Look, not science: sizes in inches, dots per inch.
 PANEL, DPI, DECADE = (3.2, 2.3), 90, 10
 COLORS, STYLES = ("#2166ac", "#d6604d", "#4d9221"), ("-", "--", ":", "-.")
@@ -42,7 +40,8 @@ def draw(runs: Mapping[str, Sequence[Mapping[str, float | int]]]) -> bytes | Non
       A PNG: a panel for each kind of curve that the runs have, a color for each curve of a panel.
     """
     logged = {metric for lines in runs.values() for line in lines for metric in line}
-    panels = {title: panel for title, panel in PANELS.items() if logged & set(panel[1].values())}
+    panels = {title: (False, _curves_of_views(logged, beginning)) for title, beginning in PANELS_OF_VIEWS.items()}
+    panels = {title: panel for title, panel in (panels | PANELS).items() if logged & set(panel[1].values())}
     if not panels:
         return None
     size = (len(panels) * PANEL[0], PANEL[1])
@@ -58,6 +57,11 @@ def draw(runs: Mapping[str, Sequence[Mapping[str, float | int]]]) -> bytes | Non
     figure.savefig(png, format="png", dpi=DPI)
     plt.close(figure)
     return png.getvalue()
+
+
+def _curves_of_views(logged: set[str], beginning: str) -> dict[str, str]:
+    names = sorted(metric.removeprefix(beginning) for metric in logged if metric.startswith(beginning))
+    return {VIEWS.get(name, name): f"{beginning}{name}" for name in names}
 
 
 def _draw_panel(

@@ -75,24 +75,25 @@ def forward(setting: Setting) -> Part:
 
 def degradation(setting: Setting) -> Part:
     """The views of a batch: flips, resolutions drawn, bicubic down and up, normalized."""
-    make_views = jax.jit(functools.partial(views.make_views, **setting.config.augment))
+    make_views = jax.jit(functools.partial(views.make_views, **setting.config.augment.to_dict()))
     rng = jax.random.key(0)
     program, known = _compiled(make_views, setting, rng, setting.images)
     return Part(functools.partial(_finish, program, rng, setting.images), setting.config.batch_size, **known)
 
 
 def head(setting: Setting) -> Part:
-    """Classification loss of a batch of features and its gradients for features and class centers."""
-    loss = {key: setting.run.step.keywords["loss"][key] for key in ("scale", "target_logit")}
-    classifier, size = setting.run.classifier, setting.config.model.embedding_size
+    """Classification loss of a batch of features and its gradients for features, class centers and bias."""
+    classifier, head, size = setting.run.classifier, setting.run.head, setting.config.model.embedding_size
+    state = {name: jnp.asarray(value, jnp.float32) for name, value in head.first_state.items()}
 
     @jax.jit
     def gradient(features, centers, labels, rng):
-        def value(features, centers):
-            per_image, _ = classifiers.cross_entropy(features, centers, labels, rng, classifier=classifier, **loss)
-            return jnp.mean(per_image)
+        def value(features, params):
+            how = {"classifier": classifier, "head": head}
+            return jnp.mean(classifiers.classification(features, params, labels, rng, state, **how)[0])
 
-        return jax.grad(value, argnums=(0, 1))(features, centers)
+        params = {"class_centers": centers, **classifiers.init_bias(head, classifier)}
+        return jax.grad(value, argnums=(0, 1))(features, params)
 
     rng = jax.random.key(0)
     features = jax.random.normal(rng, (setting.views, setting.config.batch_size, size))

@@ -54,7 +54,7 @@ class Setting:
     @property
     def views(self) -> int:
         """Views of each image that a training step embeds."""
-        return 2 if len(self.config.augment.sizes) else 1
+        return len(self.config.augment.views)
 
     def fresh_state(self) -> Any:
         """Draws the state of step 0 and lays it out over the mesh."""

@@ -11,12 +11,14 @@ from collections.abc import Callable
 import numpy as np
 import torch
 import torch.nn.functional as F
+from ml_collections import ConfigDict
 from torch import nn
 
 from lrfr_jax import image_ops
 from lrfr_jax.benchmark.setting import Part, Setting
 from lrfr_jax.errors import UserError
 from lrfr_jax.models import layers
+from lrfr_jax.objective.views import views_of
 
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 IRESNET_BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 14, 3), 100: (3, 13, 30, 3)}
@@ -133,10 +135,12 @@ def training_step(setting: Setting, *, fast: bool) -> Callable[[], None]:
     model = config.model
     shape = {"width": model.width, "embedding_size": model.embedding_size, "dropout": model.dropout}
     backbone = network(model.backbone, **shape).to(device, memory_format=torch.channels_last)
-    views = Views(tuple(config.augment.sizes), tuple(config.augment.ratios)).to(device)
+    lower = views_of(config.augment.views.to_dict()).get("lr")
+    views = Views(*((lower.sizes, lower.ratios) if lower else ((), ()))).to(device)
     centers = nn.Parameter(torch.empty(setting.run.classifier.num_identities, model.embedding_size, device=device))
     nn.init.xavier_uniform_(centers)
     settings = {"lr": config.optimizer.learning_rate, "momentum": config.optimizer.momentum}
+    settings["nesterov"] = config.optimizer.nesterov
     decay = config.optimizer.weight_decay
     optimizer = torch.optim.SGD([*backbone.parameters(), centers], weight_decay=decay, **settings)
     images = torch.from_numpy(np.array(setting.images)).permute(0, 3, 1, 2).contiguous().to(device)
@@ -157,6 +161,15 @@ def training_step(setting: Setting, *, fast: bool) -> Callable[[], None]:
     return step
 
 
+def _has_usual_views(augment: ConfigDict) -> bool:
+    """Whether they are those of the paper, of equal weight, and nothing else is done to the images."""
+    views = views_of(augment.views.to_dict())
+    is_paired = list(views) in (["hr"], ["hr", "lr"]) and not views["hr"].sizes
+    is_whole = all(view.share == 1 for name, view in views.items() if name == "lr")
+    extras = any(augment[name].probability for name in ("crop", "low_resolution", "light"))
+    return is_paired and is_whole and len({view.weight for view in views.values()}) == 1 and not extras
+
+
 def parts(setting: Setting) -> dict[str, Part]:
     """The step to take turns with: eager float32 on a CPU; on a GPU bfloat16 with and without torch.compile.
 
@@ -165,7 +178,11 @@ def parts(setting: Setting) -> dict[str, Part]:
     """
     config = setting.config
     has = "resnet" in config.model.backbone and config.model.batch_norm == "per_view"
-    if not has or config.loss.margin_type != "cosface" or (config.loss.distance, config.loss.p) != ("logexp", 1.0):
+    if not _has_usual_views(config.augment):
+        raise UserError("--against torch has one high-resolution view, or that and a low-resolution one, only")
+    if config.optimizer.algorithm != "sgd" or config.optimizer.weight_decay_by_prefix:
+        raise UserError("--against torch has optimizer.algorithm='sgd' with one weight decay only")
+    if not has or config.head.name != "cosface" or (config.loss.distance, config.loss.p) != ("logexp", 1.0):
         raise UserError("--against torch has ResNets with CosFace, LogExp of p=1 and model.batch_norm='per_view' only")
     if not torch.cuda.is_available():
         return {f"torch {torch.__version__} eager": Part(training_step(setting, fast=False), config.batch_size)}

@@ -36,7 +36,8 @@ def restore(
     Args:
       manager: from `checkpoint.create_manager`.
       backbone: arrays of the shapes, types and shardings wanted.
-      training: the same for the second item.
+      training: the same for the second item. The state of its 'head' may be missing in a checkpoint, and then is in
+        what is returned.
       check: gets the metadata before any array is read; raises `UserError` if the checkpoint belongs to another run.
 
     Returns:
@@ -105,6 +106,7 @@ def _read(
         with contextlib.closing(ocp.CompositeCheckpointHandler()) as handler:
             check(handler.restore(folder, ocp.args.Composite(metadata=ocp.args.JsonRestore())).metadata)
             # Not strict: the class centers end in rows of zeros, as many as the number of shards asks for.
+            training = _held(folder, training)
             items = ocp.args.Composite(
                 backbone=ocp.args.StandardRestore(backbone),
                 training=ocp.args.StandardRestore(training, strict=False),
@@ -115,6 +117,27 @@ def _read(
         raise
     except Exception as error:
         return None, reason_of(error) or "unknown"
+
+
+def _held(folder: paths.AnyPath, training: Any) -> Any:
+    """What is wanted of a training state, without the head's where the checkpoint has none: it begins then.
+
+    Raises:
+      UserError: the head's state is another one, of which orbax would fill up or cut off the arrays.
+    """
+    if "head" not in training:
+        return training
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        stored = checkpointer.metadata(folder / "training").item_metadata.tree
+    if "head" not in stored:
+        return {name: value for name, value in training.items() if name != "head"}
+    found, wanted = ({name: list(leaf.shape) for name, leaf in one["head"].items()} for one in (stored, training))
+    if found != wanted:
+        raise UserError(
+            f"checkpoint {folder} holds a head's state of the shapes {found}, and this run's head has {wanted}: it was "
+            "saved by another head; start with a new --workdir"
+        )
+    return training
 
 
 def _set_aside(manager: ocp.CheckpointManager, step: int, reason: str) -> None:

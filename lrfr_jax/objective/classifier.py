@@ -223,7 +223,7 @@ def _own_cosines(features, centers, bias, labels, head):
 def _rows_of(centers: Float[Array, "shards rows dim"], ids: Int[Array, "*features"]) -> Float[Array, "*features dim"]:
     """Gathers centers by identity: each shard gives its own ones, and zeros; one that does not exist is zero."""
     rows = centers.shape[1]
-    local = ids.ravel() - jnp.arange(len(centers))[:, None] * rows
+    local = ids.ravel()[None] - jnp.arange(len(centers))[:, None] * rows
     local = jnp.where(local < 0, rows, local)  # a negative index would count from the end
     found = jax.vmap(lambda part, which: part.at[which].get(mode="fill", fill_value=0))(centers, local)
     return jnp.sum(found, axis=0).reshape(*ids.shape, centers.shape[-1])

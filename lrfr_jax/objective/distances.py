@@ -1,4 +1,4 @@
-"""Distances between the embeddings of two views: what pulls them together.
+"""Distances between the features of two views: what pulls them together.
 
 Everything is meant for float32: bfloat16 embeddings put the gradient of LogExp off by several percent.
 """
@@ -109,14 +109,42 @@ def logexp_distance_released(
     return jnp.log1p(jnp.sum(jnp.expm1(_powers(x, y, p=p)))) / (p * x.shape[0])
 
 
+def cosine_distance(x: Float[Array, "batch dim"], y: Float[Array, "batch dim"]) -> Float[Array, " batch"]:
+    r"""One minus the cosine of each pair, whatever the lengths: half the squared distance of the unit vectors.
+
+    .. math:: 1 - \hat x \cdot \hat y
+
+    The gradient with respect to x stands at right angles to x.
+
+    References:
+      Knoche et al. 2021, arXiv 2107.03769: the pair term of their siamese training.
+    """
+    return 1 - jnp.sum(unit_length(x) * unit_length(y), axis=-1)
+
+
+def mean_squared_distance(x: Float[Array, "batch dim"], y: Float[Array, "batch dim"]) -> Float[Array, " batch"]:
+    r"""The mean squared difference of each pair: twice `l2_distance`, and of features as long as they are.
+
+    .. math:: \tfrac1D \textstyle\sum_i (x_i - y_i)^2
+
+    References:
+      Massoli et al. 2020, arXiv 1912.02851: the student's feature against the teacher's.
+    """
+    return jnp.mean((x - y) ** 2, axis=-1)
+
+
 DISTANCES = {
     "l1": l1_distance,
     "l2": l2_distance,
     "smooth_l1": smooth_l1_distance,
     "logexp": logexp_distance,
+    "cosine": cosine_distance,
+    "mean_squared": mean_squared_distance,
 }
 # The exponent that a distance has by its definition; LogExp takes any.
-FIXED_P = {"l1": 1, "l2": 2, "smooth_l1": 1}
+FIXED_P = {"l1": 1, "l2": 2, "smooth_l1": 1, "cosine": 2, "mean_squared": 2}
+# These compare features as long as they are, all others compare embeddings, of unit length.
+OF_RAW_FEATURES = ("cosine", "mean_squared")
 REDUCTIONS = ("paper", "released")
 
 
@@ -126,7 +154,7 @@ def pair_distance(
     """The distance between the two views, as one value for the batch.
 
     Args:
-      x, y: embeddings of the two views, of unit length.
+      x, y: embeddings of the two views, of unit length; or their raw features for one of `OF_RAW_FEATURES`.
       distance: a key of `DISTANCES`.
       p: exponent; must be the distance's own one for all but logexp, which takes any p >= 1.
       reduction: 'paper' (mean over the pairs) or 'released' (`logexp_distance_released`, logexp only).
@@ -146,3 +174,12 @@ def pair_distance(
         return logexp_distance_released(x, y, p=p)
     exponent = {} if distance in FIXED_P else {"p": p}
     return jnp.mean(DISTANCES[distance](x, y, **exponent))
+
+
+def feature_distance(
+    x: Float[Array, "batch dim"], y: Float[Array, "batch dim"], *, distance: str, p: Number, reduction: str
+) -> Float[Array, ""]:
+    """`pair_distance` of raw features, each made as long as 1 first unless the distance is one of `OF_RAW_FEATURES`."""
+    if distance not in OF_RAW_FEATURES:
+        x, y = unit_length(x), unit_length(y)
+    return pair_distance(x, y, distance=distance, p=p, reduction=reduction)

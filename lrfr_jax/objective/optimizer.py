@@ -1,7 +1,8 @@
-"""Stochastic gradient descent as PyTorch orders it, and learning rates given in epochs."""
+"""Gradient descent and AdamW as PyTorch orders them, and learning rates given in epochs."""
 
 import functools
 import itertools
+from collections.abc import Callable, Iterable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,13 @@ from lrfr_jax.errors import UserError
 Number = float | int
 
 SCHEDULES = ("steps", "cosine", "constant")
+ALGORITHMS = ("sgd", "adamw")
+
+
+def _require(requirements: Mapping[str, bool]) -> None:
+    for sentence, holds in requirements.items():
+        if not holds:
+            raise UserError(f"optimizer.{sentence}")
 
 
 def make_schedule(
@@ -59,9 +67,7 @@ def make_schedule(
             (schedule == "steps") == bool(milestone_epochs)
         ),
     }
-    for sentence, holds in requirements.items():
-        if not holds:
-            raise UserError(f"optimizer.{sentence}")
+    _require(requirements)
     warmup_steps, num_steps = warmup_epochs * steps_per_epoch, num_epochs * steps_per_epoch
     milestones = jnp.asarray([round(epochs * steps_per_epoch) for epochs in milestone_epochs], jnp.int32)
 
@@ -89,17 +95,21 @@ def _under(params: PyTree, names: tuple[str, ...]) -> PyTree:
     return jax.tree.map(lambda path: any(f"{path}/".startswith(f"{name}/") for name in names), _paths(params))
 
 
+def _check_names(field: str, names: Iterable[str], params: PyTree) -> None:
+    for name in names:
+        if not any(jax.tree.leaves(_under(params, (name,)))):
+            depth = name.count("/") + 1
+            known = sorted({"/".join(path.split("/")[:depth]) for path in jax.tree.leaves(_paths(params))})
+            raise UserError(f"optimizer.{field} names {name!r}, which is none of {', '.join(known)}")
+
+
 def is_frozen(params: PyTree, *, frozen: tuple[str, ...]) -> PyTree:
     """Returns a tree of bools: which parameters lie under one of the names, such as 'backbone/stage1' or 'classifier'.
 
     Raises:
       UserError: a name under which there is no parameter.
     """
-    for name in frozen:
-        if not any(jax.tree.leaves(_under(params, (name,)))):
-            depth = name.count("/") + 1
-            known = sorted({"/".join(path.split("/")[:depth]) for path in jax.tree.leaves(_paths(params))})
-            raise UserError(f"optimizer.frozen names {name!r}, which is none of {', '.join(known)}")
+    _check_names("frozen", frozen, params)
     return _under(params, frozen)
 
 
@@ -107,53 +117,135 @@ def is_frozen(params: PyTree, *, frozen: tuple[str, ...]) -> PyTree:
 DECAY_MASKS = {"all": None, "no_norm_bias": _is_matrix}
 
 
+def weight_decays(
+    params: PyTree, *, weight_decay: Number, weight_decay_on: str, by_prefix: tuple[tuple[str, Number], ...]
+) -> PyTree:
+    """Returns a tree of numbers: how much each parameter decays.
+
+    Args:
+      params: the parameters, under their names.
+      weight_decay: of those that no prefix names.
+      weight_decay_on: see `make_optimizer`; what it spares is spared under a prefix too.
+      by_prefix: ((name, decay), ...): parameters under the name, such as 'backbone/embedding'; the longest counts.
+
+    Raises:
+      UserError: a name under which there is no parameter.
+    """
+    _check_names("weight_decay_by_prefix", (name for name, _ in by_prefix), params)
+    decays = jax.tree.map(lambda _: weight_decay, params)
+    for name, decay in sorted(by_prefix, key=lambda pair: len(pair[0])):
+        decays = jax.tree.map(
+            lambda old, is_named, new=decay: new if is_named else old, decays, _under(params, (name,))
+        )
+    mask = DECAY_MASKS[weight_decay_on]
+    return (
+        jax.tree.map(lambda decay, decays_at_all: decay if decays_at_all else 0, decays, mask(params))
+        if mask
+        else decays
+    )
+
+
 def make_optimizer(
     schedule: optax.Schedule,
     *,
+    algorithm: str,
     momentum: Number,
+    nesterov: bool,
+    betas: tuple[Number, ...],
+    epsilon: Number,
     weight_decay: Number,
     weight_decay_on: str,
+    weight_decay_by_prefix: tuple[tuple[str, Number], ...],
     clip_norm: Number,
     classifier_rate_factor: Number,
     frozen: tuple[str, ...],
 ) -> optax.GradientTransformation:
-    r"""SGD with momentum, in the order of torch.optim.SGD: the rate scales the momentum buffer, not what enters it.
+    r"""SGD with momentum or AdamW, as torch.optim has them: the rate scales the momentum buffer, not what enters it.
 
     .. math:: g \leftarrow \mathrm{clip}(g) + \lambda w, \quad b \leftarrow \mu b + g, \quad w \leftarrow w - \eta(t)\,b
 
-    The first buffer is the first gradient.
+    The first buffer is the first gradient. With `nesterov` the step is eta (g + mu b). AdamW's is
+
+    .. math:: w \leftarrow w - \eta(t) \Bigl(\frac{\hat m}{\sqrt{\hat v} + \epsilon} + \lambda w\Bigr)
+
+    with m and v the running means of the clipped gradient and its square, each divided by 1 - beta^t.
 
     Args:
       schedule: step -> learning rate.
-      momentum: mu, in [0, 1).
-      weight_decay: lambda, coupled with the rate.
+      algorithm: 'sgd' or 'adamw'.
+      momentum: mu, in [0, 1); 0 with adamw.
+      nesterov: look ahead of the buffer; sgd with momentum only.
+      betas: of m and v, each in [0, 1), for adamw; () for sgd.
+      epsilon: above 0 for adamw; 0 for sgd.
+      weight_decay: lambda: for sgd part of the gradient, for adamw beside it; times the rate in both.
       weight_decay_on: 'all', or 'no_norm_bias' to spare every parameter of fewer than 2 dimensions (normalization
         scales, biases); class centers decay in both.
+      weight_decay_by_prefix: other lambdas for parameters by name, see `weight_decays`; () for one lambda.
       clip_norm: largest global norm of the gradient, before decay; 0 for no clipping.
       classifier_rate_factor: multiplies the rate of the parameters under 'classifier', >= 0; 1 for one rate.
       frozen: names of parameters that stay as they are, see `is_frozen`.
 
     Raises:
       UserError: a value out of range or an unknown name.
+
+    References:
+      Loshchilov and Hutter 2019, AdamW, arXiv 1711.05101, Algorithm 2.
     """
+    _check_algorithm(algorithm, momentum, nesterov, betas, epsilon)
+    negative = [name for name, decay in weight_decay_by_prefix if not decay >= 0]
     requirements = {
-        f"momentum={momentum} must be at least 0 and below 1": 0 <= momentum < 1,
         f"weight_decay={weight_decay} must not be negative": weight_decay >= 0,
+        f"weight_decay_by_prefix={weight_decay_by_prefix} holds a negative number": not negative,
         f"clip_norm={clip_norm} must be positive, or 0 for no clipping": clip_norm >= 0,
         f"classifier_rate_factor={classifier_rate_factor} must not be negative": classifier_rate_factor >= 0,
         f"weight_decay_on={weight_decay_on!r} is unknown: choose one of {', '.join(DECAY_MASKS)}": (
             weight_decay_on in DECAY_MASKS
         ),
     }
-    for sentence, holds in requirements.items():
-        if not holds:
-            raise UserError(f"optimizer.{sentence}")
+    _require(requirements)
+    decay = optax.add_decayed_weights(weight_decay, mask=DECAY_MASKS[weight_decay_on])
+    if weight_decay_by_prefix:
+        numbers = {"weight_decay": weight_decay, "weight_decay_on": weight_decay_on}
+        decay = _decay(functools.partial(weight_decays, by_prefix=weight_decay_by_prefix, **numbers))
+    inner = (decay, optax.trace(decay=momentum, nesterov=nesterov))
+    if algorithm == "adamw":
+        inner = (optax.scale_by_adam(*betas, eps=epsilon), decay)
     return optax.chain(
         optax.clip_by_global_norm(clip_norm) if clip_norm else optax.identity(),
-        optax.add_decayed_weights(weight_decay, mask=DECAY_MASKS[weight_decay_on]),
-        optax.trace(decay=momentum),
+        *inner,
         optax.scale_by_learning_rate(schedule),
         optax.masked(optax.scale(classifier_rate_factor), lambda params: _under(params, ("classifier",))),
         # Last, because decay would move them too.
         optax.masked(optax.set_to_zero(), functools.partial(is_frozen, frozen=frozen)),
+    )
+
+
+def _decay(decays_of: Callable[[PyTree], PyTree]) -> optax.GradientTransformation:
+    def add(updates: PyTree, params: PyTree) -> PyTree:
+        return jax.tree.map(lambda update, weight, decay: update + decay * weight, updates, params, decays_of(params))
+
+    return optax.stateless(add)
+
+
+def _check_algorithm(
+    algorithm: str, momentum: Number, nesterov: bool, betas: tuple[Number, ...], epsilon: Number
+) -> None:
+    is_adam = algorithm == "adamw"
+    betas_fit = len(betas) == 2 and all(0 <= beta < 1 for beta in betas) if is_adam else not betas
+    _require(
+        {
+            f"algorithm={algorithm!r} is unknown: choose one of {', '.join(ALGORITHMS)}": algorithm in ALGORITHMS,
+            f"momentum={momentum} must be at least 0 and below 1": 0 <= momentum < 1,
+            f"momentum={momentum} has no meaning for adamw, whose betas take its place: set it to 0": (
+                not is_adam or momentum == 0
+            ),
+            "nesterov=True needs algorithm='sgd' and a momentum above 0": not nesterov
+            or (not is_adam and momentum > 0),
+            f"betas={betas} does not fit {algorithm=}: give two numbers from 0 to below 1 for adamw and () for sgd": (
+                betas_fit
+            ),
+            f"epsilon={epsilon} does not fit {algorithm=}: set it above 0 for adamw and to 0 for sgd": (
+                epsilon > 0 if is_adam else epsilon == 0
+            ),
+        }
     )

@@ -159,11 +159,11 @@ def _backward(residuals, gradient, *, head, num_identities, chunks, precision):
         centers, bias, ids = part
         products, inverse = kept or _products(features, centers, head, precision)
         cosines = _cosines(products, inverse, bias, head)
-        slopes = _slopes(cosines, total, gradient.total, bar, state, head)
+        slopes = _slopes(cosines, _on_rows(total), _on_rows(gradient.total), bar, state, head)
         slopes = jnp.where(_is_other(ids, labels, num_identities), slopes, 0)
-        slopes = jnp.where(ids[..., None] == labels, gradient.own, slopes)
+        slopes = jnp.where(ids[..., None] == _on_rows(labels), _on_rows(gradient.own), slopes)
         if head.sum == "rival":
-            slopes = jnp.where(ids[..., None] == who, gradient.highest, slopes)
+            slopes = jnp.where(ids[..., None] == _on_rows(who), _on_rows(gradient.highest), slopes)
         bias_gradient = None if bias is None else jnp.sum(slopes, axis=2) / head.scale
         # Behind a barrier, as the compiler would compute the exponentials anew for each of the three sums.
         by_products = jax.lax.optimization_barrier(slopes if inverse is None else slopes * inverse[..., None])
@@ -202,8 +202,12 @@ def _cosines(products, inverse, bias, head):
     return cosines if bias is None else cosines + bias[..., None] / head.scale
 
 
+def _on_rows(x: Num[Array, " features"]) -> Num[Array, "1 1 features"]:
+    return x[None, None]
+
+
 def _is_other(ids, labels, num_identities):
-    return (ids[..., None] != labels) & (ids[..., None] < num_identities)
+    return (ids[..., None] != _on_rows(labels)) & (ids[..., None] < num_identities)
 
 
 def _best(cosines, ids):
@@ -229,7 +233,7 @@ def _added(register, cosines, is_other, ids, bar, state, head):
         return register._replace(highest=highest, total=total)
     peak = highest
     if head.others is not None:
-        others = jnp.where(is_other, head.others(cosines, bar, state), LOWEST)
+        others = jnp.where(is_other, head.others(cosines, _on_rows(bar), state), LOWEST)
         peak = jnp.maximum(register.peak, jnp.max(others, axis=1))
     terms = jnp.sum(jnp.exp(scale * (others - peak[:, None])), axis=1)
     return _Register(highest, register.who, peak, register.total * jnp.exp(scale * (register.peak - peak)) + terms)
@@ -250,12 +254,14 @@ def _over_shards(register, head):
     if head.sum == "sigmoid":
         return jnp.sum(register.total, axis=0), highest, None
     peak = jnp.max(register.peak, axis=0)
-    total = jnp.sum(register.total * jnp.exp(head.scale * (register.peak - peak)), axis=0)
+    total = jnp.sum(register.total * jnp.exp(head.scale * (register.peak - peak[None])), axis=0)
     who = None
     if head.sum == "rival":
-        who = jnp.min(jnp.where(register.highest == highest, register.who, jnp.iinfo(register.who.dtype).max), axis=0)
-        losers = jnp.exp(head.scale * (register.highest - highest))
-        total += jnp.sum(jnp.where(register.who == who, 0, losers), axis=0)
+        who = jnp.min(
+            jnp.where(register.highest == highest[None], register.who, jnp.iinfo(register.who.dtype).max), axis=0
+        )
+        losers = jnp.exp(head.scale * (register.highest - highest[None]))
+        total += jnp.sum(jnp.where(register.who == who[None], 0, losers), axis=0)
     # Without any others the sum may be 0, and far below every logit it is.
     return head.scale * peak + jnp.log(jnp.maximum(total, jnp.finfo(total.dtype).tiny)), highest, who
 
@@ -266,7 +272,7 @@ def _slopes(cosines, total, gradient, bar, state, head):
         return head.scale * gradient * jax.nn.sigmoid(head.scale * cosines)
     if head.others is None:
         return head.scale * gradient * jnp.exp(head.scale * cosines - total)
-    raised, slope = jax.jvp(lambda c: head.others(c, bar, state), (cosines,), (jnp.ones_like(cosines),))
+    raised, slope = jax.jvp(lambda c: head.others(c, _on_rows(bar), state), (cosines,), (jnp.ones_like(cosines),))
     return head.scale * gradient * slope * jnp.exp(head.scale * raised - total)
 
 

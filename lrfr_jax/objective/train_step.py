@@ -12,8 +12,8 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, UInt8
 
 from lrfr_jax.objective import classifier as classifiers
-from lrfr_jax.objective import distances
 from lrfr_jax.objective.classifier import Classifier
+from lrfr_jax.objective.heads import Head
 
 # What each of the step's random draws is folded with; a new purpose takes the next number.
 AUGMENTATION, DROPOUT, CLASS_SAMPLE = 0, 1, 2
@@ -25,12 +25,13 @@ GRADIENT_FLOOR = 1e-20
 
 
 class TrainState(flax.struct.PyTreeNode):
-    """All that a step changes. `params` has the entries 'backbone' and 'classifier'."""
+    """All that a step changes. `params` has the entries 'backbone' and 'classifier'; `head` is empty for most heads."""
 
     step: PyTree  # an int32 scalar; jax also rebuilds the state with shapes or shardings in place of arrays
     params: PyTree
     batch_stats: PyTree
     opt_state: PyTree
+    head: PyTree = flax.struct.field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"<TrainState of {len(jax.tree.leaves(self))} arrays>"
@@ -42,14 +43,17 @@ def init_state(
     image_shape: tuple[int, int, int],
     backbone: nn.Module,
     classifier: Classifier,
+    head: Head,
     optimizer: optax.GradientTransformation,
 ) -> TrainState:
     """Draws fresh parameters for images of `image_shape` (height, width, channels)."""
     backbone_rng, classifier_rng = jax.random.split(rng)
     features, variables = backbone.init_with_output(backbone_rng, jnp.zeros((1, *image_shape)), train=False)
     centers = classifiers.init_class_centers(classifier_rng, classifier, features.shape[-1])
-    params = {"backbone": variables["params"], "classifier": {"class_centers": centers}}
-    return TrainState(jnp.zeros((), jnp.int32), params, variables["batch_stats"], optimizer.init(params))
+    of_classifier = {"class_centers": centers, **classifiers.init_bias(head, classifier)}
+    params = {"backbone": variables["params"], "classifier": of_classifier}
+    state = {name: jnp.asarray(value, jnp.float32) for name, value in head.first_state.items()}
+    return TrainState(jnp.zeros((), jnp.int32), params, variables["batch_stats"], optimizer.init(params), state)
 
 
 def embed_views(
@@ -113,64 +117,69 @@ def _in_parts(
 
 def classification_loss(
     features: tuple[Float[Array, "batch dim"], ...],
-    class_centers: PyTree,
+    params: PyTree,
     labels: Int[Array, " batch"],
     rng: PRNGKeyArray,
+    state: PyTree,
     *,
     classifier: Classifier,
-    scale: float | int,
-    target_logit: Callable,
-) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
-    r"""The mean of the views' classification losses.
+    head: Head,
+    view_weights: Mapping[str, float | int],
+) -> tuple[Float[Array, ""], tuple[dict[str, Float[Array, ""]], PyTree]]:
+    r"""The weighted sum of the views' classification losses, each the mean over the batch.
 
-    .. math:: \tfrac12 L_{cls}(f_{HR}) + \tfrac12 L_{cls}(f_{LR})
+    .. math:: \textstyle\sum_v w_v L_{cls}(f_v)
 
-    With the high-resolution view alone it is L_cls(f_HR), the paper's baseline.
+    The paper has 1/2 for the high- and 1/2 for the low-resolution view, its baseline the former alone.
 
     Args:
-      features: raw features of the high-resolution view and, if there are two, of the low-resolution view.
-      class_centers: the classifier's parameters.
-      labels: identity of each image.
-      rng, classifier, scale, target_logit: see `classifier.cross_entropy`.
+      features: raw features of each view.
+      params, labels, rng, state, classifier, head: see `classifier.classification`.
+      view_weights: {name of a view: w}, in the order of the features.
 
     Returns:
-      (loss, its parts and the share of images whose own class center is the nearest of those that take part, before any
-      margin).
+      (loss, (its parts and the share of images whose own class center is the nearest of those that take part, before
+      any margin; the head's next state)).
 
     References:
       Ling et al. 2022, arXiv 2302.05621, Eq. 7.
     """
-    per_image, is_nearest = classifiers.cross_entropy(
-        jnp.stack(features),
-        class_centers["class_centers"],
-        labels,
-        rng,
-        classifier=classifier,
-        scale=scale,
-        target_logit=target_logit,
+    per_image, is_nearest, state = classifiers.classification(
+        jnp.stack(features), params, labels, rng, state, classifier=classifier, head=head
     )
     parts = {}
-    for name, loss, nearest in zip(("hr", "lr"), per_image, is_nearest, strict=False):
+    for name, loss, nearest in zip(view_weights, per_image, is_nearest, strict=True):
         parts |= {f"classification_{name}": jnp.mean(loss), f"accuracy_{name}": jnp.mean(nearest)}
-    return jnp.mean(per_image), parts
+    return _weighted_mean(per_image, tuple(view_weights.values())), (parts, state)
+
+
+def _weighted_mean(per_image: Float[Array, "views batch"], weights: tuple[float | int, ...]) -> Float[Array, ""]:
+    total = sum(weights)
+    if set(weights) == {total / len(weights)}:
+        # One mean over all views, as Eq. 7's halves have always been: the same numbers to the last bit.
+        return jnp.mean(per_image) if total == 1 else total * jnp.mean(per_image)
+    return sum(weight * jnp.mean(loss) for weight, loss in zip(weights, per_image, strict=True))
 
 
 def total_loss_gradient(
     features: tuple[Float[Array, "batch dim"], ...],
-    class_centers: PyTree,
+    params: PyTree,
     labels: Int[Array, " batch"],
     rng: PRNGKeyArray,
+    state: PyTree,
     *,
     classifier: Classifier,
-    scale: float | int,
-    target_logit: Callable,
+    head: Head,
+    view_weights: Mapping[str, float | int],
     pair_distance: Callable,
     distance_weight: float,
     weight_unit: str,
-) -> tuple[tuple[PyTree, PyTree], dict[str, Float[Array, ""]]]:
-    r"""The gradient of the whole loss with respect to features and class centers, and the loss's parts.
+) -> tuple[tuple[PyTree, PyTree], dict[str, Float[Array, ""]], PyTree]:
+    r"""The gradient of the whole loss with respect to features and the classifier, and the loss's parts.
 
-    .. math:: L = \lambda\, d(\hat f_{HR}, \hat f_{LR}) + \tfrac12 L_{cls}(f_{HR}) + \tfrac12 L_{cls}(f_{LR})
+    .. math:: L = \lambda\, d(f_{HR}, f_{LR}) + \tfrac12 L_{cls}(f_{HR}) + \tfrac12 L_{cls}(f_{LR})
+
+    With two views of other names and weights alike, and without the distance for a single view or more than two.
 
     Everything below the features is linear in this gradient, so the terms are weighed against each other here, where
     it costs nothing: with the unit 'gradient_share' lambda is chosen anew in each step, as a number, such that the
@@ -178,27 +187,26 @@ def total_loss_gradient(
     views of the batch.
 
     Args:
-      features, class_centers, labels, rng, classifier, scale, target_logit: see `classification_loss`.
-      pair_distance: (unit embeddings, unit embeddings) -> one value for the batch.
+      features, params, labels, rng, state, classifier, head, view_weights: see `classification_loss`.
+      pair_distance: (raw features, raw features) -> one value for the batch.
       distance_weight: the paper's lambda, or a share.
       weight_unit: one of `WEIGHT_UNITS`.
 
     Returns:
-      ((gradient of the features, of the class centers), metrics: `loss`, its parts, and, if there are two views,
-      `distance_weight` (lambda), `grad_norm_classification` and `grad_norm_distance` (lambda times the distance's)).
+      ((gradient of the features, of the classifier), metrics: `loss`, its parts, and, if there are two views,
+      `distance_weight` (lambda), `grad_norm_classification` and `grad_norm_distance` (lambda times the distance's); the
+      head's next state).
 
     References:
       Ling et al. 2022, arXiv 2302.05621, Eq. 7.
     """
     of_classification = jax.value_and_grad(classification_loss, argnums=(0, 1), has_aux=True)
-    (loss, parts), (gradient, centers_gradient) = of_classification(
-        features, class_centers, labels, rng, classifier=classifier, scale=scale, target_logit=target_logit
+    (loss, (parts, state)), (gradient, params_gradient) = of_classification(
+        features, params, labels, rng, state, classifier=classifier, head=head, view_weights=view_weights
     )
-    if len(features) == 1:
-        return (gradient, centers_gradient), {"loss": loss} | parts
-    distance, distance_gradient = jax.value_and_grad(
-        lambda views: pair_distance(distances.unit_length(views[0]), distances.unit_length(views[1]))
-    )(features)
+    if len(features) != 2:
+        return (gradient, params_gradient), {"loss": loss} | parts, state
+    distance, distance_gradient = jax.value_and_grad(lambda views: pair_distance(*views))(features)
     norm, distance_norm = optax.global_norm(gradient), optax.global_norm(distance_gradient)
     weight = jnp.asarray(distance_weight, norm.dtype)
     if weight_unit == "gradient_share":
@@ -206,7 +214,7 @@ def total_loss_gradient(
     parts |= {"distance": distance, "distance_weight": weight}
     parts |= {"grad_norm_classification": norm, "grad_norm_distance": weight * distance_norm}
     gradient = jax.tree.map(lambda a, b: a + weight * b, gradient, distance_gradient)
-    return (gradient, centers_gradient), {"loss": loss + weight * distance} | parts
+    return (gradient, params_gradient), {"loss": loss + weight * distance} | parts, state
 
 
 def train_step(
@@ -246,19 +254,20 @@ def train_step(
         return embed_views(params, state.batch_stats, views, dropout_rng, **settings)
 
     features, pull_back, batch_stats = jax.vjp(embed, state.params["backbone"], has_aux=True)
-    (features_gradient, centers_gradient), metrics = total_loss_gradient(
+    (features_gradient, classifier_gradient), metrics, head_state = total_loss_gradient(
         features,
         state.params["classifier"],
         labels,
         jax.random.fold_in(rng, CLASS_SAMPLE),
+        state.head,
         classifier=classifier,
         **loss,
     )
     (backbone_gradient,) = pull_back(features_gradient)
-    gradient = {"backbone": backbone_gradient, "classifier": centers_gradient}
+    gradient = {"backbone": backbone_gradient, "classifier": classifier_gradient}
     # What is frozen counts neither for the norm nor for clipping, and the compiler leaves out what nobody needs.
     gradient = jax.tree.map(lambda g, stays: jnp.zeros_like(g) if stays else g, gradient, is_frozen(state.params))
     updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
     metrics["grad_norm"] = optax.global_norm(gradient)
-    new_state = TrainState(state.step + 1, optax.apply_updates(state.params, updates), batch_stats, opt_state)
-    return new_state, metrics
+    params = optax.apply_updates(state.params, updates)
+    return TrainState(state.step + 1, params, batch_stats, opt_state, head_state), metrics

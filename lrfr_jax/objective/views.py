@@ -1,6 +1,9 @@
-"""Random dressings of a batch: which resolution each image gets, and which way round it is seen."""
+"""Random dressings of a batch: which resolution each image gets in each view, and which way round it is seen."""
 
+import dataclasses
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -8,10 +11,64 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
 
 from lrfr_jax import image_ops
 from lrfr_jax.errors import UserError
+from lrfr_jax.objective import augmentations
 
-# What each random draw is folded with; a new purpose takes the next number.
-RESOLUTION, HR_FLIP, LR_FLIP, BORDER_COIN, BORDER_WIDTHS = range(5)
+# What each random draw of the batch is folded with; a new purpose takes the next number, up to FIRST_OF_VIEWS.
+BORDER_COIN, BORDER_WIDTHS, CROP, LOW_RESOLUTION, LIGHT = range(3, 8)
+# A view's own draws; a new one takes the next place.
+RESOLUTION, FLIP, CHOICE = range(3)
+FIRST_OF_VIEWS, PLACES = 16, 16
+# A high-resolution view and a low-resolution one were all once; their draws keep the numbers that they had.
+FORMER = {(RESOLUTION, 1): 0, (FLIP, 0): 1, (FLIP, 1): 2}
 FLIPS = ("shared", "independent", "none")
+
+Images = UInt8[Array, "batch size size channels"] | Float[Array, "batch size size channels"]
+
+
+@dataclasses.dataclass(frozen=True)
+class View:
+    """How one view of a batch is dressed, and what it counts.
+
+    Attributes:
+      sizes: resolutions in pixels that an image is brought to; the image's own one leaves it as it is.
+      ratios: how often each size is drawn, in any unit.
+      share: of the batch that is degraded, 0 without sizes; the other images stay as they are.
+      weight: of the view in the classification loss.
+    """
+
+    sizes: tuple[int, ...]
+    ratios: tuple[float | int, ...]
+    share: float | int
+    weight: float | int
+
+
+def views_of(views: Mapping[str, Mapping[str, Any]]) -> dict[str, View]:
+    """Reads the config's group `augment.views`, {name: rule}, in the order of the names.
+
+    Raises:
+      UserError: a rule that is none; the sentence names it.
+    """
+    known = [field.name for field in dataclasses.fields(View)]
+    found = {}
+    for name, rule in sorted(views.items()):
+        here = f"augment.views.{name}"
+        if set(rule) != set(known):
+            raise UserError(f"{here} has the fields {', '.join(sorted(rule))}: give {', '.join(known)}, and no other")
+        view = View(tuple(rule["sizes"]), tuple(rule["ratios"]), rule["share"], rule["weight"])
+        ratios_fit = len(view.ratios) == len(view.sizes) and all(0 <= ratio < math.inf for ratio in view.ratios)
+        if not ratios_fit or (view.sizes and not sum(view.ratios)):
+            raise UserError(
+                f"{here}.ratios={view.ratios} does not fit {here}.sizes={view.sizes}: give one ratio per size, none "
+                "negative and not all 0"
+            )
+        if not 0 <= view.share <= 1 or (view.share > 0) != bool(view.sizes):
+            raise UserError(f"{here}.share={view.share} must be above 0 and at most 1 with sizes, and 0 without any")
+        if not 0 <= view.weight < math.inf:
+            raise UserError(f"{here}.weight={view.weight} must be at least 0 and finite")
+        found[name] = view
+    if not any(view.weight for view in found.values()):
+        raise UserError(f"augment.views gives {', '.join(found) or 'no view'} no weight: set one view's above 0")
+    return found
 
 
 def sample_resolutions(
@@ -19,18 +76,9 @@ def sample_resolutions(
 ) -> Int[Array, " batch"]:
     """Draws a resolution for each image, `sizes[i]` with probability `ratios[i] / sum(ratios)`.
 
-    Raises:
-      UserError: the ratios do not fit the sizes.
-
     References:
       Ling et al. 2022, arXiv 2302.05621, Sec. 4.1: sizes (7, 14, 20), ratios (1, 1, 2).
     """
-    valid = len(ratios) == len(sizes) > 0 and all(math.isfinite(ratio) and ratio >= 0 for ratio in ratios)
-    if not valid or sum(ratios) == 0:
-        raise UserError(
-            f"augment.ratios={ratios} does not fit augment.sizes={sizes}: "
-            "give one ratio per size, none negative and not all 0"
-        )
     return jax.random.choice(rng, jnp.asarray(sizes), (batch_size,), p=jnp.asarray(ratios, jnp.float32))
 
 
@@ -50,64 +98,114 @@ def make_views(
     rng: PRNGKeyArray,
     images: UInt8[Array, "batch size size channels"],
     *,
-    sizes: tuple[int, ...],
-    ratios: tuple[float | int, ...],
+    views: Mapping[str, Mapping[str, Any]],
     rounding: str,
     flip: str,
     border_probability: float | int,
     border_largest: int,
+    crop: Mapping[str, Any],
+    low_resolution: Mapping[str, Any],
+    light: Mapping[str, Any],
 ) -> tuple[Float[Array, "batch size size channels"], ...]:
-    """Dresses each image as the high-resolution view and, unless `sizes` is empty, as a low-resolution one.
+    """Dresses each image as every view's rule says.
+
+    What is done to the image itself, before it is dressed, is the same in all views: borders, crop, low resolution and
+    light.
 
     Args:
       rng: key of this batch; equal keys give equal views.
       images: as stored, 0..255.
-      sizes: resolutions of the low-resolution view; () for the high-resolution view alone.
-      ratios: how often each of the sizes is drawn, in any unit; () with `sizes=()`.
+      views: {name: rule}, see `View`: a single view, a high- and a low-resolution one, or others.
       rounding: 'uint8' (as Pillow) or 'none', see `image_ops.degrade`.
-      flip: 'shared' (one coin per image, both views the same way round), 'independent' (a coin per view, as in the
+      flip: 'shared' (one coin per image, all views the same way round), 'independent' (a coin per view, as in the
         released code: half of the pairs are mirrored) or 'none'.
-      border_probability: share of the images whose borders are erased in both views, see `random_borders`.
+      border_probability: share of the images whose borders are erased, see `random_borders`.
       border_largest: the widest band in pixels, less than half of the image; 0 with `border_probability=0`.
+      crop, low_resolution, light: the arguments of `random_crop`, `random_low_resolution` and `random_light` of
+        `augmentations`.
 
     Returns:
-      (hr_view, lr_view) or (hr_view,), normalized to [-1, 1].
+      The views in the order of their names ('hr', 'lr'), normalized to [-1, 1].
 
     Raises:
-      UserError: an unknown name, or sizes and ratios that do not fit.
+      UserError: an unknown name, or a number that is out of its range or does not fit the others.
 
     References:
       Ling et al. 2022, arXiv 2302.05621, Sec. 3.3; hurricanelx/LRFR, train_webface_pair.py.
     """
+    batch_size = images.shape[0]
+    rules = views_of(views)
+    _check(rules, flip, rounding, batch_size=batch_size, image_size=images.shape[1])
+    _check_borders(border_probability, border_largest, image_size=images.shape[1])
+    if border_probability:
+        widths = random_borders(rng, batch_size, probability=border_probability, largest=border_largest)
+        images = image_ops.erase_borders(images, widths)
+    images = augmentations.random_crop(jax.random.fold_in(rng, CROP), images, **crop)
+    images = augmentations.random_low_resolution(jax.random.fold_in(rng, LOW_RESOLUTION), images, **low_resolution)
+    images = augmentations.random_light(jax.random.fold_in(rng, LIGHT), images, **light)
+    dressed = []
+    for number, view in enumerate(rules.values()):
+        pixels = _degraded(rng, images, view, number=number, rounding=rounding)
+        if flip != "none":
+            key = _draw(rng, FLIP, number if flip == "independent" else 0)
+            pixels = image_ops.flip(pixels, jax.random.bernoulli(key, shape=(batch_size,)))
+        dressed.append(image_ops.normalize(pixels))
+    return tuple(dressed)
+
+
+def _draw(rng: PRNGKeyArray, place: int, number: int) -> PRNGKeyArray:
+    """The key of a view's own draw."""
+    return jax.random.fold_in(rng, FORMER.get((place, number), FIRST_OF_VIEWS + PLACES * number + place))
+
+
+def _degraded(rng: PRNGKeyArray, images: Images, view: View, *, number: int, rounding: str) -> Images:
+    batch_size, full = images.shape[:2]
+    lower = tuple(size for size in view.sizes if size < full)
+    if not lower:
+        return images
+    key = _draw(rng, RESOLUTION, number)
+    resolutions = sample_resolutions(key, batch_size, sizes=view.sizes, ratios=view.ratios)
+    kept = []
+    if len(lower) < len(view.sizes):
+        kept.append(resolutions == full)
+        resolutions = jnp.where(kept[0], lower[0], resolutions)
+    if view.share < 1:
+        places = jax.random.permutation(_draw(rng, CHOICE, number), batch_size)
+        kept.append(places >= _number_degraded(view.share, batch_size))
+    degraded = image_ops.degrade(images, resolutions, sizes=lower, rounding=rounding)
+    for which in kept:
+        degraded = jnp.where(which[:, None, None, None], images, degraded)
+    return degraded
+
+
+def _number_degraded(share: float | int, batch_size: int) -> int:
+    # 0.29 * 100 is 28.999999999999996
+    return math.floor(share * batch_size + 1e-9)
+
+
+def _check(rules: Mapping[str, View], flip: str, rounding: str, *, batch_size: int, image_size: int) -> None:
     if flip not in FLIPS:
         raise UserError(f"augment.flip={flip!r} is unknown: choose one of {', '.join(FLIPS)}")
     if rounding not in image_ops.ROUNDINGS:
         raise UserError(f"augment.rounding={rounding!r} is unknown: choose one of {', '.join(image_ops.ROUNDINGS)}")
-    outside = [size for size in sizes if not 1 <= size <= images.shape[1]]
-    if outside:
-        raise UserError(f"augment.sizes={sizes} holds {outside}: give side lengths from 1 to {images.shape[1]} pixels")
-    if not 0 <= border_probability <= 1 or not 0 <= border_largest < images.shape[1] / 2:
-        raise UserError(
-            f"augment.border_probability={border_probability} must be in [0, 1] and augment.border_largest="
-            f"{border_largest} pixels in 0..{(images.shape[1] - 1) // 2}"
-        )
-    if (border_probability == 0) != (border_largest == 0):
-        raise UserError(
-            f"augment.border_probability={border_probability} and augment.border_largest={border_largest} must both be "
-            "0, or neither"
-        )
-    batch_size = images.shape[0]
-    if border_probability:
-        widths = random_borders(rng, batch_size, probability=border_probability, largest=border_largest)
-        images = image_ops.erase_borders(images, widths)
-    hr_coin = jax.random.bernoulli(jax.random.fold_in(rng, HR_FLIP), shape=(batch_size,))
-    lr_coin = jax.random.bernoulli(jax.random.fold_in(rng, LR_FLIP), shape=(batch_size,))
-    never = jnp.zeros((batch_size,), bool)
-    coins = {"shared": (hr_coin, hr_coin), "independent": (hr_coin, lr_coin), "none": (never, never)}[flip]
+    for name, view in rules.items():
+        here = f"augment.views.{name}"
+        outside = [size for size in view.sizes if not 1 <= size <= image_size]
+        if outside:
+            raise UserError(
+                f"{here}.sizes={view.sizes} holds {outside}: give side lengths from 1 to {image_size} pixels"
+            )
+        if view.share and not _number_degraded(view.share, batch_size):
+            raise UserError(f"{here}.share={view.share} of a batch of {batch_size} is no image: raise one of the two")
 
-    hr_view = image_ops.normalize(image_ops.flip(images, coins[0]))
-    if not sizes and not ratios:
-        return (hr_view,)
-    resolutions = sample_resolutions(jax.random.fold_in(rng, RESOLUTION), batch_size, sizes=sizes, ratios=ratios)
-    degraded = image_ops.degrade(images, resolutions, sizes=sizes, rounding=rounding)
-    return hr_view, image_ops.normalize(image_ops.flip(degraded, coins[1]))
+
+def _check_borders(probability: float | int, largest: int, *, image_size: int) -> None:
+    if not 0 <= probability <= 1 or not 0 <= largest < image_size / 2:
+        raise UserError(
+            f"augment.border_probability={probability} must be in [0, 1] and augment.border_largest={largest} pixels "
+            f"in 0..{(image_size - 1) // 2}"
+        )
+    if (probability == 0) != (largest == 0):
+        raise UserError(
+            f"augment.border_probability={probability} and augment.border_largest={largest} must both be 0, or neither"
+        )

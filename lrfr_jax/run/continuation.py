@@ -9,13 +9,13 @@ import optax
 from flax.traverse_util import flatten_dict
 
 from lrfr_jax.errors import UserError
-from lrfr_jax.run import experiment, workdir
+from lrfr_jax.run import experiment, former_names, workdir
 
 
 def config_at(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """The config under which a checkpoint was made, laid out flat: the recipe that its run began with, and changes.
 
-    {} for a checkpoint that does not say it.
+    With the fields of today, see `former_names`; {} for a checkpoint that does not say it.
     """
     entry = next(iter(metadata.get("history", [])[-1:]), {})
     if "recipe" not in entry:
@@ -23,7 +23,7 @@ def config_at(metadata: Mapping[str, Any]) -> dict[str, Any]:
     fields = dict(entry["recipe"]) | flatten_dict({"evals": metadata.get("evals", {})}, sep=".")
     for change in entry.get("changes", []):
         fields |= {name: to for name, (_, to) in change["fields"].items() if not name.startswith("evals.")}
-    return fields
+    return former_names.current(fields)
 
 
 def changes(before: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, list[Any]]:
@@ -35,7 +35,7 @@ def changes(before: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, l
     """
     if not before:
         return {}
-    now = flatten_dict(config, sep=".")
+    now = former_names.current(flatten_dict(config, sep="."))
     names = [name for name in sorted(before.keys() | now.keys()) if not workdir.may_change(name, workdir.FREE)]
     return {name: [before.get(name), now.get(name)] for name in names if before.get(name) != now.get(name)}
 

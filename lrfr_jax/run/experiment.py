@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import inspect
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -18,11 +19,13 @@ from lrfr_jax.data import face_sets
 from lrfr_jax.errors import UserError
 from lrfr_jax.machines import sharding
 from lrfr_jax.models import layers
-from lrfr_jax.objective import distances, margins, optimizer, train_step, views
+from lrfr_jax.objective import distances, optimizer, train_step, views
 from lrfr_jax.objective.classifier import Classifier
+from lrfr_jax.objective.heads import HEADS, Head
 
 # Arguments of `optimizer.make_optimizer`; the rest of the group are those of `make_schedule`.
-UPDATE = ("momentum", "weight_decay", "weight_decay_on", "clip_norm", "classifier_rate_factor", "frozen")
+UPDATE = ("algorithm", "momentum", "nesterov", "betas", "epsilon", "weight_decay", "weight_decay_on")
+UPDATE += ("weight_decay_by_prefix", "clip_norm", "classifier_rate_factor", "frozen")
 
 
 # What numbers of a config must be that nothing below would refuse, and how it is said.
@@ -33,8 +36,6 @@ RANGES = {
     "num_epochs": (lambda value: 0 < value < math.inf, "above 0 and finite"),
     "keep_checkpoints": (lambda value: value >= 1, "at least 1"),
     "classifier.shards": (lambda value: value >= 1, "at least 1"),
-    "loss.scale": (lambda value: 0 < value < math.inf, "above 0 and finite"),
-    "loss.margin": (math.isfinite, "finite"),
     "loss.p": (lambda value: 1 <= value < math.inf, "at least 1 and finite"),
     "loss.distance_weight": (lambda value: 0 <= value < math.inf, "at least 0 and finite"),
 }
@@ -46,6 +47,7 @@ class Run:
 
     backbone: nn.Module
     classifier: Classifier
+    head: Head
     init: Callable
     step: Callable
     schedule: optax.Schedule
@@ -92,30 +94,56 @@ def build_run(config: ConfigDict, num_identities: int, steps_per_epoch: float) -
         backbone = models.create_backbone(**model, remat=config.remat)
         precision = layers.PRODUCT_PRECISIONS[config.model.dtype]
         classifier = Classifier(num_identities, **config.classifier, precision=precision)
+        head = head_of(config.head.to_dict())
         update = {name: config.optimizer[name] for name in UPDATE}
         schedule = schedule_of(dict(config.optimizer), num_epochs=config.num_epochs, steps_per_epoch=steps_per_epoch)
-        sgd = optimizer.make_optimizer(schedule, **update)
+        update_rule = optimizer.make_optimizer(schedule, **update)
+        rules = views.views_of(config.augment.views.to_dict())
+        view_weights = {name: rule.weight for name, rule in rules.items()}
         step = functools.partial(
             train_step.train_step,
             seed=config.seed,
-            make_views=functools.partial(views.make_views, **config.augment),
+            make_views=functools.partial(views.make_views, **config.augment.to_dict()),
             batch_norm=batch_norm,
             parts=config.batch_parts,
             is_frozen=functools.partial(optimizer.is_frozen, frozen=update["frozen"]),
-            loss=_loss_arguments(two_views=len(config.augment.sizes) > 0, **config.loss),
+            loss={"head": head, **_loss_arguments(view_weights=view_weights, **config.loss)},
             backbone=backbone,
             classifier=classifier,
-            optimizer=sgd,
+            optimizer=update_rule,
         )
         shape = (image_ops.IMAGE_SIZE, image_ops.IMAGE_SIZE, 3)
-        parts = {"backbone": backbone, "classifier": classifier, "optimizer": sgd}
+        parts = {"backbone": backbone, "classifier": classifier, "head": head, "optimizer": update_rule}
         init = functools.partial(train_step.init_state, image_shape=shape, **parts)
         rng = jax.eval_shape(jax.random.key, config.seed)
         # Traced once without computing: a wrong value is found before anything is written.
         jax.eval_shape(step, jax.eval_shape(init, rng), *_abstract_batch(config.batch_size, shape))
     except (ValueError, TypeError, OverflowError, AttributeError) as error:
         raise UserError(f"the config does not fit together: {error}") from error
-    return Run(backbone, classifier, init, step, schedule, "pairs" if len(config.augment.sizes) else "images")
+    return Run(backbone, classifier, head, init, step, schedule, "pairs" if len(view_weights) == 2 else "images")
+
+
+def head_of(settings: Mapping[str, Any]) -> Head:
+    """The head that a config's group `head` stands for.
+
+    Raises:
+      UserError: an unknown name, fields that are another head's, or a number that is not finite.
+      ValueError: what the head itself refuses.
+    """
+    numbers = dict(settings)
+    name = numbers.pop("name")
+    if name not in HEADS:
+        raise UserError(f"head.name={name!r} is unknown: choose one of {', '.join(HEADS)}")
+    wanted = inspect.signature(HEADS[name]).parameters
+    if numbers.keys() != wanted.keys():
+        raise UserError(
+            f"head.name={name!r} has the fields {', '.join(wanted)}, not {', '.join(numbers)}: give the head as an "
+            f"argument of the config file, FILE.py:head={name}, or set `config.head = common.head({name!r})`"
+        )
+    for field, value in numbers.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"head.{field}={value} must be finite")
+    return HEADS[name](**numbers)
 
 
 def description(
@@ -125,7 +153,8 @@ def description(
     counts = {name: sum(leaf.size for leaf in jax.tree.leaves(tree)) for name, tree in params.items()}
     total, centers = sum(counts.values()), counts["classifier"]
     model = f"{config.model.backbone} of width {config.model.width:g}, embedding of {config.model.embedding_size}"
-    views = "two views of " if run.unit == "pairs" else ""
+    count = len(config.augment.views)
+    views = {1: "", 2: "two views of "}.get(count, f"{count} views of ")
     return [
         f"{model}: {total:,} parameters, {centers:,} of them class centers",
         f"{config.input.dataset}: {training_set.num_images} images of {training_set.num_identities} identities; "
@@ -146,27 +175,24 @@ def _abstract_batch(batch_size: int, shape: tuple[int, ...]) -> tuple[jax.ShapeD
 
 def _loss_arguments(
     *,
-    two_views: bool,
-    margin_type: str,
-    scale: float,
-    margin: float,
+    view_weights: Mapping[str, float],
     distance: str,
     p: float,
     reduction: str,
     distance_weight: float,
     weight_unit: str,
 ) -> dict[str, Any]:
-    if margin_type not in margins.MARGINS:
-        raise UserError(f"loss.margin_type={margin_type!r} is unknown: choose one of {', '.join(margins.MARGINS)}")
     if weight_unit not in train_step.WEIGHT_UNITS:
         known = ", ".join(train_step.WEIGHT_UNITS)
         raise UserError(f"loss.weight_unit={weight_unit!r} is unknown: choose one of {known}")
-    if distance_weight and not two_views:
-        raise UserError("augment.sizes is empty, so there is no second view: set loss.distance_weight=0")
+    if distance_weight and len(view_weights) != 2:
+        raise UserError(
+            f"loss.distance_weight={distance_weight} weighs the distance of two views, and augment.views has "
+            f"{len(view_weights)} ({', '.join(view_weights)}): set it to 0, or give two views"
+        )
     return {
-        "scale": scale,
-        "target_logit": functools.partial(margins.MARGINS[margin_type], scale=scale, margin=margin),
-        "pair_distance": functools.partial(distances.pair_distance, distance=distance, p=p, reduction=reduction),
+        "view_weights": view_weights,
+        "pair_distance": functools.partial(distances.feature_distance, distance=distance, p=p, reduction=reduction),
         "distance_weight": distance_weight,
         "weight_unit": weight_unit,
     }

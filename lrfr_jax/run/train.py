@@ -197,7 +197,8 @@ def _warm_start(
 
 def _split(state: train_step.TrainState) -> tuple[dict, dict]:
     backbone = {"params": state.params["backbone"], "batch_stats": state.batch_stats}
-    return backbone, {"classifier": state.params["classifier"], "opt_state": state.opt_state, "step": state.step}
+    training = {"classifier": state.params["classifier"], "opt_state": state.opt_state, "step": state.step}
+    return backbone, training | ({"head": state.head} if state.head else {})
 
 
 def _save(
@@ -237,8 +238,8 @@ def _restore(manager: Any, state: train_step.TrainState, metadata: dict) -> tupl
         return 0, state, before
     step, backbone, training = restored
     params = {"backbone": backbone["params"], "classifier": training["classifier"]}
-    state = train_step.TrainState(training["step"], params, backbone["batch_stats"], training["opt_state"])
-    return step, state, before
+    changing = {"opt_state": training["opt_state"], "head": training.get("head", state.head)}
+    return step, train_step.TrainState(training["step"], params, backbone["batch_stats"], **changing), before
 
 
 def _log(step: int, metrics: dict, rate: float, timing: progress.Progress, writer: Any, side_writer: Any) -> None:

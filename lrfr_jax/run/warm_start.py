@@ -92,7 +92,7 @@ def with_mean_embeddings(
     # On the host, since the whole may be more than one device holds.
     centers = {sharding.CLASS_CENTERS: np.pad(found, ((0, rows - len(found)), (0, 0)))}
     centers = jax.device_put(centers, sharding.of_state(mesh, centers))
-    return state.replace(params=state.params | {"classifier": centers})
+    return state.replace(params=state.params | {"classifier": state.params["classifier"] | centers})
 
 
 def mean_embeddings(

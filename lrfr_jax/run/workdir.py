@@ -9,6 +9,7 @@ from flax.traverse_util import flatten_dict
 
 from lrfr_jax.errors import UserError
 from lrfr_jax.files import paths
+from lrfr_jax.run import former_names
 
 logger = logging.getLogger("lrfr_jax")
 
@@ -108,5 +109,5 @@ def _write(path: paths.AnyPath, config: dict) -> None:
 
 
 def _what_stays(config: dict) -> dict:
-    fields = flatten_dict(config, sep=".", keep_empty_nodes=True)
+    fields = former_names.current(flatten_dict(config, sep=".", keep_empty_nodes=True))
     return {name: value for name, value in fields.items() if not may_change(name, FREE + WATCHING + AHEAD)}

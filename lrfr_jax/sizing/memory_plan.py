@@ -18,6 +18,8 @@ from lrfr_jax.sizing import kept_activations
 
 # Bytes of a float32, which parameters, gradients, momentum and everything in the classifier are.
 FLOAT = 4
+# Arrays as large as the parameters: they, their gradient, and momentum or AdamW's two means.
+COPIES = {"sgd": 3, "adamw": 4}
 # What the program of `classifier.cross_entropy` and its gradient holds at a time: so many arrays as large as the
 # cosines of a chunk (two more with chunks, whose cosines are computed twice), and so many as large as the centers that
 # take part: normalized, and of a sample gathered as well. From jax 0.12 on the compiler keeps no copy of all chunks.
@@ -33,7 +35,7 @@ class Memory:
       backbone: parameters, statistics, gradient and momentum of the network, whole on every device.
       class_centers: with their gradient and momentum, this device's share.
       cosines: to the class centers, with what else the classification holds meanwhile.
-      activations: that the forward pass leaves for the gradient, both views.
+      activations: that the forward pass leaves for the gradient, of all views.
       images: the batch as bytes, and its views in float32.
       cache: the training set, if `input.cache` is 'device'; whole on every device.
     """
@@ -62,14 +64,14 @@ def of_config(config: ConfigDict, *, num_identities: int, num_images: int, devic
       devices: over which batch and, by `classifier.shards`, class centers are split.
     """
     classifier = Classifier(num_identities, **config.classifier)
-    views = 2 if len(config.augment.sizes) else 1
+    views, copies = len(config.augment.views), COPIES[config.optimizer.algorithm]
     batch = config.batch_size / devices
     parameters, statistics, kept = _of_network(config.model.to_json(), config.remat)
     rows, dim = classifier.rows / classifier.shards, config.model.embedding_size
     pixels = math.prod((image_ops.IMAGE_SIZE, image_ops.IMAGE_SIZE, 3))
     return Memory(
-        backbone=3 * parameters + statistics,
-        class_centers=3 * FLOAT * rows * dim,
+        backbone=copies * parameters + statistics,
+        class_centers=copies * FLOAT * rows * dim,
         cosines=head_bytes(classifier, batch=config.batch_size, images=views * batch * classifier.shards, dim=dim),
         activations=views * batch / config.batch_parts * kept,
         images=batch * pixels * (1 + views * FLOAT),

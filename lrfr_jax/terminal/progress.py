@@ -21,6 +21,7 @@ logger = logging.getLogger("lrfr_jax")
 QUIET_SECONDS = 3.0
 EVERY_SECONDS = 30.0
 TICK_SECONDS = 1.0
+ACCURACY = "train/accuracy_"  # and then the name of a view
 # The clock when the command began, about: importing the libraries is a wait as well, of which nothing can be told. The
 # processor has worked since, for what was imported before this file.
 _BEGAN = time.monotonic() - time.process_time()
@@ -239,9 +240,8 @@ class Progress:
         """Ends the stretch at `step`; returns the line to print, of what people watch, and its speeds as scalars."""
         speeds = self._speeds(step)
         parts = [f"{self._place(step)} loss {metrics['train/loss']:.4g} accuracy"]
-        for view in ("hr", "lr"):
-            if f"train/accuracy_{view}" in metrics:
-                parts.append(f"{100 * metrics[f'train/accuracy_{view}']:.1f}% {view.upper()}")
+        for name in sorted(name for name in metrics if name.startswith(ACCURACY)):
+            parts.append(f"{100 * metrics[name]:.1f}% {name.removeprefix(ACCURACY).upper()}")
         parts += [f"rate {metrics['train/learning_rate']:.3g}", self._pace(step, speeds)]
         self._begin(step)
         return " ".join(parts), speeds

@@ -35,14 +35,22 @@ def test_a_damaged_config_is_told(tmp_path, text):
         run_facts.config_of(tmp_path)
 
 
-def test_fields_that_differ():
+HR = {"sizes": [], "ratios": [], "share": 0.0, "weight": 0.5}
+VARY = ("hr.weight", "lr.ratios", "lr.share", "lr.sizes", "lr.weight")
+
+
+def test_fields_that_differ_by_the_names_of_today():
     configs = {
-        "a": {"seed": 0, "loss": {"p": 1.0, "scale": 48}, "augment": {"sizes": []}},
-        "b": {"seed": 1, "loss": {"p": 2.0, "scale": 48, "new": None}, "augment": {"sizes": [7, 14]}},
+        "a": {"seed": 0, "loss": {"p": 1.0, "scale": 48}, "augment": {"sizes": [], "ratios": []}},
+        "b": {
+            "seed": 1,
+            "loss": {"p": 2.0, "scale": 48, "new": None},
+            "augment": {"views": {"hr": HR, "lr": HR | {"sizes": [7, 14]}}},
+        },
     }
     assert run_facts.differing_fields(configs) == [
-        ["run", "augment.sizes", "loss.p"],
-        ["a", "none", "1.0"],
-        ["b", "7, 14", "2.0"],
+        ["run", *(f"augment.views.{field}" for field in VARY), "loss.p"],
+        ["a", "1.0", "-", "-", "-", "-", "1.0"],
+        ["b", "0.5", "none", "0.0", "7, 14", "0.5", "2.0"],
     ]
     assert run_facts.as_text(configs["b"]).splitlines()[1:3] == ["loss.p = 2.0", "loss.scale = 48"]

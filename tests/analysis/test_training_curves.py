@@ -50,6 +50,14 @@ def test_curves_of_both_views_and_logarithms_only_over_a_decade(draw):
     assert scales["classification loss"] == "linear"
 
 
+def test_views_of_other_names_are_named(draw):
+    more = {"train/classification_second": 7.0, "train/classification_first": 3.0}
+    panels = draw({"seed0": [{"step": step} | more for step in (1, 20)]})
+    assert list(panels) == ["classification loss"]
+    named = [text.get_text() for text in panels["classification loss"].get_legend().get_texts()]
+    assert named == ["first", "second"]
+
+
 def test_nothing_logged_is_no_figure():
     assert training_curves.draw({"seed0": [], "seed1": [{"step": 3, "faces/accuracy": 1.0}]}) is None
     assert training_curves.draw({}) is None

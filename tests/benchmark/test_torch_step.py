@@ -10,8 +10,9 @@ import pytest
 
 from configs import common
 from lrfr_jax import image_ops, models
-from lrfr_jax.objective import distances, margins, train_step
+from lrfr_jax.objective import distances, train_step
 from lrfr_jax.objective.classifier import Classifier
+from lrfr_jax.objective.heads import HEADS
 
 torch = pytest.importorskip("torch", reason="PyTorch is optional: pip install torch")
 torch_step = pytest.importorskip("lrfr_jax.benchmark.torch_step")
@@ -42,6 +43,16 @@ def test_views_are_our_degradation():
     }
 
 
+def test_other_views_are_refused():
+    assert torch_step._has_usual_views(common.augment("none"))
+    assert torch_step._has_usual_views(common.augment("maug"))
+    assert not torch_step._has_usual_views(common.augment("bt_m"))
+    assert not torch_step._has_usual_views(common.augment("st_m2"))
+    augment = common.augment("maug")
+    augment.light.probability = 0.2
+    assert not torch_step._has_usual_views(augment)
+
+
 def test_the_loss_is_ours():
     random = np.random.default_rng(1)
     features, centers = (
@@ -51,15 +62,16 @@ def test_the_loss_is_ours():
     labels, numbers = np.arange(6), {"scale": 8.0, "margin": 0.2, "distance_weight": 3.0}
     tensors = [torch.from_numpy(view) for view in features]
     found = torch_step.loss_of(tensors, torch.from_numpy(centers), torch.from_numpy(labels), **numbers)
-    _, parts = train_step.total_loss_gradient(
+    _, parts, _ = train_step.total_loss_gradient(
         tuple(map(jnp.asarray, features)),
         {"class_centers": jnp.asarray(centers)},
         jnp.asarray(labels),
         jax.random.key(0),
+        {},
         classifier=Classifier(9, 1, 1, 1),
-        scale=8.0,
-        target_logit=functools.partial(margins.cosface_target, scale=8.0, margin=0.2),
-        pair_distance=functools.partial(distances.pair_distance, distance="logexp", p=1, reduction="paper"),
+        head=HEADS["cosface"](scale=8.0, margin=0.2),
+        view_weights={"hr": 0.5, "lr": 0.5},
+        pair_distance=functools.partial(distances.feature_distance, distance="logexp", p=1, reduction="paper"),
         distance_weight=3.0,
         weight_unit="lambda",
     )

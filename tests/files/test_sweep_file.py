@@ -10,7 +10,7 @@ More words.
 BASE = "configs/a.py"
 TABLES = {"T": {"one": "faces/accuracy"}}
 def rows():
-    yield {"name": "first", "arg": "", "overrides": {"loss.p": 2.0, "augment.sizes": (7, 14)}, "paper": {}}
+    yield {"name": "first", "arg": "", "overrides": {"loss.p": 2.0, "augment.views.lr.sizes": (7, 14)}, "paper": {}}
     yield {"name": "second", "arg": "policy=aug", "overrides": {}, "paper": {"faces/accuracy": 9.5}}
 '''
 
@@ -41,7 +41,7 @@ def test_arguments_of_a_run(written):
 
     assert arguments("first", "loss.p=3") == [
         *("--config", "configs/a.py", "--workdir", "R/first/seed4", "--data_dir", "D"),
-        *("--config.loss.p=2.0", "--config.augment.sizes=(7, 14)", "--config.loss.p=3", "--config.seed=4"),
+        *("--config.loss.p=2.0", "--config.augment.views.lr.sizes=(7, 14)", "--config.loss.p=3", "--config.seed=4"),
     ]
     assert arguments("second")[1] == "configs/a.py:policy=aug"
 

@@ -89,11 +89,12 @@ def test_derivatives_per_dimension_as_in_figure_4():
     slopes = {
         name: jax.grad(lambda x, f=function: f(x, jnp.zeros_like(x)).sum())(d) * 3
         for name, function in distances.DISTANCES.items()
-        if name != "logexp"
+        if name not in ("logexp", "cosine")
     }
     np.testing.assert_allclose(slopes["l1"], [[1, -1, 1]], rtol=1e-6)
     np.testing.assert_allclose(slopes["l2"], d, rtol=1e-6)
     np.testing.assert_allclose(slopes["smooth_l1"], [[0.25, -0.5, 1]], rtol=1e-6)
+    np.testing.assert_allclose(slopes["mean_squared"], 2 * d, rtol=1e-6)
     expected = [0.25**2 / 2, 0.5**2 / 2, 1.75 - 0.5]
     np.testing.assert_allclose(distances.smooth_l1_distance(d, jnp.zeros_like(d)), [np.mean(expected)], rtol=1e-6)
 
@@ -104,6 +105,7 @@ def test_derivatives_per_dimension_as_in_figure_4():
         distances.l1_distance,
         distances.l2_distance,
         distances.smooth_l1_distance,
+        distances.mean_squared_distance,
         *(functools.partial(LOGEXP, p=p) for p in (1, 1.25, 2)),
         *(functools.partial(distances.logexp_distance_released, p=p) for p in (1, 1.25, 2)),
     ],
@@ -115,12 +117,47 @@ def test_equal_embeddings_have_no_gradient_and_distances_are_symmetric(distance,
     np.testing.assert_array_equal(distance(x, y), distance(y, x))
 
 
-@pytest.mark.parametrize(("distance", "p"), [("l1", 1), ("l2", 2), ("smooth_l1", 1.0), ("logexp", 1.5)])
+@pytest.mark.parametrize(
+    ("distance", "p"), [("l1", 1), ("l2", 2), ("smooth_l1", 1.0), ("logexp", 1.5), ("cosine", 2), ("mean_squared", 2)]
+)
 def test_pair_distance_is_the_mean(distance, p, pairs):
     exponent = {"p": p} if distance == "logexp" else {}
     expected = distances.DISTANCES[distance](*pairs, **exponent).mean()
     actual = distances.pair_distance(*pairs, distance=distance, p=p, reduction="paper")
     np.testing.assert_allclose(actual, expected, rtol=1e-6)
+
+
+def test_cosine_distance_and_its_gradient():
+    x, y = jnp.array([[3.0, 4.0]]), jnp.array([[4.0, 3.0]])
+    value, gradients = jax.value_and_grad(lambda x, y: distances.cosine_distance(x, y)[0], argnums=(0, 1))(x, y)
+    np.testing.assert_allclose(value, 0.04, rtol=1e-5)
+    np.testing.assert_allclose(gradients, [[[-0.0448, 0.0336]], [[0.0336, -0.0448]]], rtol=1e-5)
+    np.testing.assert_allclose(jnp.sum(gradients[0] * x), 0, atol=1e-7)
+
+
+def test_cosine_distance_has_no_gradient_for_equal_features(pairs):
+    np.testing.assert_allclose(jax.grad(lambda x: distances.cosine_distance(x, pairs[0]).sum())(pairs[0]), 0, atol=1e-6)
+    np.testing.assert_allclose(distances.cosine_distance(*pairs), 16 * distances.l2_distance(*pairs), rtol=1e-5)
+
+
+def test_mean_squared_distance_is_of_features_as_long_as_they_are():
+    x, y = jnp.array([[1.0, 0, 2, 0]]), jnp.array([[0.0, 0, 1, 1]])
+    settings = {"distance": "mean_squared", "p": 2, "reduction": "paper"}
+    np.testing.assert_allclose(distances.feature_distance(x, y, **settings), 0.75, rtol=1e-6)
+    gradient = jax.grad(lambda x: distances.feature_distance(x, y, **settings))(x)
+    np.testing.assert_allclose(gradient, [[0.5, 0, 0.5, -0.5]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", distances.DISTANCES)
+def test_the_others_compare_unit_lengths(name, pairs):
+    settings = {"distance": name, "p": distances.FIXED_P.get(name, 1), "reduction": "paper"}
+    short, long = (distances.feature_distance(3 * pairs[0], length * pairs[1], **settings) for length in (1, 2))
+    if name == "mean_squared":
+        np.testing.assert_allclose(short, jnp.mean((3 * pairs[0] - pairs[1]) ** 2), rtol=1e-5)
+        assert long != short
+    else:
+        np.testing.assert_allclose(long, short, rtol=1e-5)
+        np.testing.assert_allclose(short, distances.pair_distance(*pairs, **settings), rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -130,6 +167,8 @@ def test_pair_distance_is_the_mean(distance, p, pairs):
         ({"reduction": "sum"}, "reduction='sum' is unknown"),
         ({"distance": "l1", "p": 2}, "set p to 1"),
         ({"distance": "l2"}, "set p to 2"),
+        ({"distance": "cosine"}, "set p to 2"),
+        ({"distance": "mean_squared", "p": 2, "reduction": "released"}, "exists for logexp only"),
         ({"distance": "l1", "reduction": "released"}, "exists for logexp only"),
         ({"p": 0.5}, "p=0.5 is below 1"),
     ],

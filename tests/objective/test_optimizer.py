@@ -5,7 +5,7 @@ import optax
 import pytest
 
 from lrfr_jax.errors import UserError
-from lrfr_jax.objective.optimizer import is_frozen, make_optimizer, make_schedule
+from lrfr_jax.objective.optimizer import is_frozen, make_optimizer, make_schedule, weight_decays
 
 SCHEDULE = {
     "schedule": "steps",
@@ -16,8 +16,10 @@ SCHEDULE = {
     "num_epochs": 28,
     "steps_per_epoch": 12.5,
 }
-SGD = {"momentum": 0.9, "weight_decay": 0.05, "weight_decay_on": "all", "clip_norm": 0}
+SGD = {"algorithm": "sgd", "momentum": 0.9, "nesterov": False, "betas": (), "epsilon": 0.0}
+SGD |= {"weight_decay": 0.05, "weight_decay_on": "all", "weight_decay_by_prefix": (), "clip_norm": 0}
 SGD |= {"classifier_rate_factor": 1.0, "frozen": ()}
+ADAMW = {"algorithm": "adamw", "momentum": 0, "betas": (0.8, 0.95), "epsilon": 1e-3}
 
 
 def rates(steps, **change):
@@ -77,7 +79,7 @@ def test_schedules_that_are_refused(change, sentence):
     assert sentence in str(error.value)
 
 
-def plain_sgd(params, gradients, learning_rates, *, momentum, decays, clip_norm):
+def plain_sgd(params, gradients, learning_rates, *, momentum, decays, clip_norm, nesterov=False):
     """torch.optim.SGD after torch's clip_grad_norm_, written out for float64 arrays."""
     params = {name: np.array(value, np.float64) for name, value in params.items()}
     buffers = {}
@@ -87,34 +89,98 @@ def plain_sgd(params, gradients, learning_rates, *, momentum, decays, clip_norm)
         for name in params:
             step = factor * gradient[name] + decays[name] * params[name]
             buffers[name] = momentum * buffers[name] + step if name in buffers else step
-            params[name] = params[name] - learning_rate * buffers[name]
+            ahead = step + momentum * buffers[name] if nesterov else buffers[name]
+            params[name] = params[name] - learning_rate * ahead
     return params
 
 
-@pytest.mark.parametrize("clip_norm", [0, 1.5])
-@pytest.mark.parametrize("weight_decay_on", ["all", "no_norm_bias"])
-def test_five_steps_of_sgd(clip_norm, weight_decay_on):
+def plain_adamw(params, gradients, learning_rates, *, decays):
+    """torch.optim.AdamW with betas .8 and .95 and eps 1e-3, written out for float64 arrays."""
+    params = {name: np.array(value, np.float64) for name, value in params.items()}
+    means, squares = ({name: np.zeros_like(value) for name, value in params.items()} for _ in range(2))
+    for count, (gradient, rate) in enumerate(zip(gradients, learning_rates, strict=True), 1):
+        for name in params:
+            params[name] = params[name] * (1 - rate * decays[name])
+            means[name] = 0.8 * means[name] + 0.2 * gradient[name]
+            squares[name] = 0.95 * squares[name] + 0.05 * gradient[name] ** 2
+            root = np.sqrt(squares[name]) / np.sqrt(1 - 0.95**count) + 1e-3
+            params[name] = params[name] - rate / (1 - 0.8**count) * means[name] / root
+    return params
+
+
+def draws(*sizes):
     rng = np.random.default_rng(0)
+    return [{"class_centers": size * rng.normal(size=(4, 3)), "bias": size * rng.normal(size=3)} for size in sizes]
 
-    def draw(size):
-        return {"class_centers": size * rng.normal(size=(4, 3)), "bias": size * rng.normal(size=3)}
 
-    params, gradients = draw(1), [draw(size) for size in (0.1, 3, 0.2, 1, 5)]  # some below the clip, some above
-    learning_rates = [0.0, 0.1, 0.2, 0.2, 0.02]
-    optimizer = make_optimizer(
-        lambda step: jnp.asarray(learning_rates)[step],
-        **SGD | {"clip_norm": clip_norm, "weight_decay_on": weight_decay_on},
-    )
-    current = jax.tree.map(jnp.asarray, params)
-    state = optimizer.init(current)
+RATES = [0.0, 0.1, 0.2, 0.2, 0.02]
+DRAWN = draws(1, 0.1, 3, 0.2, 1, 5)  # parameters and five gradients, some below a clip of 1.5, some above
+
+
+def five_steps(**change):
+    optimizer = make_optimizer(lambda step: jnp.asarray(RATES)[step], **SGD | change)
+    params, *gradients = [jax.tree.map(jnp.asarray, one) for one in DRAWN]
+    state = optimizer.init(params)
     update = jax.jit(optimizer.update)
     for gradient in gradients:
-        updates, state = update(jax.tree.map(jnp.asarray, gradient), state, current)
-        current = optax.apply_updates(current, updates)
-    decays = {"class_centers": 0.05, "bias": 0.05 if weight_decay_on == "all" else 0}
-    expected = plain_sgd(params, gradients, learning_rates, momentum=0.9, decays=decays, clip_norm=clip_norm)
+        updates, state = update(gradient, state, params)
+        params = optax.apply_updates(params, updates)
+    return params
+
+
+def assert_close(found, expected):
     for name, value in expected.items():
-        np.testing.assert_allclose(current[name], value, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(found[name], value, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("clip_norm", [0, 1.5])
+@pytest.mark.parametrize("weight_decay_on", ["all", "no_norm_bias"])
+def test_five_steps_of_sgd(clip_norm, weight_decay_on, nesterov):
+    found = five_steps(clip_norm=clip_norm, weight_decay_on=weight_decay_on, nesterov=nesterov)
+    decays = {"class_centers": 0.05, "bias": 0.05 if weight_decay_on == "all" else 0}
+    numbers = {"momentum": 0.9, "decays": decays, "clip_norm": clip_norm, "nesterov": nesterov}
+    assert_close(found, plain_sgd(DRAWN[0], DRAWN[1:], RATES, **numbers))
+
+
+@pytest.mark.parametrize("weight_decay_on", ["all", "no_norm_bias"])
+def test_five_steps_of_adamw(weight_decay_on):
+    found = five_steps(**ADAMW, weight_decay_on=weight_decay_on)
+    decays = {"class_centers": 0.05, "bias": 0.05 if weight_decay_on == "all" else 0}
+    assert_close(found, plain_adamw(DRAWN[0], DRAWN[1:], RATES, decays=decays))
+
+
+def test_each_prefix_has_its_decay():
+    prefixes = {"weight_decay_by_prefix": (("bias", 0.3), ("class_centers", 0.0))}
+    numbers = {"momentum": 0.9, "clip_norm": 1.5, "decays": {"class_centers": 0.0, "bias": 0.3}}
+    assert_close(five_steps(**prefixes, clip_norm=1.5), plain_sgd(DRAWN[0], DRAWN[1:], RATES, **numbers))
+    decays = {"class_centers": 0.0, "bias": 0.3}
+    assert_close(five_steps(**prefixes, **ADAMW), plain_adamw(DRAWN[0], DRAWN[1:], RATES, decays=decays))
+
+
+def test_the_longest_prefix_counts_and_what_is_spared_is_spared():
+    def decays(by_prefix, on="all", params=PARAMS):
+        found = weight_decays(params, weight_decay=0.1, weight_decay_on=on, by_prefix=by_prefix)
+        return found["backbone"]["stage1"]["w"], found["backbone"]["stage10"]["w"], found["classifier"]["c"]
+
+    assert decays(()) == (0.1, 0.1, 0.1)
+    for order in ((("backbone", 0.2), ("backbone/stage1", 0.3)), (("backbone/stage1", 0.3), ("backbone", 0.2))):
+        assert decays(order) == (0.3, 0.2, 0.1)
+    assert decays((("classifier", 0.5),), on="no_norm_bias") == (0, 0, 0)
+    matrices = jax.tree.map(lambda w: w[None], PARAMS)
+    assert decays((("classifier", 0.5),), on="no_norm_bias", params=matrices) == (0.1, 0.1, 0.5)
+    with pytest.raises(
+        UserError, match=r"optimizer\.weight_decay_by_prefix names 'head', which is none of backbone, cl"
+    ):
+        decays((("head", 0.5),))
+
+
+def test_the_state_of_sgd_is_laid_out_as_it_has_always_been():
+    """Checkpoints of before hold it so: seven entries, of which the momentum alone has arrays, and the count."""
+    state = make_optimizer(lambda step: 0.1, **SGD).init(PARAMS)
+    names = [type(entry).__name__ for entry in state]
+    assert names[1:] == ["EmptyState", "TraceState", "ScaleByScheduleState", "MaskedState", "MaskedState"]
+    assert len(jax.tree.leaves(state)) == 3 + 1
 
 
 @pytest.mark.parametrize(
@@ -124,6 +190,25 @@ def test_five_steps_of_sgd(clip_norm, weight_decay_on):
         ({"weight_decay": -1}, "optimizer.weight_decay=-1 must not be negative"),
         ({"clip_norm": -1}, "optimizer.clip_norm=-1 must be positive, or 0 for no clipping"),
         ({"classifier_rate_factor": -1}, "optimizer.classifier_rate_factor=-1 must not be negative"),
+        ({"algorithm": "adam"}, "optimizer.algorithm='adam' is unknown: choose one of sgd, adamw"),
+        (ADAMW | {"momentum": 0.9}, "optimizer.momentum=0.9 has no meaning for adamw, whose betas take its place"),
+        ({"nesterov": True, "momentum": 0.0}, "optimizer.nesterov=True needs algorithm='sgd' and a momentum above 0"),
+        (ADAMW | {"nesterov": True}, "optimizer.nesterov=True needs algorithm='sgd'"),
+        (ADAMW | {"betas": (0.9,)}, "optimizer.betas=(0.9,) does not fit algorithm='adamw': give two numbers"),
+        (ADAMW | {"betas": (0.9, 1.0)}, "optimizer.betas=(0.9, 1.0) does not fit algorithm='adamw': give two numbers"),
+        (
+            {"betas": (0.9, 0.99)},
+            "does not fit algorithm='sgd': give two numbers from 0 to below 1 for adamw and () for",
+        ),
+        (
+            {"epsilon": 1e-8},
+            "optimizer.epsilon=1e-08 does not fit algorithm='sgd': set it above 0 for adamw and to 0 for",
+        ),
+        (ADAMW | {"epsilon": 0.0}, "optimizer.epsilon=0.0 does not fit algorithm='adamw'"),
+        (
+            {"weight_decay_by_prefix": (("bias", -1.0),)},
+            "optimizer.weight_decay_by_prefix=(('bias', -1.0),) holds a neg",
+        ),
         ({"weight_decay_on": "some"}, "optimizer.weight_decay_on='some' is unknown: choose one of all, no_norm_bias"),
     ],
 )

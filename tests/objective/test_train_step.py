@@ -12,7 +12,7 @@ import pytest
 
 from configs import quickstart
 from lrfr_jax.machines import sharding
-from lrfr_jax.objective import distances, margins, train_step
+from lrfr_jax.objective import distances, train_step
 from lrfr_jax.objective.classifier import Classifier, pad_class_centers
 from lrfr_jax.run import experiment
 
@@ -49,20 +49,21 @@ def batch():
 
 def total_loss(features, centers, labels, **changes):
     """((gradient of features, of centers), metrics) of the whole loss, and the same as one function for jax.grad."""
-    target_logit = functools.partial(margins.cosface_target, scale=8.0, margin=0.2)
-    parts = {"classifier": Classifier(3, 1, 1, 1), "scale": 8.0, "target_logit": target_logit}
+    parts = {"classifier": Classifier(3, 1, 1, 1), "head": HEADS["cosface"](scale=8.0, margin=0.2)}
+    names = ("hr", "lr")[: len(features)]
+    parts["view_weights"] = changes.pop("view_weights", dict.fromkeys(names, 1 / len(features)))
     rng = jax.random.key(0)  # of the sample of centers, of which there is none here
-    distance = functools.partial(distances.pair_distance, distance="logexp", p=1, reduction="paper")
+    distance = functools.partial(distances.feature_distance, distance="logexp", p=1, reduction="paper")
     weighing = {"distance_weight": 3.0, "weight_unit": "lambda"} | changes
 
     def value(features, centers):
-        loss, _ = train_step.classification_loss(features, centers, labels, rng, **parts)
-        if len(features) == 1:
+        loss, _ = train_step.classification_loss(features, centers, labels, rng, {}, **parts)
+        if len(features) != 2:
             return loss
-        return loss + weighing["distance_weight"] * distance(*map(distances.unit_length, features))
+        return loss + weighing["distance_weight"] * distance(*features)
 
     gradient = jax.jit(functools.partial(train_step.total_loss_gradient, pair_distance=distance, **parts, **weighing))
-    return gradient(features, centers, labels, rng), value
+    return gradient(features, centers, labels, rng, {})[:2], value
 
 
 @pytest.fixture
@@ -90,6 +91,39 @@ def test_total_loss_is_the_sum_of_its_parts_and_the_gradient_is_its_own(judged, 
     assert parts["distance_weight"] == 3.0
     (_, swapped), _ = total_loss(features[::-1], centers, labels)
     np.testing.assert_allclose(parts["loss"], swapped["loss"], rtol=1e-6)
+
+
+@pytest.mark.parametrize("weights", [{"hr": 0.25, "lr": 0.75}, {"first": 1.0, "second": 1.0}, {"a": 0.0, "b": 2.0}])
+def test_views_count_by_their_weights_and_bear_their_names(judged, weights):
+    features, centers, labels = judged
+    (gradient, parts), value = total_loss(features, centers, labels, view_weights=weights)
+    each = [weight * parts[f"classification_{name}"] for name, weight in weights.items()]
+    np.testing.assert_allclose(parts["loss"], sum(each) + 3.0 * parts["distance"], rtol=1e-6)
+    assert {f"accuracy_{name}" for name in weights} < set(parts)
+    expected = jax.jit(jax.grad(value, argnums=(0, 1)))(features, centers)
+    chex.assert_trees_all_close(gradient, expected, rtol=1e-5, atol=1e-7)
+
+
+def test_equal_weights_are_one_mean_to_the_last_bit(judged):
+    per_image = jnp.asarray(np.random.default_rng(0).normal(size=(2, 31)), jnp.float32)
+    for weights in ((0.5, 0.5), (1 / 3, 1 / 3, 1 / 3)):
+        losses = jnp.resize(per_image, (len(weights), 31))
+        np.testing.assert_array_equal(train_step._weighted_mean(losses, weights), jnp.mean(losses))
+
+
+def test_two_views_alike_have_the_loss_of_one(judged):
+    features, centers, labels = judged
+    (_, one), _ = total_loss(features[:1], centers, labels)
+    (_, both), _ = total_loss((features[0], features[0]), centers, labels, distance_weight=0.0)
+    np.testing.assert_allclose(both["loss"], one["loss"], rtol=1e-6)
+
+
+def test_three_views_have_no_distance(judged):
+    features, centers, labels = judged
+    weights = {"a": 0.5, "b": 0.25, "c": 0.25}
+    (_, parts), _ = total_loss((*features, features[0] + 1), centers, labels, view_weights=weights)
+    assert "distance" not in parts
+    assert set(parts) == {"loss", *(f"{kind}_{name}" for kind in ("classification", "accuracy") for name in "abc")}
 
 
 def test_a_share_weighs_the_distance_by_the_gradients(judged):

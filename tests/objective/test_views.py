@@ -1,3 +1,4 @@
+import ast
 import functools
 
 import jax
@@ -9,10 +10,35 @@ from lrfr_jax import image_ops
 from lrfr_jax.errors import UserError
 from lrfr_jax.objective import views
 
-POLICY = {"sizes": (4, 8), "ratios": (1, 2.0), "rounding": "uint8", "flip": "shared"}
+HR = {"sizes": (), "ratios": (), "share": 0.0, "weight": 0.5}
+LR = {"sizes": (4, 8), "ratios": (1, 2.0), "share": 1.0, "weight": 0.5}
+POLICY = {"views": {"hr": HR, "lr": LR}, "rounding": "uint8", "flip": "shared"}
 POLICY |= {"border_probability": 0.0, "border_largest": 0}
+NEVER = {
+    "crop": {"probability": 0.0, "areas": (0.2, 1.0), "aspects": (3 / 4, 4 / 3)},
+    "low_resolution": {"probability": 0.0, "sides": (0.2, 1.0)},
+    "light": {"probability": 0.0, "strength": 0.5},
+}
+POLICY |= NEVER
 KEY = jax.random.key(5)
-make_views = jax.jit(views.make_views, static_argnames=tuple(POLICY))
+
+
+@functools.cache
+def _jitted(policy):
+    return jax.jit(functools.partial(views.make_views, **ast.literal_eval(policy)))
+
+
+def make_views(rng, images, **policy):
+    return _jitted(repr(policy))(rng, images)
+
+
+def of(lr=LR, **others):
+    """A policy of the high-resolution view and another, or of `views` by name."""
+    return POLICY | {"views": {"hr": HR, "lr": LR | lr} | others}
+
+
+def one(**rule):
+    return POLICY | {"views": {"mixed": LR | {"weight": 1.0} | rule}, "flip": "none"}
 
 
 @pytest.fixture
@@ -30,8 +56,8 @@ def is_flipped(views, images):
 
 def nearest_dressing(lr_view, images):
     """(resolution, flipped) of each image of a low-resolution view, by comparing with all four possibilities."""
-    degrade = jax.jit(functools.partial(image_ops.degrade, sizes=POLICY["sizes"], rounding="uint8"))
-    candidates = [(size, flipped) for size in POLICY["sizes"] for flipped in (False, True)]
+    degrade = jax.jit(functools.partial(image_ops.degrade, sizes=LR["sizes"], rounding="uint8"))
+    candidates = [(size, flipped) for size in LR["sizes"] for flipped in (False, True)]
     errors = []
     for size, flipped in candidates:
         turned = images[:, :, ::-1] if flipped else images
@@ -92,44 +118,143 @@ def test_the_key_alone_decides(images):
         assert (first[view] != other[view]).any()
 
 
-def test_without_sizes_there_is_one_view(images):
-    views = make_views(KEY, images, **POLICY | {"sizes": (), "ratios": ()})
-    assert len(views) == 1
-    np.testing.assert_array_equal(views[0], make_views(KEY, images, **POLICY)[0])
+def test_a_view_alone_is_the_one_beside_another(images):
+    alone = make_views(KEY, images, **POLICY | {"views": {"hr": HR}})
+    assert len(alone) == 1
+    np.testing.assert_array_equal(alone[0], make_views(KEY, images, **POLICY)[0])
+
+
+def test_the_first_two_views_draw_what_they_have_always_drawn(images):
+    """Numbers that runs of before were made with: a change here would give every run other images."""
+    hr_view, lr_view = make_views(KEY, images, **POLICY | {"flip": "independent"})
+    flips = [np.asarray(jax.random.bernoulli(jax.random.fold_in(KEY, n), shape=(64,))) for n in (1, 2)]
+    drawn = views.sample_resolutions(jax.random.fold_in(KEY, 0), 64, sizes=(4, 8), ratios=(1, 2.0))
+    np.testing.assert_array_equal(is_flipped(hr_view, images), flips[0])
+    resolutions, flipped = nearest_dressing(lr_view, images)
+    np.testing.assert_array_equal(resolutions, drawn)
+    np.testing.assert_array_equal(flipped, flips[1])
+
+
+@pytest.mark.parametrize(("share", "number"), [(0.5, 31), (0.29, 18), (0.02, 1), (1.0, 63)])
+def test_a_share_of_the_batch_is_degraded_and_the_rest_is_the_image_itself(images, share, number):
+    images = images[:63]
+    (view,) = make_views(KEY, images, **one(share=share))
+    touched = np.asarray((view != image_ops.normalize(images)).any(axis=(1, 2, 3)))
+    assert touched.sum() == number
+    (whole,) = make_views(KEY, images, **one(share=1.0))
+    np.testing.assert_array_equal(np.asarray(view)[touched], np.asarray(whole)[touched])
+    if number == 31:
+        (other,) = make_views(jax.random.key(9), images, **one(share=share))
+        chosen = np.asarray((other != image_ops.normalize(images)).any(axis=(1, 2, 3)))
+        assert chosen.sum() == 31
+        assert 8 < (chosen & touched).sum() < 23  # 15.5 by chance
+        assert (touched[:32].sum() > 5) & (touched[32:].sum() > 5)
+
+
+def test_two_drawn_views_and_the_full_size_leaves_an_image_as_it_is(images):
+    rule = LR | {"sizes": (4, 8, 16), "ratios": (1, 1, 1)}
+    policy = POLICY | {"views": {"second": rule, "first": rule}, "flip": "none"}
+    kept = [
+        np.asarray((view == image_ops.normalize(images)).all(axis=(1, 2, 3)))
+        for view in make_views(KEY, images, **policy)
+    ]
+    for number, key in ((0, views._draw(KEY, views.RESOLUTION, 0)), (1, jax.random.fold_in(KEY, 0))):
+        drawn = views.sample_resolutions(key, 64, sizes=(4, 8, 16), ratios=(1, 1, 1))
+        np.testing.assert_array_equal(kept[number], drawn == 16)
+        assert 10 < kept[number].sum() < 35
+    assert (kept[0] != kept[1]).sum() > 10
+
+
+def test_views_are_named_and_ordered(images):
+    rules = {"b": LR | {"weight": 2}, "a": HR | {"weight": 0.25}, "c": HR | {"weight": 0}}
+    found = views.views_of(rules)
+    assert list(found) == ["a", "b", "c"]
+    assert found["b"] == views.View(sizes=(4, 8), ratios=(1, 2.0), share=1.0, weight=2)
+    assert len(make_views(KEY, images, **POLICY | {"views": rules})) == 3
+
+
+def test_every_draw_has_its_own_number():
+    numbers = [views.BORDER_COIN, views.BORDER_WIDTHS, views.CROP, views.LOW_RESOLUTION, views.LIGHT]
+    places = [(place, view) for view in range(4) for place in (views.RESOLUTION, views.FLIP, views.CHOICE)]
+    keys = {jax.random.key_data(views._draw(KEY, *place)).tobytes() for place in places}
+    keys |= {jax.random.key_data(jax.random.fold_in(KEY, number)).tobytes() for number in numbers}
+    assert len(keys) == len(places) + len(numbers)
+
+
+def test_augmentations_change_the_image_of_all_views(images):
+    dark = images // 4 + 1
+    for group, change in (("crop", {}), ("low_resolution", {"sides": (0.2, 0.5)}), ("light", {})):
+        policy = POLICY | {"flip": "none", group: NEVER[group] | {"probability": 0.5} | change}
+        policy["views"] = {"hr": HR, "lr": LR | {"sizes": (16,), "ratios": (1,)}}
+        hr_view, lr_view = make_views(KEY, dark, **policy)
+        np.testing.assert_array_equal(hr_view, lr_view)
+        touched = np.asarray((hr_view != image_ops.normalize(dark)).any(axis=(1, 2, 3)))
+        assert 15 < touched.sum() < 45, group
 
 
 @pytest.mark.parametrize(
-    ("change", "sentence"),
+    ("policy", "sentence"),
     [
-        ({"ratios": (1,)}, "augment.ratios=(1,) does not fit augment.sizes=(4, 8)"),
-        ({"ratios": (1, -1)}, "none negative"),
-        ({"ratios": (0, 0)}, "not all 0"),
-        ({"ratios": (1, float("nan"))}, "does not fit"),
-        ({"sizes": ()}, "does not fit augment.sizes=()"),
-        ({"sizes": (4, 17)}, "augment.sizes=(4, 17) holds [17]"),
-        ({"sizes": (0, 8)}, "from 1 to 16 pixels"),
-        ({"sizes": (), "ratios": (), "rounding": "uint16"}, "augment.rounding='uint16' is unknown"),
-        ({"flip": "both"}, "augment.flip='both' is unknown: choose one of shared, independent, none"),
+        (of({"ratios": (1,)}), "augment.views.lr.ratios=(1,) does not fit augment.views.lr.sizes=(4, 8)"),
+        (of({"ratios": (1, -1)}), "none negative"),
+        (of({"ratios": (0, 0)}), "not all 0"),
+        (of({"ratios": (1, float("nan"))}), "does not fit"),
+        (of({"sizes": ()}), "does not fit augment.views.lr.sizes=()"),
+        (of({"sizes": (4, 17)}), "augment.views.lr.sizes=(4, 17) holds [17]"),
+        (of({"sizes": (0, 8)}), "from 1 to 16 pixels"),
+        (
+            of({"size": 4}),
+            "augment.views.lr has the fields ratios, share, size, sizes, weight: give sizes, ratios, share",
+        ),
+        (
+            of(third={"sizes": ()}),
+            "augment.views.third has the fields sizes: give sizes, ratios, share, weight, and no",
+        ),
+        (of({"share": 1.5}), "augment.views.lr.share=1.5 must be above 0 and at most 1 with sizes, and 0 without"),
+        (of({"share": 0.0}), "augment.views.lr.share=0.0 must be above 0"),
+        (
+            of(hr=HR | {"share": 1.0}),
+            "augment.views.hr.share=1.0 must be above 0 and at most 1 with sizes, and 0 without",
+        ),
+        (of({"share": float("nan")}), "augment.views.lr.share=nan must be"),
+        (of({"weight": -0.5}), "augment.views.lr.weight=-0.5 must be at least 0 and finite"),
+        (of({"weight": 0}, hr=HR | {"weight": 0.0}), "augment.views gives hr, lr no weight: set one view's above 0"),
+        (POLICY | {"views": {}}, "augment.views gives no view no weight"),
+        (of({"share": 0.01}), "augment.views.lr.share=0.01 of a batch of 64 is no image: raise one of the two"),
+        (POLICY | {"views": {"hr": HR}, "rounding": "uint16"}, "augment.rounding='uint16' is unknown"),
+        (POLICY | {"flip": "both"}, "augment.flip='both' is unknown: choose one of shared, independent, none"),
+        (POLICY | {"crop": NEVER["crop"] | {"areas": (1, 2)}}, "augment.crop.areas=(1, 2) must be two numbers"),
     ],
 )
-def test_policies_that_are_refused(change, sentence, images):
+def test_policies_that_are_refused(policy, sentence, images):
     with pytest.raises(UserError) as error:
-        views.make_views(KEY, images, **POLICY | change)
+        views.make_views(KEY, images, **policy)
     assert sentence in str(error.value)
+
+
+def test_a_share_is_rounded_down_as_it_is_written():
+    assert views._number_degraded(0.29, 100) == 29  # 28.999999999999996 in float64
+    assert views._number_degraded(0.5, 7) == 3
+
+
+def test_half_of_one_image_is_refused(images):
+    with pytest.raises(UserError, match=r"share=0\.5 of a batch of 1 is no image"):
+        views.make_views(KEY, images[:1], **one(share=0.5))
 
 
 def test_views_do_not_depend_on_the_number_of_devices(images):
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     spread = jax.device_put(images, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data")))
-    views = functools.partial(make_views, KEY, **POLICY)
-    for one, eight in zip(views(images), views(spread), strict=True):
-        np.testing.assert_array_equal(one, eight)
+    policy = of({"share": 0.5}) | {"light": {"probability": 0.5, "strength": 0.5}}
+    dressed = functools.partial(make_views, KEY, **policy)
+    for single, eight in zip(dressed(images), dressed(spread), strict=True):
+        np.testing.assert_array_equal(single, eight)
 
 
 def test_borders_are_erased_in_some_images_and_in_both_views(images):
     images = jnp.maximum(images, 1)  # so that black is a border
-    changes = {"border_probability": 0.5, "border_largest": 5, "flip": "none", "sizes": (16,), "ratios": (1,)}
-    hr_view, lr_view = make_views(KEY, images, **POLICY | changes)
+    changes = {"border_probability": 0.5, "border_largest": 5, "flip": "none"}
+    hr_view, lr_view = make_views(KEY, images, **of({"sizes": (16,), "ratios": (1,)}) | changes)
     np.testing.assert_allclose(hr_view, lr_view, atol=1e-6)
     black = np.asarray(hr_view == -1).all(axis=-1)
     np.testing.assert_array_equal(np.asarray(hr_view)[~black], np.asarray(image_ops.normalize(images))[~black])

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from configs import quickstart
+from configs import common, quickstart
 from lrfr_jax.checkpoints import checkpoint
 from lrfr_jax.data import face_sets, pipeline
 from lrfr_jax.errors import UserError
@@ -22,6 +22,7 @@ from lrfr_jax.trained.model import open_model
 from tests.evals import made_up_sets
 
 logging.getLogger("lrfr_jax").setLevel(logging.INFO)
+ONE_VIEW = common.augment("none").views
 
 
 @pytest.fixture
@@ -90,7 +91,7 @@ def test_run_and_every_kind_of_interruption(start, tmp_path, monkeypatch, caplog
     for step in (4, 6):
         assert "licence: none needed" in (whole / f"checkpoints/{step}/card.md").read_text()
     [history] = checkpoint.load_metadata(whole / "checkpoints/6")["history"]
-    assert (history["dataset"], history["num_images"], history["recipe"]["loss.margin"]) == ("generated_train", 48, 0.2)
+    assert (history["dataset"], history["num_images"], history["recipe"]["head.margin"]) == ("generated_train", 48, 0.2)
 
     # Killed like by kill -9: nothing is cleaned up, steps after the last checkpoint are lost. The save in the
     # background is waited for, since its thread outlives this "process"; tests/run/test_kill.py kills real ones.
@@ -149,7 +150,7 @@ def test_run_and_every_kind_of_interruption(start, tmp_path, monkeypatch, caplog
     assert before == {path: path.stat().st_mtime_ns for path in whole.rglob("*") if path in before}
 
     with pytest.raises(UserError, match=r"config\.loss\.margin is 0\.2 there, 0\.3 here"):
-        start(whole, **{"loss.margin": 0.3})
+        start(whole, **{"head.margin": 0.3})
 
 
 def test_diverged_run_stops_with_step_parts_and_last_good_checkpoint(start, tmp_path):
@@ -170,11 +171,11 @@ def test_diverged_run_stops_with_step_parts_and_last_good_checkpoint(start, tmp_
         ({"evals.generated_test.protocol": "lfw"}, "protocol='lfw' is no protocol for a verification set"),
         ({"evals.generated_test.resolutions": (140,)}, "140"),
         ({"model.backbone": "resnet19"}, "resnet19"),
-        ({"loss.distance_weight": 1.0, "augment.sizes": (), "augment.ratios": ()}, "no second view"),
+        ({"loss.distance_weight": 1.0, "augment.views": ONE_VIEW}, r"of two views, and augment\.views has 1 \(hr\)"),
         ({"keep_checkpoints": 0}, r"config\.keep_checkpoints=0 must be at least 1"),
         ({"seed": -1}, r"config\.seed=-1 must be from 0"),
         ({"num_epochs": float("nan")}, "num_epochs=nan must be above 0"),
-        ({"loss.scale": -24.0}, r"loss\.scale=-24\.0 must be above 0"),
+        ({"head.scale": -24.0}, r"scale=-24\.0 must be above 0"),
         ({"loss.distance_weight": -1.0}, r"loss\.distance_weight=-1\.0 must be at least 0"),
         ({"model.width": float("inf")}, "the config does not fit together"),
         ({"init_from": "no/such"}, "no/such is no checkpoint"),

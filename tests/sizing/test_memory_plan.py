@@ -10,8 +10,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from configs import finetune_lfw_pubfig, ms1m_r50, quickstart
 from lrfr_jax.machines import sharding
-from lrfr_jax.objective import margins
-from lrfr_jax.objective.classifier import Classifier, cross_entropy
+from lrfr_jax.objective.classifier import Classifier, classification
+from lrfr_jax.objective.heads import HEADS
 from lrfr_jax.run import experiment
 from lrfr_jax.sizing import memory_plan
 
@@ -21,15 +21,13 @@ BATCH, DIM = 1024, 512
 def reserved(classifier):
     """Temporary bytes of the compiled gradient on one of eight devices."""
     mesh = sharding.make_mesh(classifier.shards)
-    target = functools.partial(margins.cosface_target, scale=64.0, margin=0.4)
+    head = HEADS["cosface"](scale=64.0, margin=0.4)
     over_views = NamedSharding(mesh, PartitionSpec(None, ("data", "model")))
     split = NamedSharding(mesh, PartitionSpec("model"))
 
     def value(features, centers, labels, rng):
-        per_image, _ = cross_entropy(
-            features, centers, labels, rng, classifier=classifier, scale=64.0, target_logit=target
-        )
-        return jnp.mean(per_image)
+        params = {"class_centers": centers}
+        return jnp.mean(classification(features, params, labels, rng, {}, classifier=classifier, head=head)[0])
 
     shapes = (
         jax.ShapeDtypeStruct((2, BATCH, DIM), jnp.float32, sharding=over_views),
@@ -83,6 +81,19 @@ def test_a_whole_step(resnet6):
     assert found.argument_size_in_bytes == pytest.approx(network, rel=0.1, abs=8 * 112 * 112 * 3 * 2)
     planned = memory.total - network
     assert planned < found.temp_size_in_bytes < 2.5 * planned  # a CPU's program; a GPU's below
+
+
+def test_adamw_keeps_a_mean_more_and_a_view_less_costs_less():
+    config = quickstart.get_config("policy=maug")
+    of = functools.partial(memory_plan.of_config, num_identities=100, num_images=1000, devices=8)
+    sgd = of(config)
+    config.optimizer.algorithm = "adamw"
+    adamw = of(config)
+    assert adamw.class_centers == 4 / 3 * sgd.class_centers
+    parameters = (adamw.backbone - sgd.backbone) / 4
+    assert 0 < parameters < sgd.backbone / 12
+    mixed, drawn = (of(quickstart.get_config(f"policy={policy}")) for policy in ("bt_m", "st_m2"))
+    assert (2 * mixed.activations, drawn.activations) == (sgd.activations, sgd.activations)
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ def test_commands_read_spaced_lists_alike():
     assert option_types.several_at_least_zero("0, 2") == (0.0, 2.0)
     assert pair_files._fold_numbers("10, 9") == [9, 10]
     config = quickstart.get_config("policy=none, batch_size = 8")
-    assert (tuple(config.augment.sizes), config.batch_size) == ((), 8)
+    assert (list(config.augment.views), config.batch_size) == (["hr"], 8)
 
 
 def test_a_list_of_nothing_is_refused_and_not_left_out():

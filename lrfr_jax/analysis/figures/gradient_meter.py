@@ -9,8 +9,7 @@ import optax
 from jaxtyping import Array, Float
 
 from lrfr_jax import image_ops, models
-from lrfr_jax.objective import distances
-from lrfr_jax.objective.classifier import Classifier, cross_entropy
+from lrfr_jax.objective.classifier import Classifier, classification
 from lrfr_jax.objective.heads import Head
 
 LOSSES = ("classification", "distance", "both")
@@ -41,8 +40,8 @@ def make_meter(
       batch_norm: 'running' for the checkpoint's statistics, 'batch' for those of each view, as in training.
       sizes: the resolutions that may occur, in pixels.
       rounding: see `image_ops.degrade`.
-      head: one whose own logit depends on the own cosine alone, and that leaves the others as they are.
-      pair_distance: (unit embeddings, unit embeddings) -> one value for the batch.
+      head: one without a state, a bias or a draw.
+      pair_distance: (raw features, raw features) -> one value for the batch.
       distance_weight: lambda.
 
     Returns:
@@ -61,8 +60,8 @@ def make_meter(
 
     def classify(features: Float[Array, "batch dim"], centers: Any, labels: Any) -> Float[Array, ""]:
         classifier, rng = Classifier(len(centers), shards=1, chunks=1, sampled_share=1), jax.random.key(0)
-        margin = {"scale": head.scale, "target_logit": lambda cosines: head.own(cosines, None, None, {})}
-        per_image, _ = cross_entropy(features[None], centers, labels, rng, classifier=classifier, **margin)
+        params = {"class_centers": centers}
+        per_image, _, _ = classification(features[None], params, labels, rng, {}, classifier=classifier, head=head)
         return jnp.mean(per_image)
 
     @jax.jit
@@ -75,7 +74,7 @@ def make_meter(
             if loss == "classification":
                 return classify(low, centers, labels)
             high = embed(weights, images)
-            distance = pair_distance(distances.unit_length(high), distances.unit_length(low))
+            distance = pair_distance(high, low)
             if loss == "distance":
                 return distance
             classification = classify(high, centers, labels) + classify(low, centers, labels)

@@ -167,7 +167,7 @@ def _norms(
         rounding=model.rounding,
         head=_head(arguments),
         pair_distance=functools.partial(
-            distances.pair_distance, distance=arguments.distance, p=arguments.p, reduction=arguments.reduction
+            distances.feature_distance, distance=arguments.distance, p=arguments.p, reduction=arguments.reduction
         ),
         distance_weight=arguments.distance_weight,
     )

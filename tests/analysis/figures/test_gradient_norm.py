@@ -55,7 +55,7 @@ def test_meter(runs, loss, batch_norm):
         loss=loss,
         batch_norm=batch_norm,
         head=HEADS["softmax"](scale=2),
-        pair_distance=lambda x, y: jnp.mean(jnp.sum((x - y) ** 2, axis=1)) / 2,
+        pair_distance=lambda x, y: jnp.mean(jnp.sum((unit(x) - unit(y)) ** 2, axis=1)) / 2,
         **SETTINGS,
     )
     for resolution in (14, 112):

@@ -1,0 +1,62 @@
+"""Configs that were recorded by names of before are those of today."""
+
+import json
+
+import pytest
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from configs import casia_r34, quickstart
+from lrfr_jax.errors import UserError
+from lrfr_jax.run import continuation, former_names, workdir
+
+LATER = ("augment.crop.", "augment.light.", "augment.low_resolution.", "augment.views.", "optimizer.algorithm")
+LATER += ("optimizer.betas", "optimizer.epsilon", "optimizer.nesterov", "optimizer.weight_decay_by_prefix")
+
+
+def today(policy="maug", module=quickstart):
+    return flatten_dict(json.loads(module.get_config(f"policy={policy}").to_json()), sep=".")
+
+
+def then(fields, sizes=(7, 14, 20), ratios=(1.0, 1.0, 2.0)):
+    """The same config as it was recorded before views had rules."""
+    kept = {name: value for name, value in fields.items() if not name.startswith(LATER)}
+    return kept | {"augment.sizes": list(sizes), "augment.ratios": list(ratios)}
+
+
+@pytest.mark.parametrize("module", [quickstart, casia_r34])
+def test_a_config_of_before_is_that_of_today(module):
+    assert "augment.rounding" in then(today(module=module))
+    assert former_names.current(then(today(module=module))) == today(module=module)
+    assert former_names.current(then(today("none", module), (), ())) == today("none", module)
+
+
+def test_a_config_of_today_stays_as_it_is_and_none_stays_none():
+    changed = today() | {"augment.light.strength": 0.25, "augment.views.lr.share": 0.5}
+    assert former_names.current(changed) == changed
+    assert former_names.current({}) == {}
+
+
+def test_what_was_recorded_is_not_changed():
+    recorded = then(today())
+    former_names.current(recorded)
+    assert recorded == then(today())
+
+
+def test_a_run_of_before_continues(tmp_path):
+    config = unflatten_dict(today(), sep=".")
+    workdir.claim(tmp_path, unflatten_dict(then(today()), sep="."), is_main_process=True)
+    workdir.claim(tmp_path, config, is_main_process=True)
+    config["augment"]["views"]["lr"]["sizes"] = [7, 14, 28]
+    with pytest.raises(
+        UserError, match=r"config\.augment\.views\.lr\.sizes is \[7, 14, 20\] there, \[7, 14, 28\] here"
+    ):
+        workdir.claim(tmp_path, config, is_main_process=True)
+
+
+def test_the_history_of_a_run_of_before_tells_no_change():
+    recipe = {name: value for name, value in then(today()).items() if not name.startswith("evals.")}
+    evals = unflatten_dict(today(), sep=".")["evals"]
+    before = continuation.config_at({"history": [{"kind": "training", "recipe": recipe}], "evals": evals})
+    assert continuation.changes(before, unflatten_dict(today(), sep=".")) == {}
+    longer = today() | {"num_epochs": 9.0}
+    assert continuation.changes(before, unflatten_dict(longer, sep=".")) == {"num_epochs": [3.5, 9.0]}
