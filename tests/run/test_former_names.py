@@ -9,7 +9,6 @@ from configs import casia_r34, quickstart
 from lrfr_jax.errors import UserError
 from lrfr_jax.run import continuation, former_names, workdir
 
-
 LATER = ("augment.crop.", "augment.light.", "augment.low_resolution.", "augment.views.", "optimizer.algorithm")
 LATER += ("optimizer.betas", "optimizer.epsilon", "optimizer.nesterov", "optimizer.weight_decay_by_prefix")
 
