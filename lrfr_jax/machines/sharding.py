@@ -10,6 +10,8 @@ from jaxtyping import PyTree
 from lrfr_jax.errors import UserError
 
 CLASS_CENTERS = "class_centers"
+# What has a row for each identity, with its number of dimensions.
+OF_IDENTITIES = {CLASS_CENTERS: 2, "class_bias": 1}
 
 
 def make_mesh(class_shards: int) -> Mesh:
@@ -43,7 +45,7 @@ def over_batch(mesh: Mesh) -> NamedSharding:
 
 
 def of_state(mesh: Mesh, state: PyTree) -> PyTree:
-    """How a training state lies: class centers and their momentum split by rows, everything else whole everywhere.
+    """How a training state lies: class centers, their bias and momentum split by rows, all else whole everywhere.
 
     Args:
       mesh: from `make_mesh`.
@@ -51,8 +53,8 @@ def of_state(mesh: Mesh, state: PyTree) -> PyTree:
     """
 
     def sharding(path, leaf):
-        is_centers = any(getattr(key, "key", None) == CLASS_CENTERS for key in path) and leaf.ndim > 1
-        return NamedSharding(mesh, PartitionSpec("model")) if is_centers else replicated(mesh)
+        is_by_identity = any(leaf.ndim == OF_IDENTITIES.get(getattr(key, "key", None)) for key in path)
+        return NamedSharding(mesh, PartitionSpec("model")) if is_by_identity else replicated(mesh)
 
     return jax.tree.map_with_path(sharding, state)
 

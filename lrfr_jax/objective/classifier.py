@@ -79,12 +79,12 @@ def pad_class_centers(centers: Float[Array, "identities dim"], classifier: Class
 
 
 def init_bias(head: Head, classifier: Classifier) -> dict[str, Float[Array, "..."]]:
-    """The first bias of a head that has one, as {'bias': ...}: a number for each row of centers, or one for all."""
+    """The first `class_bias` of a head that has one: a number for each row of centers, or one for all; else {}."""
     if head.bias == "none":
         return {}
     shape = () if head.bias == "shared" else (classifier.rows,)
     taking_part = round(classifier.sampled_share * classifier.num_identities)
-    return {"bias": jnp.full(shape, head.first_bias(taking_part), jnp.float32)}
+    return {"class_bias": jnp.full(shape, head.first_bias(taking_part), jnp.float32)}
 
 
 def classification(
@@ -109,7 +109,7 @@ def classification(
 
     Args:
       features: of the views, of any length; the views share labels and, if the centers are sampled, the sample.
-      params: `class_centers` [rows, dim] of any length, and the `bias` of a head that has one.
+      params: `class_centers` [rows, dim] of any length, and the `class_bias` of a head that has one.
       labels: the identity y of each feature. One that does not exist gives NaN.
       rng: draws the sample, and what the head draws; not used where there is neither.
       state: the head's, of the step before.
@@ -163,9 +163,9 @@ def _of_shards(params, head, classifier):
     if isinstance(head.normalize, int):
         centers = _unit(centers.reshape(len(centers), head.normalize, -1)).reshape(centers.shape)
     centers = streaming.spread(centers.reshape(classifier.shards, -1, centers.shape[-1]), "model", None, None)
-    if "bias" not in params:
+    if "class_bias" not in params:
         return centers, None
-    return centers, jnp.broadcast_to(params["bias"], (classifier.rows,)).reshape(classifier.shards, -1)
+    return centers, jnp.broadcast_to(params["class_bias"], (classifier.rows,)).reshape(classifier.shards, -1)
 
 
 def _judged(features, centers, bias, own, labels, about, *, rng, classifier, head):

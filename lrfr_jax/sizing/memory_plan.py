@@ -20,11 +20,13 @@ from lrfr_jax.sizing import kept_activations
 FLOAT = 4
 # Arrays as large as the parameters: they, their gradient, and momentum or AdamW's two means.
 COPIES = {"sgd": 3, "adamw": 4}
-# What the program of `classifier.cross_entropy` and its gradient holds at a time: so many arrays as large as the
-# cosines of a chunk (two more with chunks, whose cosines are computed twice), and so many as large as the centers that
-# take part: normalized, and of a sample gathered as well. From jax 0.12 on the compiler keeps no copy of all chunks.
-COSINES, COSINES_IN_CHUNKS = 3, 5
-CENTERS, CENTERS_IN_CHUNKS, CENTERS_OF_SAMPLE = 1, int(jax.__version_info__ < (0, 12)), 2
+# What the program of `classifier.classification` and its gradient holds at a time: so many arrays as large as the
+# cosines of a chunk (with chunks none are kept for the gradient), and so many as large as the centers that take part:
+# those of a sample are gathered, and with chunks so is their gradient. From jax 0.12 on the compiler keeps no copy of
+# all chunks.
+COSINES, COSINES_IN_CHUNKS = 3, 2.5
+CENTERS, CENTERS_IN_CHUNKS = 0, int(jax.__version_info__ < (0, 12))
+CENTERS_OF_SAMPLE, CENTERS_OF_SAMPLE_IN_CHUNKS = 1, 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,8 +86,8 @@ def head_bytes(classifier: Classifier, *, batch: int, images: float | int, dim: 
 
     .. math:: 4\,(a\,n\,r / c + k\,r\,d), \quad r = \text{rows of a shard that take part}
 
-    n images of all views meet the centers of one shard, r of them in c chunks; a is 3, or 5 with chunks; k is 2 for a
-    sample, else 1, or with chunks 0 from jax 0.12 on.
+    n images of all views meet the centers of one shard, r of them in c chunks; a is 3, or 2.5 with chunks; k is 1 for a
+    sample, or 2 with chunks, and else 0, or 1 with chunks before jax 0.12.
 
     Args:
       classifier: layout of the centers.
@@ -96,7 +98,7 @@ def head_bytes(classifier: Classifier, *, batch: int, images: float | int, dim: 
     rows = classifier.rows_taking_part(batch)
     cosines, copies = (COSINES, CENTERS) if classifier.chunks == 1 else (COSINES_IN_CHUNKS, CENTERS_IN_CHUNKS)
     if classifier.sampled_share < 1:
-        copies = CENTERS_OF_SAMPLE
+        copies = CENTERS_OF_SAMPLE if classifier.chunks == 1 else CENTERS_OF_SAMPLE_IN_CHUNKS
     return FLOAT * (cosines * images * rows / classifier.chunks + copies * rows * dim)
 
 

@@ -24,7 +24,13 @@ RNG = jax.random.key(7)
 # At a scale of 64 a softmax of 50 is saturated and tests little; three rivals test more than one.
 CHANGES = {"scale": 16.0, "num_nearest": 3}
 STREAMING = [name for name in HEADS if not name.endswith("face_released")]  # those need all cosines at once
-BIAS = {"none": {}, "shared": {"bias": jnp.asarray(-3.0)}, "per_identity": {"bias": jnp.linspace(-1, 1, IDENTITIES)}}
+# One for each way to add up, to normalize and to shift.
+EACH_SUM = ("cosface", "linear_softmax", "curricularface", "rpcl_arcface", "uniface", "npt")
+BIAS = {
+    "none": {},
+    "shared": {"class_bias": jnp.asarray(-3.0)},
+    "per_identity": {"class_bias": jnp.linspace(-1, 1, IDENTITIES)},
+}
 
 
 @functools.cache
@@ -87,8 +93,8 @@ def dense_value_and_gradients(features, params, labels, *, head="cosface"):
         draws = head.draw(jax.random.fold_in(RNG, classifiers.DRAW), (2 * BATCH,)) if head.draw else None
         draws = None if draws is None else draws.reshape(BATCH, 2).T
         state = first_state(head, features.dtype)
-        losses, state = dense.classification(head, products, labels, norms, state, draws, params.get("bias"))
-        logits = products + (params["bias"][None, None] if head.bias == "per_identity" else 0)
+        losses, state = dense.classification(head, products, labels, norms, state, draws, params.get("class_bias"))
+        logits = products + (params["class_bias"][None, None] if head.bias == "per_identity" else 0)
         return jnp.mean(losses), (losses, jnp.argmax(logits, axis=-1) == labels[None], state)
 
     return jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(features, params)
@@ -116,11 +122,14 @@ def assert_same(found, expected, *, tolerance):
     chex.assert_trees_all_close(gradients, e_gradients, rtol=tolerance, atol=tolerance)
 
 
-LAYOUTS = {"whole": (None, 1, 1), "chunks": (None, 1, 7), "mesh": (4, 4, 1), "mesh_and_chunks": (4, 4, 3)}
+LAYOUTS = {"whole": (None, 1, 1), "chunks": (None, 1, 7), "mesh": (4, 4, 1), "mesh_and_chunks": (4, 4, 7)}
 
 
-@pytest.mark.parametrize("where", LAYOUTS)
-@pytest.mark.parametrize("name", STREAMING)
+@pytest.mark.parametrize(
+    ("name", "where"),
+    [(name, "mesh_and_chunks") for name in STREAMING]
+    + [(name, where) for name in EACH_SUM for where in ("whole", "chunks", "mesh")],
+)
 def test_all_layouts_equal_the_definition(given, name, where):
     """In float32, on one device or a mesh of 2 x 4."""
     model, shards, chunks = LAYOUTS[where]
@@ -193,8 +202,8 @@ def test_centers_normalized_by_groups(given, groups):
 def test_the_bias_of_a_head():
     classifier = Classifier(100, 4, 3, 0.5)
     assert classifiers.init_bias(head_named("cosface"), classifier) == {}
-    assert classifiers.init_bias(head_named("linear_softmax"), classifier)["bias"].shape == (classifier.rows,)
-    shared = classifiers.init_bias(head_named("uniface"), classifier)["bias"]
+    assert classifiers.init_bias(head_named("linear_softmax"), classifier)["class_bias"].shape == (classifier.rows,)
+    shared = classifiers.init_bias(head_named("uniface"), classifier)["class_bias"]
     np.testing.assert_allclose(shared, -np.log(10 * 50), rtol=1e-6)  # of 100 identities half take part
 
 
@@ -205,13 +214,15 @@ def compiled_text(model, chunks, sampled_share, *, identities=4096, batch=64, he
     over_batch = NamedSharding(mesh, PartitionSpec(None, ("data", "model")))
     over_rows = NamedSharding(mesh, PartitionSpec("model"))
     bias = jax.eval_shape(lambda: classifiers.init_bias(head_named(head), classifier))
+    places = sharding.of_state(mesh, bias)
+    laid_out = {key: jax.ShapeDtypeStruct(bias[key].shape, bias[key].dtype, sharding=places[key]) for key in bias}
     arguments = (
         jax.ShapeDtypeStruct((2, batch, DIM), jnp.float32, sharding=over_batch),
-        {"class_centers": jax.ShapeDtypeStruct((classifier.rows, DIM), jnp.float32, sharding=over_rows), **bias},
+        {"class_centers": jax.ShapeDtypeStruct((classifier.rows, DIM), jnp.float32, sharding=over_rows), **laid_out},
         jax.ShapeDtypeStruct((batch,), jnp.int32, sharding=sharding.over_batch(mesh)),
     )
     replicated = sharding.replicated(mesh)
-    gradients = (over_batch, {"class_centers": over_rows} | dict.fromkeys(bias, replicated))
+    gradients = (over_batch, {"class_centers": over_rows} | places)
     step = functools.partial(value_and_gradients, classifier=classifier, head=head)
     with jax.set_mesh(mesh):
         return jax.jit(step, out_shardings=(replicated, gradients)).lower(*arguments).compile().as_text()
@@ -230,7 +241,7 @@ def collectives(text):
 @pytest.mark.parametrize(
     ("model", "chunks", "share", "name"),
     [(model, chunks, share, "cosface") for model, chunks, share in ((8, 4, 1.0), (2, 4, 1.0), (8, 1, 0.1), (8, 2, 0.1))]
-    + [(8, 1, 1.0, name) for name in STREAMING],
+    + [(8, 1, 1.0, name) for name in EACH_SUM],
 )
 def test_only_embeddings_travel_between_shards(model, chunks, share, name):
     """Neither logits (at least 64 x 4096 / 8 elements) nor all centers (4096 x 12 / 8) leave their device."""
@@ -328,7 +339,7 @@ def test_lengths_do_not_matter(given):
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", STREAMING)
+@pytest.mark.parametrize("name", [*EACH_SUM, "arcface"])
 def test_gradients_are_finite_at_zero_and_at_the_centers(given, name):
     features, centers, labels = given
     own = jnp.stack([centers[labels], -centers[labels]])

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 
 Number = float | int
 
@@ -14,7 +13,7 @@ NORMALIZATIONS = ("rows", "none")
 BIASES = ("none", "per_identity", "shared")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Head:
     r"""One classification loss, with all its numbers bound. Functions of arrays work element by element unless said.
 
@@ -64,7 +63,7 @@ class Head:
     negative_weight: Number = 1
     norm_term: Callable | None = None
     draw: Callable | None = None
-    first_state: Mapping[str, float] = MappingProxyType({})
+    first_state: Mapping[str, float] = dataclasses.field(default_factory=dict)
     update: Callable | None = None
     normalize: str | int = "rows"
     bias: str = "none"
