@@ -83,7 +83,7 @@ def test_bad_config_argument_is_a_sentence(arg):
         ("model", "backbone", "resnet35"),
         ("model", "batch_norm", "group"),
         ("model", "dtype", "float8"),
-        ("loss", "margin_type", "cosine"),
+        ("head", "name", "cosine"),
         ("loss", "distance", "l3"),
         ("loss", "reduction", "sum"),
         ("loss", "p", 2.5e-1),
