@@ -18,9 +18,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from configs import common
-from lrfr_jax import image_ops, models, sharding
+from lrfr_jax import image_ops, models
 from lrfr_jax.data import face_sets
 from lrfr_jax.evals import embed
+from lrfr_jax.machines import sharding
 from lrfr_jax.prepare import __main__ as prepare
 
 

@@ -13,10 +13,10 @@ import argparse
 import numpy as np
 from scipy import stats
 
-from lrfr_jax import comma_list
-from lrfr_jax.embedder import Embedder
 from lrfr_jax.errors import UserError, one_sentence
 from lrfr_jax.evals import evaluation, metrics
+from lrfr_jax.terminal import comma_list
+from lrfr_jax.trained.embedder import Embedder
 
 LEAST_FOLDS = 4  # two to ask, two to calibrate on
 

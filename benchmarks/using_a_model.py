@@ -21,8 +21,9 @@ import onnxruntime
 
 from lrfr_jax import image_ops, models
 from lrfr_jax.data import records, synthetic
-from lrfr_jax.embedder import Embedder, open_model
 from lrfr_jax.exports.formats import FORMATS, OURS
+from lrfr_jax.trained.embedder import Embedder
+from lrfr_jax.trained.model import open_model
 
 
 def main() -> None:

@@ -18,8 +18,8 @@ import sys
 import time
 from collections.abc import Sequence
 
-from lrfr_jax import paths, sweep_file
 from lrfr_jax.errors import UserError, one_sentence
+from lrfr_jax.files import paths, sweep_file
 
 TRAIN, EVALUATE = ("-m", "lrfr_jax.main"), ("-m", "lrfr_jax.evaluate")
 

@@ -6,7 +6,7 @@ from typing import Any
 def __getattr__(name: str) -> Any:
     """Gives `lrfr_jax.Embedder`, which is imported when it is asked for: a preparation needs no jax."""
     if name == "Embedder":
-        from lrfr_jax.embedder import Embedder
+        from lrfr_jax.trained.embedder import Embedder
 
         return Embedder
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,12 +9,12 @@ import json
 import sys
 from collections.abc import Sequence
 
-from lrfr_jax import model_options
-from lrfr_jax.embedder import Embedder
 from lrfr_jax.errors import UserError, one_sentence
 from lrfr_jax.evals import thresholds
 from lrfr_jax.evals.thresholds import Threshold
 from lrfr_jax.image_ops import IMAGE_SIZE
+from lrfr_jax.trained import model_options
+from lrfr_jax.trained.embedder import Embedder
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -9,10 +9,10 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from lrfr_jax import embeddings_file, model_options
-from lrfr_jax.embedder import Embedder
 from lrfr_jax.errors import UserError, one_sentence
-from lrfr_jax.model_options import Folder
+from lrfr_jax.trained import embeddings_file, model_options
+from lrfr_jax.trained.embedder import Embedder
+from lrfr_jax.trained.model_options import Folder
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -15,21 +15,29 @@ from typing import Any
 
 import jax
 
-from lrfr_jax import checkpoint, comma_list, model_card, paths, progress, sharding
+from lrfr_jax.checkpoints import checkpoint, model_card
 from lrfr_jax.data import face_sets
 from lrfr_jax.data.protocol_arrays import VerificationProtocol
-from lrfr_jax.embedder import Model, card_of, find_model, open_model
 from lrfr_jax.errors import UserError, one_sentence, reason_of
-from lrfr_jax.evals import calibration, earlier_results, embed, evaluation, plots, protocols, report, tables, templates
+from lrfr_jax.evals import (
+    calibration,
+    earlier_results,
+    embed,
+    evaluation,
+    plots,
+    protocols,
+    report,
+    set_options,
+    tables,
+)
 from lrfr_jax.evals.embedding_cache import EmbeddingCache
-from lrfr_jax.evals.fusion import FUSIONS
 from lrfr_jax.evals.measures import in_full
 from lrfr_jax.evals.verification import VerificationResult
+from lrfr_jax.files import paths
 from lrfr_jax.image_ops import IMAGE_SIZE
-
-# Options that replace a setting of the same name, in those sets whose kind has it.
-SETTINGS = ("protocol", "resolutions", "fusion", "fars", "fpirs", "ranks", "split", "mean_average_precision")
-SETTINGS += ("comparisons", "size_lists", "ssim", "weights", "use_faceness")
+from lrfr_jax.machines import sharding
+from lrfr_jax.terminal import progress
+from lrfr_jax.trained.model import Model, card_of, find_model, open_model
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -102,7 +110,7 @@ def evals_of(configured: Mapping[str, Mapping[str, Any]], options: argparse.Name
     Raises:
       UserError: there is no set to evaluate, or an option is for none of them.
     """
-    changes = {key: getattr(options, key) for key in SETTINGS if getattr(options, key) is not None}
+    changes = {key: getattr(options, key) for key in set_options.SETTINGS if getattr(options, key) is not None}
     names = options.sets or list(configured)
     if not names:
         raise UserError("this model names no test sets: choose some with --sets")
@@ -226,8 +234,10 @@ def _parser() -> argparse.ArgumentParser:
     which.add_argument("--workdir", help="folder of a run: its newest checkpoint is evaluated")
     which.add_argument("--checkpoint", help="one checkpoint, W/checkpoints/<step>, or an exported file")
     parser.add_argument("--data_dir", required=True, help="folder of the prepared sets")
-    parser.add_argument("--sets", "--set", type=_list_of(str), metavar="A,B", help="test sets; default: the run's own")
-    _add_settings(parser)
+    parser.add_argument(
+        "--sets", "--set", type=set_options.list_of(str), metavar="A,B", help="test sets; default: the run's own"
+    )
+    set_options.add(parser)
     parser.add_argument(
         "--output",
         metavar="FILE.json",
@@ -249,48 +259,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--no_cache", action="store_true", help="neither look features up nor keep them")
     return parser
-
-
-def _add_settings(parser: argparse.ArgumentParser) -> None:
-    """The options of SETTINGS; the default of each is the run's own setting, or that of the set's own protocol."""
-    add = parser.add_argument_group("settings", "each replaces the run's own in the sets that have it").add_argument
-    add("--protocol", choices=sorted(protocols.PROTOCOLS), help="published rules, see docs/protocols.md")
-    add(
-        "--resolutions",
-        type=_list_of(int),
-        metavar="R,R",
-        help="side lengths in pixels to reduce to (of identification sets the probes); the full one is always added",
-    )
-    add("--fusion", choices=sorted(FUSIONS), help="how the features of an image and of its mirror image become one")
-    add("--fars", type=_list_of(float), metavar="F,F", help="false accept rates of TAR@FAR")
-    add("--fpirs", type=_list_of(float), metavar="F,F", help="false positive identification rates of TPIR@FPIR")
-    add("--ranks", type=_list_of(int), metavar="K,K", help="ranks of identification")
-    add("--split", metavar="NAME", help="identification: 'all', or a list of test identities that the set holds")
-    add(
-        "--comparisons",
-        type=_list_of(str),
-        metavar="C,C",
-        help=f"verification: which images are reduced, of {', '.join(protocols.COMPARISONS)}",
-    )
-    add(
-        "--size_lists",
-        type=_list_of(str),
-        metavar="L,L",
-        help="verification: size lists of the set (--sizes of prepare)",
-    )
-    either = argparse.BooleanOptionalAction
-    add("--ssim", action=either, help="verification: structural similarity of reduced images")
-    add("--mean_average_precision", action=either, help="identification: mAP as well")
-    add("--weights", choices=templates.WEIGHTS, help="templates: whether the length of a feature is its weight")
-    add("--use_faceness", action=either, help="templates: whether the detector's score weighs an image")
-
-
-def _list_of(kind: type):
-    def parse(text: str) -> tuple:
-        return tuple(map(kind, comma_list.some_words(text, "the list")))
-
-    parse.__name__ = f"comma-separated {kind.__name__}"
-    return parse
 
 
 if __name__ == "__main__":

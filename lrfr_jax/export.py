@@ -23,11 +23,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from lrfr_jax import image_ops, lineage, model_card, models, paths, progress
-from lrfr_jax.embedder import Model, card_of, find_model, open_model
+from lrfr_jax import image_ops, models
+from lrfr_jax.checkpoints import lineage, model_card
 from lrfr_jax.errors import UserError, one_sentence
 from lrfr_jax.exports import formats
 from lrfr_jax.exports.formats import FORMATS, LAYOUTS, OURS
+from lrfr_jax.files import paths
+from lrfr_jax.terminal import progress
+from lrfr_jax.trained.model import Model, card_of, find_model, open_model
 
 # What an export may differ by from the model, both in float32. Cosine distances are what embeddings are used for.
 MOST_COSINE_DISTANCE, MOST_LENGTH_RATIO = 1e-5, 1e-3

@@ -15,8 +15,11 @@ import jax
 from absl import app, flags
 from absl import logging as absl_logging
 
-from lrfr_jax import config_flag, folder_lock, paths, processes, train
 from lrfr_jax.errors import UserError, one_sentence
+from lrfr_jax.files import folder_lock, paths
+from lrfr_jax.machines import processes
+from lrfr_jax.run import train
+from lrfr_jax.terminal import config_flag
 
 _CONFIG = config_flag.define()
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run, also gs:// or s3://: config, metrics, checkpoints.")

@@ -12,9 +12,11 @@ import math
 from absl import app, flags
 from ml_collections import ConfigDict
 
-from lrfr_jax import config_flag, device_cache, experiment, memory_plan, operations, progress
 from lrfr_jax.errors import UserError, one_sentence
-from lrfr_jax.memory_plan import Memory
+from lrfr_jax.run import device_cache, experiment
+from lrfr_jax.sizing import memory_plan, operations
+from lrfr_jax.sizing.memory import Memory
+from lrfr_jax.terminal import config_flag, progress
 
 # The steps per epoch only move the learning rate.
 STEPS_PER_EPOCH = 1000.0

@@ -16,12 +16,14 @@ from collections.abc import Sequence
 
 import jax
 
-from lrfr_jax import checkpoint, lineage, model_card, paths, progress
-from lrfr_jax.embedder import digest_of, facts_of
+from lrfr_jax.checkpoints import checkpoint, lineage, model_card
 from lrfr_jax.errors import UserError, one_sentence
 from lrfr_jax.exports import formats
+from lrfr_jax.files import paths
 from lrfr_jax.image_ops import HALF_RANGE, IMAGE_SIZE
 from lrfr_jax.models import BACKBONES, ORDERS
+from lrfr_jax.terminal import progress
+from lrfr_jax.trained.model import digest_of, facts_of
 from lrfr_jax.weights.conversion import Converted, backbones_of, convert
 from lrfr_jax.weights.layouts import LAYOUTS
 from lrfr_jax.weights.recognition import listed, recognize

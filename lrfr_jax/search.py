@@ -14,15 +14,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lrfr_jax import embeddings_file, model_options, progress
 from lrfr_jax.data import records
-from lrfr_jax.embedder import Embedder
 from lrfr_jax.errors import UserError, one_sentence
 from lrfr_jax.evals import search
 from lrfr_jax.image_ops import IMAGE_SIZE
-from lrfr_jax.model_options import Folder
 from lrfr_jax.pictures import contact_sheet
 from lrfr_jax.pictures.faces import Faces
+from lrfr_jax.terminal import progress
+from lrfr_jax.trained import embeddings_file, model_options
+from lrfr_jax.trained.embedder import Embedder
+from lrfr_jax.trained.model_options import Folder
 
 # Of the scores that exist at a time.
 MEMORY_BYTES = 256 * 2**20

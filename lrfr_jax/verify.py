@@ -16,19 +16,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lrfr_jax import comma_list, model_options, pair_list
 from lrfr_jax.data.face_sets import TestSet
 from lrfr_jax.data.protocol_arrays import VerificationProtocol
-from lrfr_jax.embedder import Embedder
 from lrfr_jax.errors import UserError, one_sentence
 from lrfr_jax.evals import decisions, evaluation, protocols, report, tables, thresholds, verification
 from lrfr_jax.evals.decisions import Decisions
 from lrfr_jax.evals.fusion import FUSIONS
 from lrfr_jax.evals.thresholds import Threshold
 from lrfr_jax.image_ops import IMAGE_SIZE
-from lrfr_jax.pair_list import PairList
 from lrfr_jax.pictures import contact_sheet
 from lrfr_jax.pictures.faces import Faces
+from lrfr_jax.terminal import comma_list
+from lrfr_jax.trained import model_options, pair_list
+from lrfr_jax.trained.embedder import Embedder
+from lrfr_jax.trained.pair_list import PairList
 
 PROTOCOL = "insightface"
 

@@ -34,7 +34,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 @pytest.fixture(scope="session", autouse=True)
 def quiet():
     """No signs of life, which a slow machine would see and a fast one would not; `test_progress` has its own."""
-    from lrfr_jax import progress
+    from lrfr_jax.terminal import progress
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(progress, "QUIET_SECONDS", 36000.0)
@@ -84,7 +84,8 @@ def resnet6():
 @pytest.fixture(scope="module")
 def tiny_checkpoint(tmp_path_factory):
     """A checkpoint folder of a network that compiles at once and tells made-up faces apart, for one file of tests."""
-    from lrfr_jax import checkpoint, models
+    from lrfr_jax import models
+    from lrfr_jax.checkpoints import checkpoint
     from tests.evals.made_up_sets import TinyBackbone, variables
 
     convention = {"order": "rgb", "mean": 0.0, "scale": 1.0, "columns": 112}

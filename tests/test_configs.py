@@ -6,8 +6,8 @@ import pathlib
 import pytest
 
 from configs import common
-from lrfr_jax import experiment
 from lrfr_jax.errors import UserError
+from lrfr_jax.run import experiment
 
 CONFIGS = sorted(
     p.stem for p in (pathlib.Path(common.__file__).parent).glob("*.py") if p.stem not in ("__init__", "common")

@@ -9,8 +9,8 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from configs import common
-from lrfr_jax import workdir
 from lrfr_jax.evals import protocols
+from lrfr_jax.run import workdir
 
 ROOT = pathlib.Path(common.__file__).parent.parent
 CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.stem not in ("__init__", "common"))

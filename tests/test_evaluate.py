@@ -4,10 +4,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lrfr_jax import checkpoint, evaluate, export, model_card, models
+from lrfr_jax import evaluate, export, models
+from lrfr_jax.checkpoints import checkpoint, model_card
 from lrfr_jax.data import protocol_arrays
 from lrfr_jax.errors import UserError
-from lrfr_jax.evals import protocols
+from lrfr_jax.evals import protocols, set_options
 from tests.evals.made_up_sets import TinyBackbone, identification, templates, variables, verification, write
 from tests.exports.networks import arguments
 
@@ -321,6 +322,6 @@ def test_command_line(capsys):
 
 
 def test_every_setting_of_every_kind_has_its_option():
-    assert set(evaluate.SETTINGS) == set().union(*map(protocols.settings_of, protocols.KIND_RULES))
+    assert set(set_options.SETTINGS) == set().union(*map(protocols.settings_of, protocols.KIND_RULES))
     options = vars(evaluate._parser().parse_args(["--workdir", "a", "--data_dir", "b"]))
-    assert all(options[key] is None for key in evaluate.SETTINGS)
+    assert all(options[key] is None for key in set_options.SETTINGS)

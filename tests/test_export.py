@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import lrfr_jax
-from lrfr_jax import checkpoint, export, model_card
+from lrfr_jax import export
+from lrfr_jax.checkpoints import checkpoint, model_card
 from lrfr_jax.errors import UserError
 from lrfr_jax.exports import formats
 from tests.evals.test_thresholds import HELD

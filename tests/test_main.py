@@ -5,7 +5,8 @@ import logging
 
 import pytest
 
-from lrfr_jax import config_flag, folder_lock
+from lrfr_jax.files import folder_lock
+from lrfr_jax.terminal import config_flag
 from tests import commands
 
 run = functools.partial(commands.run, "main")

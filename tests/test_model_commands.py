@@ -8,12 +8,14 @@ import cv2
 import numpy as np
 import pytest
 
-from lrfr_jax import compare, embed, embeddings_file, export, model_card, search, verify
+from lrfr_jax import compare, embed, export, search, verify
+from lrfr_jax.checkpoints import model_card
 from lrfr_jax.data import face_sets
-from lrfr_jax.embedder import Embedder
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals import calibration, evaluation
 from lrfr_jax.pictures import resize
+from lrfr_jax.trained import embeddings_file
+from lrfr_jax.trained.embedder import Embedder
 from tests.evals import made_up_sets
 from tests.evals.test_thresholds import entry
 

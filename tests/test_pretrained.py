@@ -9,8 +9,9 @@ import jax
 import numpy as np
 import pytest
 
-from lrfr_jax import checkpoint, export, lineage, model_card, models, pretrained
-from lrfr_jax.embedder import Embedder
+from lrfr_jax import export, models, pretrained
+from lrfr_jax.checkpoints import checkpoint, lineage, model_card
+from lrfr_jax.trained.embedder import Embedder
 from lrfr_jax.weights.layouts import LAYOUTS
 from tests.evals.test_thresholds import HELD
 from tests.exports import networks

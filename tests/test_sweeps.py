@@ -9,7 +9,9 @@ import pytest
 from absl import flags
 from ml_collections import config_flags
 
-from lrfr_jax import augment, experiment, losses, sweep_file
+from lrfr_jax.files import sweep_file
+from lrfr_jax.objective import distances, views
+from lrfr_jax.run import experiment
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SWEEPS = sorted(path.stem for path in (ROOT / "configs/sweeps").glob("*.py") if path.stem != "__init__")
@@ -42,13 +44,13 @@ def config_of(monkeypatch):
 def check_resolutions(settings):
     sizes = {key: settings[key] for key in ("sizes", "ratios")}
     rng = jax.eval_shape(jax.random.key, 0)
-    jax.eval_shape(lambda rng: augment.sample_resolutions(rng, 4, **sizes), rng)
+    jax.eval_shape(lambda rng: views.sample_resolutions(rng, 4, **sizes), rng)
 
 
 def check_distance(settings):
     embeddings = jax.ShapeDtypeStruct((4, 8), jnp.float32)
     kind = {key: settings[key] for key in ("distance", "p", "reduction")}
-    jax.eval_shape(lambda x, y: losses.pair_distance(x, y, **kind), embeddings, embeddings)
+    jax.eval_shape(lambda x, y: distances.pair_distance(x, y, **kind), embeddings, embeddings)
 
 
 @pytest.mark.parametrize("name", SWEEPS)

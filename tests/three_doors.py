@@ -14,12 +14,13 @@ import tempfile
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
-from lrfr_jax import checkpoint, models
+from lrfr_jax import models
+from lrfr_jax.checkpoints import checkpoint
 from lrfr_jax.data import face_sets
 from lrfr_jax.evals import embed, evaluation
 from lrfr_jax.pictures import sources
 from lrfr_jax.prepare import __main__ as prepare
-from lrfr_jax.prepare import pairs_file
+from lrfr_jax.prepare.lists import pairs_file
 from tests import make_recordio
 from tests.prepare import bin_writer
 

@@ -10,9 +10,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lrfr_jax import comma_list, paths
 from lrfr_jax.errors import UserError, one_sentence
 from lrfr_jax.evals import earlier_results, plots, report, tables
+from lrfr_jax.files import paths
+from lrfr_jax.terminal import comma_list
 
 # What must be the same for two numbers to be comparable.
 SETUP = ("kind", "is_partial", "protocol", "pairs", "folds", "images")

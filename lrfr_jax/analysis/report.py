@@ -11,10 +11,12 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 
-from lrfr_jax import comma_list, metric_writers, paths, progress, sweep_file
 from lrfr_jax.analysis import compare, html_page, run_facts, tables, training_curves
 from lrfr_jax.errors import UserError, one_sentence
 from lrfr_jax.evals import plots, report
+from lrfr_jax.files import paths, sweep_file
+from lrfr_jax.run import metric_writers
+from lrfr_jax.terminal import comma_list, progress
 
 # What a figure shows, by what its file's name holds; the longest name that fits counts.
 CAPTIONS = {

@@ -8,11 +8,11 @@ from typing import Any
 
 from flax.traverse_util import flatten_dict
 
-from lrfr_jax import sweep_file
 from lrfr_jax.errors import UserError
-from lrfr_jax.workdir import CONFIG_FILE
+from lrfr_jax.files import sweep_file
+from lrfr_jax.run.workdir import CONFIG_FILE
 
-# Lines of `launch/sweep.py` and of `lrfr_jax.train` in a log.
+# Lines of `launch/sweep.py` and of `lrfr_jax.run.train` in a log.
 _COMMAND = re.compile(r"^sweep: (python .*)$", re.MULTILINE)
 _ENDED = re.compile(r"^sweep: status -?\d+ after (\d+) s on (.*)$", re.MULTILINE)
 _DEVICES = re.compile(r"images a step on (\d+) devices \((.*?)\);")

@@ -6,10 +6,10 @@ import statistics
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from lrfr_jax import sweep_file
 from lrfr_jax.analysis.compare import SETUP, alike, digests
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals import report
+from lrfr_jax.files import sweep_file
 
 # {row: {seed: what `report.report_of` returns}}; {row: {metric: {seed: percent}}}
 Reports = Mapping[str, Mapping[int, Mapping[str, Any]]]

@@ -12,11 +12,12 @@ import statistics
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from lrfr_jax import comma_list, paths, sweep_file
 from lrfr_jax.analysis import sweep_results
 from lrfr_jax.analysis.sweep_results import Entry, Spread
 from lrfr_jax.errors import UserError, one_sentence
 from lrfr_jax.evals import report, tables
+from lrfr_jax.files import paths, sweep_file
+from lrfr_jax.terminal import comma_list
 
 CSV_COLUMNS = ("table", "row", "column", "metric", "n", "mean", "standard_deviation", "compared_with", "paper")
 CSV_COLUMNS += ("difference", "difference_standard_deviation", "difference_n")

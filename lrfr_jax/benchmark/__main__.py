@@ -16,10 +16,11 @@ import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict
 
-from lrfr_jax import config_flag, paths, progress
 from lrfr_jax.benchmark import devices, kernels, parts, reading, report, timing
 from lrfr_jax.benchmark.setting import Part, Setting, make_setting
 from lrfr_jax.errors import UserError, one_sentence
+from lrfr_jax.files import paths
+from lrfr_jax.terminal import config_flag, progress
 
 # Faces in the 6,000 pairs of LFW, each of which is embedded once.
 LFW_IMAGES = 7701
@@ -73,11 +74,9 @@ def main(argv: list[str]) -> None:
 
 def _torch_parts(setting: Setting) -> dict[str, Part]:
     try:
-        from benchmarks import torch_step
+        from lrfr_jax.benchmark import torch_step
     except ImportError as error:
-        raise UserError(
-            f"--against torch: {error}; install PyTorch (its CPU build does) and run in the repository's folder"
-        ) from error
+        raise UserError(f"--against torch: {error}; install PyTorch (its CPU build does)") from error
     return torch_step.parts(setting)
 
 

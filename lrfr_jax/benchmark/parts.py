@@ -9,9 +9,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from lrfr_jax import augment, communication, image_ops, operations, sharding
+from lrfr_jax import image_ops
 from lrfr_jax.benchmark.setting import Part, Setting
-from lrfr_jax.models import classifier as classifiers
+from lrfr_jax.machines import sharding
+from lrfr_jax.objective import classifier as classifiers
+from lrfr_jax.objective import views
+from lrfr_jax.sizing import communication, operations
 
 
 def _compiled(function: Callable, setting: Setting, *arguments: Any) -> tuple[Callable, dict[str, Any]]:
@@ -72,7 +75,7 @@ def forward(setting: Setting) -> Part:
 
 def degradation(setting: Setting) -> Part:
     """The views of a batch: flips, resolutions drawn, bicubic down and up, normalized."""
-    make_views = jax.jit(functools.partial(augment.make_views, **setting.config.augment))
+    make_views = jax.jit(functools.partial(views.make_views, **setting.config.augment))
     rng = jax.random.key(0)
     program, known = _compiled(make_views, setting, rng, setting.images)
     return Part(functools.partial(_finish, program, rng, setting.images), setting.config.batch_size, **known)

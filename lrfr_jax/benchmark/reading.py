@@ -12,11 +12,13 @@ from collections.abc import Callable, Iterable, Iterator
 import jax
 import numpy as np
 
-from lrfr_jax import device_cache, image_ops, sharding
+from lrfr_jax import image_ops
 from lrfr_jax.benchmark import timing
 from lrfr_jax.benchmark.setting import Part, Setting
 from lrfr_jax.data import builders, face_sets, records, synthetic
 from lrfr_jax.evals import embed
+from lrfr_jax.machines import sharding
+from lrfr_jax.run import device_cache
 
 # Generated faces of the set that is read where none is given: so many different ones, each so often.
 FACES, COPIES = 64, 32

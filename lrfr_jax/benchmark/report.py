@@ -5,11 +5,11 @@ import json
 import pathlib
 from typing import Any
 
-from lrfr_jax import paths
 from lrfr_jax.benchmark import kernels
 from lrfr_jax.benchmark.setting import Part
 from lrfr_jax.benchmark.timing import Timing
 from lrfr_jax.errors import UserError
+from lrfr_jax.files import paths
 
 LONGEST, KERNEL_NAME = 8, 60  # kernels named in the table, and the length their names are cut to
 COLUMNS = ("part", "images/s", "spread", "ms", "CPU ms", "compile s", "GFLOP by hand / compiled", "MFU", "temporary GB")

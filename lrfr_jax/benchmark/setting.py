@@ -9,7 +9,9 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from lrfr_jax import experiment, image_ops, sharding
+from lrfr_jax import image_ops
+from lrfr_jax.machines import sharding
+from lrfr_jax.run import experiment
 
 # The steps per epoch only move the learning rate, which takes no time.
 STEPS_PER_EPOCH = 1000.0

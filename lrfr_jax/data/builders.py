@@ -20,11 +20,11 @@ import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 
-from lrfr_jax import folder_lock
 from lrfr_jax.data import protocol_arrays
 from lrfr_jax.data.face_sets import FORMAT_VERSION, PREPARED, PROTOCOL, SPLITS, folder_of, read_prepared
 from lrfr_jax.data.records import IMAGE_SIZE
 from lrfr_jax.errors import UserError, reason_of
+from lrfr_jax.files import folder_lock
 
 
 class _Uncompressed(tfds.core.ExampleWriter):

@@ -17,9 +17,9 @@ from google.protobuf import json_format
 from google.protobuf.message import DecodeError
 from tensorflow_datasets.proto import tf_example_pb2
 
-from lrfr_jax import paths
 from lrfr_jax.data import protocol_arrays
 from lrfr_jax.errors import NPZ_ERRORS, UserError, reason_of
+from lrfr_jax.files import paths
 
 FORMAT_VERSION = "1.0.0"
 # The name of a kind's one TFDS split.

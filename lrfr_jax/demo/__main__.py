@@ -10,12 +10,13 @@ reach the page, and nothing is stored. Ctrl-C ends it.
 import argparse
 from collections.abc import Sequence
 
-from lrfr_jax import model_options, progress
 from lrfr_jax.demo import comparison, server
-from lrfr_jax.embedder import find_model
 from lrfr_jax.errors import UserError, one_sentence
 from lrfr_jax.evals.fusion import FUSIONS
 from lrfr_jax.pictures.faces import resized
+from lrfr_jax.terminal import progress
+from lrfr_jax.trained import model_options
+from lrfr_jax.trained.model import find_model
 
 MOST_MODELS = 2
 

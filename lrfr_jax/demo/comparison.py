@@ -13,13 +13,13 @@ from jaxtyping import Array, Int, UInt8
 
 from lrfr_jax import image_ops
 from lrfr_jax.data import synthetic
-from lrfr_jax.embedder import Embedder
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals import thresholds
 from lrfr_jax.evals.thresholds import Threshold
 from lrfr_jax.image_ops import IMAGE_SIZE
 from lrfr_jax.pictures import photos, resize
 from lrfr_jax.pictures.faces import Faces, MakeFace
+from lrfr_jax.trained.embedder import Embedder
 
 # The stops of the slider, in pixels; closer together where recognition breaks down.
 RESOLUTIONS = (112, 96, 80, 64, 56, 48, 40, 32, 28, 24, 20, 18, 16, 14, 12, 10, 9, 8, 7)

@@ -4,9 +4,9 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from lrfr_jax import paths
 from lrfr_jax.errors import UserError, reason_of
 from lrfr_jax.evals import report, tables
+from lrfr_jax.files import paths
 
 # What must be the same for two results of a set to be parts of one: the data, and how they are scored.
 IDENTITY = ("kind", "digest", "protocol", "is_partial", "pairs", "folds", "images")

@@ -11,9 +11,10 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int, UInt8
 
-from lrfr_jax import image_ops, models, progress
+from lrfr_jax import image_ops, models
 from lrfr_jax.data import records
 from lrfr_jax.errors import UserError
+from lrfr_jax.terminal import progress
 
 # (variables, images uint8 [batch, h, w, 3], resolutions int32 [batch]) -> raw features float32 [batch, views, dim].
 Embedder = Callable[[Any, np.ndarray, np.ndarray], jax.Array | np.ndarray]

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from lrfr_jax import progress
 from lrfr_jax.data import face_sets, protocol_arrays
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals import embed, identification, protocols, templates, verification
 from lrfr_jax.evals.embedding_cache import EmbeddingCache
 from lrfr_jax.evals.measures import Measure
 from lrfr_jax.image_ops import IMAGE_SIZE
+from lrfr_jax.terminal import progress
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -12,9 +12,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import NullLocator
 
-from lrfr_jax import paths
 from lrfr_jax.evals import metrics
 from lrfr_jax.evals.report import MODE_TITLES, accuracy_rows, full_name
+from lrfr_jax.files import paths
 
 # Look, not science: sizes in inches, dots per inch.
 PANEL, WIDE_PANEL, DPI = (5.2, 3.8), (8.0, 4.8), 150

@@ -5,13 +5,13 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from lrfr_jax import paths
 from lrfr_jax.errors import UserError, reason_of
 from lrfr_jax.evals import protocols
 from lrfr_jax.evals.evaluation import SetResult
 from lrfr_jax.evals.measures import Measure, in_full
 from lrfr_jax.evals.protocols import MODE_TITLES, in_modes
 from lrfr_jax.evals.verification import Comparison, VerificationResult
+from lrfr_jax.files import paths
 from lrfr_jax.image_ops import IMAGE_SIZE
 
 

@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from lrfr_jax import paths
 from lrfr_jax.data.records import IMAGE_SIZE
 from lrfr_jax.errors import UserError
+from lrfr_jax.files import paths
 
 _GAP, _LINE, _WHITE = 8, 16, 255  # pixels between tiles and of a title's height; the paper
 _FONT, _FONT_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.35

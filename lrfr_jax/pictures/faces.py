@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from lrfr_jax import progress
 from lrfr_jax.data import records
 from lrfr_jax.data.records import IMAGE_SIZE
 from lrfr_jax.errors import UserError
@@ -17,6 +16,7 @@ from lrfr_jax.pictures import photos, plausibility, resize, sources, stored_file
 from lrfr_jax.pictures.face_detector import Mtcnn
 from lrfr_jax.pictures.landmarks import Face, choose_face
 from lrfr_jax.pictures.stored_files import SourceImage
+from lrfr_jax.terminal import progress
 
 # A file, an image of a folder or tar, or RGB pixels.
 Picture = str | os.PathLike | SourceImage | np.ndarray

@@ -6,8 +6,8 @@ Before that, `align` cuts faces out of photos; after it, `check` looks a set ove
 import argparse
 from collections.abc import Sequence
 
-from lrfr_jax import paths
 from lrfr_jax.errors import one_sentence
+from lrfr_jax.files import paths
 from lrfr_jax.prepare import (
     align,
     bin,

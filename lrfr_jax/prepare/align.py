@@ -15,15 +15,15 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from lrfr_jax import folder_lock
 from lrfr_jax.data import records
 from lrfr_jax.errors import UserError
+from lrfr_jax.files import folder_lock
 from lrfr_jax.pictures import photos, plausibility, sources, warp
 from lrfr_jax.pictures.face_detector import Mtcnn
 from lrfr_jax.pictures.landmarks import CHOICES, Face, choose_face
 from lrfr_jax.pictures.stored_files import SourceImage
-from lrfr_jax.prepare import given_landmarks, report_folder
-from lrfr_jax.prepare.align_report import (
+from lrfr_jax.prepare.checks import given_landmarks, report_folder
+from lrfr_jax.prepare.checks.align_report import (
     ALIGNED,
     CROPPED,
     IMPLAUSIBLE,
@@ -33,7 +33,7 @@ from lrfr_jax.prepare.align_report import (
     in_words,
     write_report,
 )
-from lrfr_jax.prepare.given_landmarks import FindFaces
+from lrfr_jax.prepare.checks.given_landmarks import FindFaces
 
 SUMMARY = "raw photos in folders, one per identity -> faces aligned to 112x112, in equal folders, and a report"
 EXAMPLE = """python -m lrfr_jax.prepare align --source lfw.tar --output lfw112 --detector mtcnn --faces centre

@@ -12,7 +12,8 @@ from lrfr_jax.data import builders
 from lrfr_jax.data.protocol_arrays import VerificationProtocol
 from lrfr_jax.errors import UserError
 from lrfr_jax.pictures import sources
-from lrfr_jax.prepare import bin_file, official_counts, pixel_options, verification
+from lrfr_jax.prepare.packs import bin_file
+from lrfr_jax.prepare.sets import official_counts, pixel_options, verification
 
 SUMMARY = "InsightFace's .bin file -> verification set; it is a pickle, nothing in it is run"
 EXAMPLE = "python -m lrfr_jax.prepare bin --source agedb_30.bin --name agedb_30 --data_dir ~/faces"

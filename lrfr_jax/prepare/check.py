@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from lrfr_jax import comma_list
 from lrfr_jax.data import face_sets, records
 from lrfr_jax.errors import UserError
 from lrfr_jax.pictures import contact_sheet
-from lrfr_jax.prepare import overlaps, report_folder
-from lrfr_jax.prepare.image_survey import Survey, draw_thresholds, survey
+from lrfr_jax.prepare.checks import overlaps, report_folder
+from lrfr_jax.prepare.checks.image_survey import Survey, draw_thresholds, survey
+from lrfr_jax.terminal import comma_list
 
 SUMMARY = "look at a prepared set before a long run: counts, duplicates, overlap with test sets, colors, memory"
 EXAMPLE = """python -m lrfr_jax.prepare check casia --data_dir ~/faces --against lfw,agedb30"""

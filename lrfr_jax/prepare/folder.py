@@ -9,8 +9,8 @@ from lrfr_jax.errors import UserError
 from lrfr_jax.pictures import sources
 from lrfr_jax.pictures.sources import Problem
 from lrfr_jax.pictures.stored_files import SourceImage
-from lrfr_jax.prepare import labeled_sources, official_sets, pixel_options, training_options
-from lrfr_jax.prepare.pixel_options import PixelOptions
+from lrfr_jax.prepare.sets import labeled_sources, official_sets, pixel_options, training_options
+from lrfr_jax.prepare.sets.pixel_options import PixelOptions
 
 SUMMARY = "aligned faces in folders, tars (also of webdataset) or .lst lists -> training set"
 EXAMPLE = """python -m lrfr_jax.prepare folder --source casia112.tar --name casia --data_dir ~/faces \\

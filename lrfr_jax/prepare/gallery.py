@@ -10,7 +10,7 @@ import numpy as np
 from lrfr_jax.data.protocol_arrays import IdentificationProtocol
 from lrfr_jax.errors import UserError
 from lrfr_jax.pictures.stored_files import SourceImage
-from lrfr_jax.prepare import labeled_sources, official_sets, pixel_options, training_options
+from lrfr_jax.prepare.sets import labeled_sources, official_sets, pixel_options, training_options
 
 SUMMARY = "aligned faces by identity (as `folder` reads them) -> identification set, one gallery image an identity"
 EXAMPLE = """python -m lrfr_jax.prepare gallery --source lfw112.tar --name lfw_gallery --data_dir ~/faces \\

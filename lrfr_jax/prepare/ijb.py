@@ -22,7 +22,8 @@ from lrfr_jax.pictures import sources, warp
 from lrfr_jax.pictures.photos import decode_photo
 from lrfr_jax.pictures.resize import BGR, encode_png
 from lrfr_jax.pictures.stored_files import SourceImage
-from lrfr_jax.prepare import ijb_lists, listed_images, official_counts, official_sets, pixel_options
+from lrfr_jax.prepare.lists import ijb_lists, listed_images
+from lrfr_jax.prepare.sets import official_counts, official_sets, pixel_options
 
 SUMMARY = "IJB-B or IJB-C (loose crops and InsightFace's lists) -> set of templates, 1:1 and 1:N"
 EXAMPLE = "python -m lrfr_jax.prepare ijb --source IJBC --edition ijbc --name ijbc --data_dir ~/faces"

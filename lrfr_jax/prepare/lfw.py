@@ -3,7 +3,8 @@
 import argparse
 from collections.abc import Callable
 
-from lrfr_jax.prepare import pairs, verification
+from lrfr_jax.prepare import pairs
+from lrfr_jax.prepare.sets import verification
 
 SUMMARY = "LFW and its pairs.txt -> verification set with the official counts"
 EXAMPLE = "python -m lrfr_jax.prepare lfw --source lfw112.tar --pairs pairs.txt --name lfw --data_dir ~/faces"

@@ -9,14 +9,16 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from lrfr_jax import comma_list, pair_list
 from lrfr_jax.data import builders
 from lrfr_jax.data.protocol_arrays import VerificationProtocol
 from lrfr_jax.errors import UserError
 from lrfr_jax.pictures import sources
 from lrfr_jax.pictures.stored_files import SourceImage
-from lrfr_jax.prepare import drawn_pairs, official_counts, pairs_file, pixel_options, verification
-from lrfr_jax.prepare.pairs_file import Pair
+from lrfr_jax.prepare.lists import pairs_file
+from lrfr_jax.prepare.lists.pairs_file import Pair
+from lrfr_jax.prepare.sets import drawn_pairs, official_counts, pixel_options, verification
+from lrfr_jax.terminal import comma_list
+from lrfr_jax.trained import pair_list
 
 SUMMARY = "pairs file in the format of LFW or as csv, or pairs drawn from faces by identity -> verification set"
 EXAMPLE = """python -m lrfr_jax.prepare pairs --source faces.tar --pairs pairs.txt --name mine --data_dir ~/faces

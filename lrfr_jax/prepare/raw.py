@@ -11,8 +11,8 @@ from tqdm import tqdm
 from lrfr_jax.data import builders, face_sets, pipeline, records
 from lrfr_jax.pictures import resize
 from lrfr_jax.pictures.sources import num_workers
-from lrfr_jax.prepare import pixel_options
-from lrfr_jax.prepare.pixel_options import PixelOptions
+from lrfr_jax.prepare.sets import pixel_options
+from lrfr_jax.prepare.sets.pixel_options import PixelOptions
 
 SUMMARY = "prepared training set -> the same set with pixels that need no decoding, 37.6 kB an image"
 EXAMPLE = "python -m lrfr_jax.prepare raw --source ~/faces/casia --name casia_raw --data_dir ~/faces --shards 16"

@@ -10,12 +10,13 @@ import numpy as np
 from lrfr_jax.data import builders
 from lrfr_jax.errors import UserError
 from lrfr_jax.pictures import sources
-from lrfr_jax.prepare import pixel_options, recordio_packs, recordio_table, training_options
-from lrfr_jax.prepare.pixel_options import PixelOptions
-from lrfr_jax.prepare.recordio_header import NO_LABEL
-from lrfr_jax.prepare.recordio_packs import Pack
-from lrfr_jax.prepare.recordio_table import Checked, Layout
-from lrfr_jax.prepare.training_options import Selection
+from lrfr_jax.prepare.packs import recordio_packs, recordio_table
+from lrfr_jax.prepare.packs.recordio_header import NO_LABEL
+from lrfr_jax.prepare.packs.recordio_packs import Pack
+from lrfr_jax.prepare.packs.recordio_table import Checked, Layout
+from lrfr_jax.prepare.sets import pixel_options, training_options
+from lrfr_jax.prepare.sets.pixel_options import PixelOptions
+from lrfr_jax.prepare.sets.training_options import Selection
 
 SUMMARY = "MXNet RecordIO (train.rec, train.idx) as InsightFace's sets come -> training set"
 EXAMPLE = "python -m lrfr_jax.prepare recordio --source faces_emore --name ms1m --data_dir ~/faces --shards 64"

@@ -19,8 +19,9 @@ from jaxtyping import Int
 from lrfr_jax.errors import UserError
 from lrfr_jax.pictures import sources
 from lrfr_jax.pictures.stored_files import SourceImage
-from lrfr_jax.prepare import listed_images, official_sets
-from lrfr_jax.prepare.listed_images import Face, Found
+from lrfr_jax.prepare.lists import listed_images
+from lrfr_jax.prepare.lists.listed_images import Face, Found
+from lrfr_jax.prepare.sets import official_sets
 
 SUMMARY = "SCface (mugshots and surveillance photos) -> identification set, or training set to fine-tune on"
 EXAMPLE = """python -m lrfr_jax.prepare scface --source SCface_aligned --name scface --data_dir ~/faces

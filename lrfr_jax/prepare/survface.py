@@ -15,9 +15,10 @@ import numpy as np
 from lrfr_jax.data import protocol_arrays
 from lrfr_jax.errors import UserError
 from lrfr_jax.pictures import photos
-from lrfr_jax.prepare import listed_images, mat_lists, official_counts, official_sets
-from lrfr_jax.prepare.listed_images import Face
-from lrfr_jax.prepare.pixel_options import PixelOptions
+from lrfr_jax.prepare.lists import listed_images, mat_lists
+from lrfr_jax.prepare.lists.listed_images import Face
+from lrfr_jax.prepare.sets import official_counts, official_sets
+from lrfr_jax.prepare.sets.pixel_options import PixelOptions
 
 SUMMARY = "QMUL-SurvFace (folders and .mat lists as published) -> identification, verification or training set"
 EXAMPLE = """python -m lrfr_jax.prepare survface --source QMUL-SurvFace --name survface --data_dir ~/faces

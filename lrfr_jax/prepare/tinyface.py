@@ -10,8 +10,9 @@ from typing import Any
 
 from lrfr_jax.data.protocol_arrays import DISTRACTOR
 from lrfr_jax.errors import UserError
-from lrfr_jax.prepare import listed_images, official_sets
-from lrfr_jax.prepare.listed_images import Face
+from lrfr_jax.prepare.lists import listed_images
+from lrfr_jax.prepare.lists.listed_images import Face
+from lrfr_jax.prepare.sets import official_sets
 
 SUMMARY = "TinyFace (folders and .mat lists as published) -> identification set, or training set of its training part"
 EXAMPLE = """python -m lrfr_jax.prepare tinyface --source tinyface --name tinyface --data_dir ~/faces --resize

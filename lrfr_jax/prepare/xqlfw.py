@@ -5,7 +5,8 @@ import os
 from collections.abc import Callable
 
 from lrfr_jax.errors import UserError
-from lrfr_jax.prepare import pairs, verification
+from lrfr_jax.prepare import pairs
+from lrfr_jax.prepare.sets import verification
 
 SUMMARY = "XQLFW's aligned release and its pairs -> verification set with the official counts"
 EXAMPLE = """python -m lrfr_jax.prepare xqlfw --source xqlfw_aligned_112 --pairs xqlfw_pairs.txt --name xqlfw \\

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from lrfr_jax.inert_pickle import Refused
+from lrfr_jax.files.inert_pickle import Refused
 from lrfr_jax.weights import tensor_bytes
 from lrfr_jax.weights.tensor_bytes import BFLOAT16, Stream, num_elements, number, require, take
 

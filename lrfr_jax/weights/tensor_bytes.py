@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lrfr_jax.inert_pickle import Refused
+from lrfr_jax.files.inert_pickle import Refused
 
 BFLOAT16 = np.dtype("V2")  # the upper half of a float32; numpy has no type for it
 MOST_AXES, _MOST_ELEMENTS = 8, 2**48

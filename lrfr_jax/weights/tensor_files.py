@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from lrfr_jax.errors import UserError
-from lrfr_jax.inert_pickle import Refused
+from lrfr_jax.files.inert_pickle import Refused
 from lrfr_jax.weights import mxnet_file, npz_file, safetensors_file, torch_file, zip_entries
 from lrfr_jax.weights.tensor_bytes import as_weights, require
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from lrfr_jax import inert_pickle
+from lrfr_jax.files import inert_pickle
 from lrfr_jax.weights.tensor_bytes import Stream, num_elements, number, require, skip, take, tensor_name
 from lrfr_jax.weights.torch_pickle import Storage, Tensor, dialect
 from lrfr_jax.weights.zip_entries import read_entry

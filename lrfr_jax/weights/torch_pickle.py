@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from lrfr_jax.inert_pickle import Dialect, Name, Opaque, Refused
+from lrfr_jax.files.inert_pickle import Dialect, Name, Opaque, Refused
 from lrfr_jax.weights.tensor_bytes import BFLOAT16
 
 # Elements of a storage by its class.

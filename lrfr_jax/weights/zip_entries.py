@@ -9,7 +9,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 
-from lrfr_jax.inert_pickle import Refused
+from lrfr_jax.files.inert_pickle import Refused
 from lrfr_jax.weights.tensor_bytes import Stream, require, take
 
 MAGIC = b"PK\x03\x04"

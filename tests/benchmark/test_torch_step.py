@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from configs import common
-from lrfr_jax import image_ops, losses, models, train_step
-from lrfr_jax.models.classifier import Classifier
+from lrfr_jax import image_ops, models
+from lrfr_jax.objective import distances, margins, train_step
+from lrfr_jax.objective.classifier import Classifier
 
 torch = pytest.importorskip("torch", reason="PyTorch is optional: pip install torch")
-torch_step = pytest.importorskip("benchmarks.torch_step")
+torch_step = pytest.importorskip("lrfr_jax.benchmark.torch_step")
 
 
 @pytest.mark.parametrize("backbone", ["resnet18", "resnet50", "iresnet18"])
@@ -57,8 +58,8 @@ def test_the_loss_is_ours():
         jax.random.key(0),
         classifier=Classifier(9, 1, 1, 1),
         scale=8.0,
-        target_logit=functools.partial(losses.cosface_target, scale=8.0, margin=0.2),
-        pair_distance=functools.partial(losses.pair_distance, distance="logexp", p=1, reduction="paper"),
+        target_logit=functools.partial(margins.cosface_target, scale=8.0, margin=0.2),
+        pair_distance=functools.partial(distances.pair_distance, distance="logexp", p=1, reduction="paper"),
         distance_weight=3.0,
         weight_unit="lambda",
     )

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from lrfr_jax import folder_lock
 from lrfr_jax.data import builders, face_sets, protocol_arrays, records
 from lrfr_jax.errors import UserError
+from lrfr_jax.files import folder_lock
 
 _NUM_IMAGES = 11
 

@@ -15,12 +15,12 @@ import cv2
 import numpy as np
 import pytest
 
-from lrfr_jax import model_card
+from lrfr_jax.checkpoints import model_card
 from lrfr_jax.demo import __main__ as demo
 from lrfr_jax.demo import comparison, server
-from lrfr_jax.embedder import Embedder
 from lrfr_jax.errors import UserError
 from lrfr_jax.pictures import resize
+from lrfr_jax.trained.embedder import Embedder
 from tests.evals.test_thresholds import entry
 
 FACES = np.random.default_rng(5).integers(0, 256, (2, 112, 112, 3), np.uint8)

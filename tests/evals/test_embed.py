@@ -6,10 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lrfr_jax import image_ops, sharding
+from lrfr_jax import image_ops
 from lrfr_jax.data import records
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals import embed
+from lrfr_jax.machines import sharding
 
 RESOLUTIONS = (112, 20, 7)
 TRACES = []

@@ -3,7 +3,7 @@ import resource
 import numpy as np
 import pytest
 
-from lrfr_jax.checkpoint import model_digest
+from lrfr_jax.checkpoints.checkpoint import model_digest
 from lrfr_jax.data import face_sets
 from lrfr_jax.evals.embedding_cache import EmbeddingCache
 from tests.evals.made_up_sets import verification, write

@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from lrfr_jax import checkpoint
+from lrfr_jax.checkpoints import checkpoint
 from lrfr_jax.data import records
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals import embed, evaluation, report

@@ -2,8 +2,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from lrfr_jax import paths
 from lrfr_jax.evals import metrics, plots
+from lrfr_jax.files import paths
 
 RNG = np.random.default_rng(2)
 IS_SAME = np.arange(400) % 2 == 0

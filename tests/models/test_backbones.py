@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lrfr_jax import operations
 from lrfr_jax.errors import UserError
 from lrfr_jax.models import create_backbone, layers, mobilefacenet
 from lrfr_jax.models.iresnet import IBasicBlock
 from lrfr_jax.models.resnet import BasicBlock
+from lrfr_jax.sizing import operations
 
 RGB = {"order": "rgb", "mean": 127.5, "scale": 127.5, "columns": 112}
 SMALL = {"width": 0.125, "embedding_size": 16, "dropout": 0.4, "dtype": "float32", "input": RGB}

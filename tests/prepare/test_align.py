@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 import pytest
 
-from lrfr_jax import folder_lock
 from lrfr_jax.data import records
 from lrfr_jax.errors import one_sentence
+from lrfr_jax.files import folder_lock
 from lrfr_jax.pictures import warp
 from lrfr_jax.pictures.landmarks import Face
 from lrfr_jax.prepare import align

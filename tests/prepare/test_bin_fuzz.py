@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from lrfr_jax.errors import UserError
-from lrfr_jax.prepare import bin_file
+from lrfr_jax.prepare.packs import bin_file
 from tests.prepare import bin_writer
 
 _NUM_INPUTS = 100_000

@@ -5,8 +5,9 @@ import pytest
 from lrfr_jax.data import face_sets, records, synthetic
 from lrfr_jax.errors import UserError
 from lrfr_jax.pictures import warp
-from lrfr_jax.prepare import ijb, ijb_lists
+from lrfr_jax.prepare import ijb
 from lrfr_jax.prepare.__main__ import main
+from lrfr_jax.prepare.lists import ijb_lists
 from tests.prepare import layouts
 
 # template, media and person of each image; template numbers have gaps and are not in order

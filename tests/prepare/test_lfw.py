@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from lrfr_jax.data import face_sets, records
-from lrfr_jax.prepare import lfw, pairs_file
+from lrfr_jax.prepare import lfw
 from lrfr_jax.prepare.__main__ import main
+from lrfr_jax.prepare.lists import pairs_file
 from tests.prepare import bin_writer
 
 _FOLDS, _PER_KIND = 10, 2

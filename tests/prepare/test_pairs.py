@@ -2,12 +2,13 @@ import cv2
 import numpy as np
 import pytest
 
-from lrfr_jax import pair_list
 from lrfr_jax.data import face_sets, records
 from lrfr_jax.errors import UserError
 from lrfr_jax.pictures.stored_files import SourceImage
-from lrfr_jax.prepare import drawn_pairs, pairs_file
 from lrfr_jax.prepare.__main__ import main
+from lrfr_jax.prepare.lists import pairs_file
+from lrfr_jax.prepare.sets import drawn_pairs
+from lrfr_jax.trained import pair_list
 
 # Two folds with two pairs of each kind; a and b are in fold 1, c and d in fold 2.
 _LINES = ["2\t2", "a\t1\t2", "b\t2\t1", "a\t1\tb\t1", "b\t2\ta\t3", "c\t1\t2", "d\t1\t2", "c\t1\td\t2", "d\t1\tc\t2"]

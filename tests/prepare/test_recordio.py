@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from lrfr_jax.data import builders, face_sets, records
-from lrfr_jax.prepare import recordio_table
 from lrfr_jax.prepare.__main__ import main
+from lrfr_jax.prepare.packs import recordio_table
 from tests.make_recordio import FIRST, frame, labeled, part, with_header, write
 
 

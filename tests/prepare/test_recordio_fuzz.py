@@ -11,9 +11,9 @@ import pytest
 
 from lrfr_jax.data import records
 from lrfr_jax.errors import UserError
-from lrfr_jax.prepare import recordio_table
-from lrfr_jax.prepare.pixel_options import PixelOptions
-from lrfr_jax.prepare.training_options import Selection
+from lrfr_jax.prepare.packs import recordio_table
+from lrfr_jax.prepare.sets.pixel_options import PixelOptions
+from lrfr_jax.prepare.sets.training_options import Selection
 from tests.make_recordio import MAGIC, frame, labeled, with_header, write
 
 _EVERYBODY = Selection(None, frozenset())

@@ -7,7 +7,8 @@ import jax
 import numpy as np
 import pytest
 
-from lrfr_jax import checkpoint, image_ops, models, pretrained
+from lrfr_jax import image_ops, models, pretrained
+from lrfr_jax.checkpoints import checkpoint
 from lrfr_jax.weights.conversion import convert
 from lrfr_jax.weights.layouts import LAYOUTS
 from lrfr_jax.weights.recognition import recognize

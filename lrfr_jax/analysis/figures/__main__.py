@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from lrfr_jax import paths
 from lrfr_jax.analysis.figures import (
     derivatives,
     dimension_errors,
@@ -24,6 +23,7 @@ from lrfr_jax.analysis.figures import (
     tsne,
 )
 from lrfr_jax.errors import UserError, one_sentence
+from lrfr_jax.files import paths
 
 # A kind is a module with SUMMARY, EXAMPLE, add_arguments(add) and draw(arguments, png) -> the arrays behind the PNG.
 KINDS = {

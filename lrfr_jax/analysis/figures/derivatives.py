@@ -1,4 +1,4 @@
-"""`figures derivatives`: how strongly each distance pulls a dimension, from `losses` (Ling et al. 2022, Fig. 4)."""
+"""`figures derivatives`: how strongly each distance pulls a dimension, by `objective.distances` (Ling 2022, Fig. 4)."""
 
 import argparse
 import functools
@@ -12,17 +12,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from lrfr_jax import losses
 from lrfr_jax.analysis.figures import look, option_types
 from lrfr_jax.evals import plots
+from lrfr_jax.objective import distances
 
 SUMMARY = "Fig. 4: derivatives of the distances by one dimension's difference; needs no checkpoint"
 EXAMPLE = "python -m lrfr_jax.analysis.figures derivatives --output figures"
 DISTANCES = {
-    "L1": losses.l1_distance,
-    "L2": losses.l2_distance,
-    "SmoothL1": losses.smooth_l1_distance,
-    "LogExp": functools.partial(losses.logexp_distance, p=1),
+    "L1": distances.l1_distance,
+    "L2": distances.l2_distance,
+    "SmoothL1": distances.smooth_l1_distance,
+    "LogExp": functools.partial(distances.logexp_distance, p=1),
 }
 # Ends of the paper's axes.
 LEFT_END, RIGHT_END = 1.9, 5.0

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from lrfr_jax import image_ops, losses, models
-from lrfr_jax.models.classifier import Classifier, cross_entropy
+from lrfr_jax import image_ops, models
+from lrfr_jax.objective import distances
+from lrfr_jax.objective.classifier import Classifier, cross_entropy
 
 LOSSES = ("classification", "distance", "both")
 BATCH_NORMS = ("running", "batch")
@@ -74,7 +75,7 @@ def make_meter(
             if loss == "classification":
                 return classify(low, centers, labels)
             high = embed(weights, images)
-            distance = pair_distance(losses.unit_length(high), losses.unit_length(low))
+            distance = pair_distance(distances.unit_length(high), distances.unit_length(low))
             if loss == "distance":
                 return distance
             classification = classify(high, centers, labels) + classify(low, centers, labels)

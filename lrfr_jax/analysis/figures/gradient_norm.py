@@ -11,15 +11,17 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from lrfr_jax import checkpoint, losses, progress
 from lrfr_jax.analysis.figures import look, models_and_faces, option_types
 from lrfr_jax.analysis.figures.gradient_meter import BATCH_NORMS, LOSSES, make_meter
 from lrfr_jax.analysis.figures.models_and_faces import Faces, Model
 from lrfr_jax.analysis.figures.resolution import RESOLUTIONS
+from lrfr_jax.checkpoints import checkpoint
 from lrfr_jax.data import face_sets
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals import plots
 from lrfr_jax.image_ops import IMAGE_SIZE
+from lrfr_jax.objective import distances, margins
+from lrfr_jax.terminal import progress
 
 SUMMARY = "Fig. 3b: norm of the gradient of the backbone's weights against the resolution of the images"
 EXAMPLE = """python -m lrfr_jax.analysis.figures gradient_norm --checkpoints runs/baseline,runs/aug,runs/maug \\
@@ -63,12 +65,12 @@ def add_arguments(add: Callable) -> None:
         help="class centers: the checkpoint's, if it was trained on this set, or each identity's mean embedding over "
         "the chosen images at full resolution (default %(default)s)",
     )
-    add("--margin_type", choices=sorted(losses.MARGINS), default="cosface", help="(default %(default)s)")
+    add("--margin_type", choices=sorted(margins.MARGINS), default="cosface", help="(default %(default)s)")
     add("--scale", type=option_types.above_zero, default=48.0, help="of the margin (default %(default)s)")
     add("--margin", type=option_types.finite, default=0.4, help="(default %(default)s)")
-    add("--distance", choices=sorted(losses.DISTANCES), default="logexp", help="(default %(default)s)")
+    add("--distance", choices=sorted(distances.DISTANCES), default="logexp", help="(default %(default)s)")
     add("--p", type=option_types.at_least_one, default=1.0, help="exponent of the distance (default %(default)s)")
-    add("--reduction", choices=losses.REDUCTIONS, default="paper", help="of the distance (default %(default)s)")
+    add("--reduction", choices=distances.REDUCTIONS, default="paper", help="of the distance (default %(default)s)")
     lambda_text = "lambda, with --loss both (default %(default)s)"
     add("--distance_weight", type=option_types.at_least_zero, default=1.0, help=lambda_text)
 
@@ -157,10 +159,10 @@ def _norms(
         rounding=model.rounding,
         scale=arguments.scale,
         target_logit=functools.partial(
-            losses.MARGINS[arguments.margin_type], scale=arguments.scale, margin=arguments.margin
+            margins.MARGINS[arguments.margin_type], scale=arguments.scale, margin=arguments.margin
         ),
         pair_distance=functools.partial(
-            losses.pair_distance, distance=arguments.distance, p=arguments.p, reduction=arguments.reduction
+            distances.pair_distance, distance=arguments.distance, p=arguments.p, reduction=arguments.reduction
         ),
         distance_weight=arguments.distance_weight,
     )

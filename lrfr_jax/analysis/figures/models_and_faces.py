@@ -13,13 +13,15 @@ import flax.linen as nn
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from lrfr_jax import checkpoint, comma_list, models, progress
+from lrfr_jax import models
 from lrfr_jax.analysis.figures import option_types
+from lrfr_jax.checkpoints import checkpoint
 from lrfr_jax.data import face_sets, records
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals import embed
 from lrfr_jax.evals.fusion import unit
 from lrfr_jax.image_ops import IMAGE_SIZE
+from lrfr_jax.terminal import comma_list, progress
 
 # Folders' names that tell nothing of a model: its number, and what a program calls every one.
 _NAMELESS = re.compile(r"(seed|step|epoch|run|checkpoint|model|net|backbone|weights)?s?[-_]?\d*")

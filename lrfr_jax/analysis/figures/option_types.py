@@ -4,8 +4,8 @@ import argparse
 import math
 from collections.abc import Callable
 
-from lrfr_jax import comma_list
 from lrfr_jax.image_ops import IMAGE_SIZE
+from lrfr_jax.terminal import comma_list
 
 
 def positive(text: str) -> int:

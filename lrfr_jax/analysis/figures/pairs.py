@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from lrfr_jax import checkpoint, comma_list, paths
 from lrfr_jax.analysis.figures import models_and_faces, option_types
 from lrfr_jax.analysis.figures.models_and_faces import Model
+from lrfr_jax.checkpoints import checkpoint
 from lrfr_jax.data import face_sets
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals import evaluation, protocols, report
@@ -17,7 +17,9 @@ from lrfr_jax.evals.embedding_cache import EmbeddingCache
 from lrfr_jax.evals.evaluation import SetResult
 from lrfr_jax.evals.fusion import FUSIONS
 from lrfr_jax.evals.verification import Comparison
+from lrfr_jax.files import paths
 from lrfr_jax.image_ops import IMAGE_SIZE
+from lrfr_jax.terminal import comma_list
 
 MODES = ("hr_lr", "lr_lr")
 

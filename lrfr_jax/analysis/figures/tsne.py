@@ -8,9 +8,9 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float
 
-from lrfr_jax import progress
 from lrfr_jax.analysis.figures import maps
 from lrfr_jax.errors import UserError
+from lrfr_jax.terminal import progress
 
 SUMMARY = "Fig. 3c: t-SNE of the same faces at several resolutions; a panel per checkpoint (needs scikit-learn)"
 EXAMPLE = """python -m lrfr_jax.analysis.figures tsne --checkpoints runs/baseline --data_dir data --set lfw \\

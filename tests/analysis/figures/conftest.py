@@ -7,8 +7,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from lrfr_jax import checkpoint, models
+from lrfr_jax import models
 from lrfr_jax.analysis.figures import __main__ as figures
+from lrfr_jax.checkpoints import checkpoint
 from lrfr_jax.evals import plots
 from tests.evals.made_up_sets import TinyBackbone, variables
 

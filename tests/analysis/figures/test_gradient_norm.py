@@ -3,9 +3,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lrfr_jax import checkpoint, image_ops
+from lrfr_jax import image_ops
 from lrfr_jax.analysis.figures import gradient_norm, models_and_faces
 from lrfr_jax.analysis.figures.gradient_meter import make_meter
+from lrfr_jax.checkpoints import checkpoint
 from tests.evals.made_up_sets import TinyBackbone, variables
 
 RNG = np.random.default_rng(7)

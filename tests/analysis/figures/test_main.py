@@ -70,7 +70,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_the_figure_before(tmp_path, monk
 def test_what_cannot_be_drawn_is_told_before_a_model_is_loaded_and_leaves_nothing(
     runs, generated_data, tmp_path, monkeypatch, capsys, arguments, sentence
 ):
-    monkeypatch.setattr("lrfr_jax.checkpoint.load_backbone", lambda path: pytest.fail("a model was loaded"))
+    monkeypatch.setattr("lrfr_jax.checkpoints.checkpoint.load_backbone", lambda path: pytest.fail("a model was loaded"))
     (tmp_path / "file").touch()
     words = arguments.format(runs=runs, file=tmp_path / "file").split()
     with pytest.raises(SystemExit, match="1"):

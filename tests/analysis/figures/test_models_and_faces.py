@@ -2,8 +2,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lrfr_jax import checkpoint
 from lrfr_jax.analysis.figures import models_and_faces
+from lrfr_jax.checkpoints import checkpoint
 from lrfr_jax.data import face_sets, records
 from lrfr_jax.errors import UserError
 from lrfr_jax.image_ops import normalize

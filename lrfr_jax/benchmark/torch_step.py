@@ -1,0 +1,175 @@
+"""The same training step in PyTorch, for `python -m lrfr_jax.benchmark --against torch`. Needs PyTorch.
+
+A user's good eager code: channels_last, the view's matrices on the device, two forwards, SGD with momentum; on a GPU
+bfloat16 autocast and torch.compile, float32 products in TF32. Only the ResNets, which stand for the released code and
+for arcface_torch.
+"""
+
+import functools
+from collections.abc import Callable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from lrfr_jax import image_ops
+from lrfr_jax.benchmark.setting import Part, Setting
+from lrfr_jax.errors import UserError
+from lrfr_jax.models import layers
+
+BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
+IRESNET_BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 14, 3), 100: (3, 13, 30, 3)}
+BOTTLENECKS = (50, 101)
+
+
+def _conv(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, size, stride, size // 2, bias=False)
+
+
+class Residual(nn.Module):
+    """body(x) + shortcut(x), and what follows the sum."""
+
+    def __init__(self, body: nn.Sequential, shortcut: nn.Module, after: nn.Module):
+        super().__init__()
+        self.body, self.shortcut, self.after = body, shortcut, after
+
+    def forward(self, x):
+        return self.after(self.body(x) + self.shortcut(x))
+
+
+def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Module:
+    if stride == 1 and inputs == outputs:
+        return nn.Identity()
+    return nn.Sequential(_conv(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs))
+
+
+def _basic(inputs: int, channels: int, stride: int) -> tuple[nn.Module, int]:
+    body = nn.Sequential(
+        *(_conv(inputs, channels, 3, stride), nn.BatchNorm2d(channels), nn.ReLU(inplace=True)),
+        *(_conv(channels, channels, 3), nn.BatchNorm2d(channels)),
+    )
+    return Residual(body, _shortcut(inputs, channels, stride), nn.ReLU(inplace=True)), channels
+
+
+def _bottleneck(inputs: int, channels: int, stride: int) -> tuple[nn.Module, int]:
+    body = nn.Sequential(
+        *(_conv(inputs, channels, 1), nn.BatchNorm2d(channels), nn.ReLU(inplace=True)),
+        *(_conv(channels, channels, 3, stride), nn.BatchNorm2d(channels), nn.ReLU(inplace=True)),
+        *(_conv(channels, 4 * channels, 1), nn.BatchNorm2d(4 * channels)),
+    )
+    return Residual(body, _shortcut(inputs, 4 * channels, stride), nn.ReLU(inplace=True)), 4 * channels
+
+
+def _improved(inputs: int, channels: int, stride: int) -> tuple[nn.Module, int]:
+    body = nn.Sequential(
+        *(nn.BatchNorm2d(inputs), _conv(inputs, channels, 3), nn.BatchNorm2d(channels), nn.PReLU(channels)),
+        *(_conv(channels, channels, 3, stride), nn.BatchNorm2d(channels)),
+    )
+    return Residual(body, _shortcut(inputs, channels, stride), nn.Identity()), channels
+
+
+def network(backbone: str, *, width: float, embedding_size: int, dropout: float) -> nn.Sequential:
+    """The network of a name in `lrfr_jax.models.BACKBONES`, freshly drawn."""
+    depth = int(backbone.removeprefix("i").removeprefix("resnet"))
+    is_improved = backbone.startswith("i")
+    block = _improved if is_improved else _bottleneck if depth in BOTTLENECKS else _basic
+    sizes = (IRESNET_BLOCKS if is_improved else BLOCKS)[depth]
+    widths = [layers.scaled_channels(channels, width) for channels in layers.STAGE_CHANNELS]
+    stem = [nn.PReLU(widths[0])] if is_improved else [nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1)]
+    modules, channels = [_conv(3, widths[0], 3), nn.BatchNorm2d(widths[0]), *stem], widths[0]
+    for stage, (size, stage_channels) in enumerate(zip(sizes, widths, strict=True)):
+        for number in range(size):
+            stride = 2 if number == 0 and (stage > 0 or is_improved) else 1
+            made, channels = block(channels, stage_channels, stride)
+            modules.append(made)
+    side = image_ops.IMAGE_SIZE // 16
+    neck = [nn.BatchNorm2d(channels), nn.Dropout(dropout), nn.Flatten(), nn.Linear(channels * side**2, embedding_size)]
+    return nn.Sequential(*modules, *neck, nn.BatchNorm1d(embedding_size))
+
+
+class Views(nn.Module):
+    """The views of a batch of bytes: flipped together, one of them reduced by matrices, with Pillow's rounding."""
+
+    def __init__(self, sizes: tuple[int, ...], ratios: tuple[float, ...]):
+        super().__init__()
+        operators = image_ops.resampling_operators(sizes, image_size=image_ops.IMAGE_SIZE) if sizes else ()
+        for name, operator in zip(("down", "up"), operators, strict=False):
+            self.register_buffer(name, torch.from_numpy(np.array(operator)))
+        self.register_buffer("ratios", torch.tensor(ratios))
+
+    def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
+        flipped = torch.rand(len(images), 1, 1, 1, device=images.device) < 0.5
+        pixels = torch.where(flipped, images.flip(-1), images).float()
+        views = [pixels]
+        if len(self.ratios):
+            drawn = torch.multinomial(self.ratios, len(images), replacement=True)
+            for operator in (self.down[drawn][:, None], self.up[drawn][:, None]):
+                pixels = (pixels @ operator.mT + 0.5).floor().clamp(0, 255)
+                pixels = (operator @ pixels + 0.5).floor().clamp(0, 255)
+            views.append(pixels)
+        half = image_ops.HALF_RANGE
+        return [((view - half) / half).contiguous(memory_format=torch.channels_last) for view in views]
+
+
+def loss_of(features: list[torch.Tensor], centers: torch.Tensor, labels: torch.Tensor, **numbers: float):
+    """Eq. 7 with CosFace and LogExp, p = 1."""
+    unit = [F.normalize(feature.float()) for feature in features]
+    weights = F.normalize(centers)
+    loss = 0.0
+    for view in unit:
+        cosines = view @ weights.T
+        margin = F.one_hot(labels, len(centers)) * numbers["margin"]
+        loss = loss + F.cross_entropy(numbers["scale"] * (cosines - margin), labels) / len(unit)
+    if len(unit) == 2:
+        distance = torch.log1p(torch.expm1((unit[0] - unit[1]).abs()).sum(1)) / unit[0].shape[1]
+        loss = loss + numbers["distance_weight"] * distance.mean()
+    return loss
+
+
+def training_step(setting: Setting, *, fast: bool) -> Callable[[], None]:
+    """Returns a function that takes one step; `fast`: bfloat16 autocast and torch.compile."""
+    config, device = setting.config, "cuda" if torch.cuda.is_available() else "cpu"
+    model = config.model
+    shape = {"width": model.width, "embedding_size": model.embedding_size, "dropout": model.dropout}
+    backbone = network(model.backbone, **shape).to(device, memory_format=torch.channels_last)
+    views = Views(tuple(config.augment.sizes), tuple(config.augment.ratios)).to(device)
+    centers = nn.Parameter(torch.empty(setting.run.classifier.num_identities, model.embedding_size, device=device))
+    nn.init.xavier_uniform_(centers)
+    settings = {"lr": config.optimizer.learning_rate, "momentum": config.optimizer.momentum}
+    decay = config.optimizer.weight_decay
+    optimizer = torch.optim.SGD([*backbone.parameters(), centers], weight_decay=decay, **settings)
+    images = torch.from_numpy(np.array(setting.images)).permute(0, 3, 1, 2).contiguous().to(device)
+    labels = torch.from_numpy(np.array(setting.labels)).long().to(device)
+    embed = torch.compile(backbone) if fast else backbone
+    numbers = {key: config.loss[key] for key in ("scale", "margin", "distance_weight")}
+
+    def step() -> None:
+        dressed = views(images)
+        with torch.autocast(device, torch.bfloat16, enabled=fast):
+            features = [embed(view) for view in dressed]
+        loss = loss_of(features, centers, labels, **numbers)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        loss.item()  # waits for the device
+
+    return step
+
+
+def parts(setting: Setting) -> dict[str, Part]:
+    """The step to take turns with: eager float32 on a CPU; on a GPU bfloat16 with and without torch.compile.
+
+    Raises:
+      UserError: another network or loss than the reference has.
+    """
+    config = setting.config
+    has = "resnet" in config.model.backbone and config.model.batch_norm == "per_view"
+    if not has or config.loss.margin_type != "cosface" or (config.loss.distance, config.loss.p) != ("logexp", 1.0):
+        raise UserError("--against torch has ResNets with CosFace, LogExp of p=1 and model.batch_norm='per_view' only")
+    if not torch.cuda.is_available():
+        return {f"torch {torch.__version__} eager": Part(training_step(setting, fast=False), config.batch_size)}
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    torch.backends.cudnn.benchmark = True
+    fast = functools.partial(training_step, setting, fast=True)
+    return {f"torch {torch.__version__} bf16 compiled": Part(fast(), config.batch_size)}

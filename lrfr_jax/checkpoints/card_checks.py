@@ -1,0 +1,73 @@
+"""Whether a card, which may have been edited by hand, says everything, each thing in the form in which it is used."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, get_args, get_type_hints
+
+from lrfr_jax.errors import UserError
+from lrfr_jax.evals.thresholds import Threshold
+from lrfr_jax.files import paths
+from lrfr_jax.image_ops import ROUNDINGS
+
+# The keys of each part and the types of their values, where a whole number is a number too.
+CARD = {"weights": str, "model": dict, "degradation_rounding": str, "step": int, "parameters": int}
+CARD |= {"history": list, "results": dict, "thresholds": list}
+MODEL = {"backbone": str, "width": float, "embedding_size": int, "dropout": float, "dtype": str, "input": dict}
+OPTIONAL = {"remat"}
+INPUT = {"order": str, "mean": float, "scale": float, "columns": int}
+EVERY_ENTRY = {"kind": str, "code": dict}
+HISTORY = {
+    "import": {"file": str, "layout": str, "sha256": str, "licence": str},
+    "training": {"dataset": str, "num_images": int, "num_identities": int, "licence": str, "recipe": dict},
+    "export": {"format": str, "names": str, "parity": str},
+}
+_WORDS = {str: "text", int: "a whole number", float: "a number", dict: "an object {...}", list: "a list [...]"}
+_REMEDY = "mend that, or remove the card and evaluate or export the model again"
+_MOST_SHOWN = 60  # characters of a wrong value
+
+
+def check(card: Any, *, path: paths.AnyPath) -> None:
+    """Raises `UserError` unless the fields of a `model_card.Card` are all there and of their types, as json holds them.
+
+    The sentence names the card's file, `path`, and the key.
+    """
+    _check({"": card}, CARD, path=path)
+    _check({"model": card["model"]}, MODEL, path=path)
+    _check({"model.input": card["model"]["input"]}, INPUT, path=path)
+    unknown = sorted(card["model"].keys() - MODEL.keys() - OPTIONAL)
+    if unknown:
+        raise UserError(f"{path} has model.{unknown[0]}, which no model has: {_REMEDY}")
+    entries = {f"history[{number}]": entry for number, entry in enumerate(card["history"])}
+    _check(entries, EVERY_ENTRY, path=path)
+    choices = {"degradation_rounding": (card["degradation_rounding"], ROUNDINGS)}
+    choices |= {f"{place}.kind": (entry["kind"], HISTORY) for place, entry in entries.items()}
+    for key, (value, known) in choices.items():
+        if value not in known:
+            raise UserError(f"{path} has {key}={value!r}, which must be one of {', '.join(known)}: {_REMEDY}")
+    for place, entry in entries.items():
+        _check({place: entry}, HISTORY[entry["kind"]], path=path)
+    _check({f"results[{name!r}]": report for name, report in card["results"].items()}, {}, path=path)
+    hints, fields = get_type_hints(Threshold), dataclasses.fields(Threshold)
+    needed = {field.name: hints[field.name] for field in fields if field.default is dataclasses.MISSING}
+    for number, one in enumerate(card["thresholds"]):
+        given = {name: hints[name] for name in hints if isinstance(one, Mapping) and name in one}
+        _check({f"thresholds[{number}]": one}, needed | given, path=path)
+
+
+def _check(parts: Mapping[str, Any], wanted: Mapping[str, Any], *, path: paths.AnyPath) -> None:
+    for place, part in parts.items():
+        _check_type(part, dict, place or "as its whole", path=path)
+        for name, kind in wanted.items():
+            key = f"{place}.{name}".removeprefix(".")
+            if name not in part:
+                raise UserError(f"{path} lacks {key}: {_REMEDY}")
+            _check_type(part[name], kind, key, path=path)
+
+
+def _check_type(value: Any, kind: Any, key: str, *, path: paths.AnyPath) -> None:
+    kinds = get_args(kind) or (kind,)  # of a union
+    accepted = {int, *kinds} if float in kinds else kinds
+    if isinstance(value, tuple(accepted)) and not isinstance(value, bool):
+        return
+    words = " or ".join(_WORDS.get(one, one.__name__) for one in kinds)
+    raise UserError(f"{path} has {key}={repr(value)[:_MOST_SHOWN]}, which must be {words}: {_REMEDY}")

@@ -1,0 +1,1 @@
+"""Devices and processes: arrays over the devices of a mesh, several processes as one run."""

@@ -1,0 +1,1 @@
+"""What `align` and `check` look at and report."""

@@ -1,0 +1,1 @@
+"""What lists of names, pairs and identities say, in text and MATLAB files."""

@@ -1,0 +1,1 @@
+"""Files that hold many records: RecordIO, .bin pickles, webdataset tars."""

@@ -1,0 +1,284 @@
+"""A run in time: data, model, state, restore, and the loop {step, log, evaluate, save}."""
+
+import contextlib
+import json
+import logging
+import math
+import pathlib
+import signal
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from clu import parameter_overview
+from flax.traverse_util import flatten_dict
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from lrfr_jax.checkpoints import checkpoint, lineage, model_card, newest_state
+from lrfr_jax.data import face_sets
+from lrfr_jax.evals import evaluation
+from lrfr_jax.files import paths
+from lrfr_jax.machines import processes, sharding
+from lrfr_jax.objective import train_step
+from lrfr_jax.run import continuation, device_cache, divergence, experiment, metric_writers, own_evaluation, warm_start
+from lrfr_jax.run import workdir as workdirs
+from lrfr_jax.terminal import progress
+
+logger = logging.getLogger("lrfr_jax")
+
+# Every parameter by name, shape and size, in the workdir.
+PARAMETERS_FILE = "parameters.txt"
+
+
+def train(config: ConfigDict, *, workdir: paths.AnyPath, data_dir: pathlib.Path) -> None:
+    """Trains what `config` describes to its end, beginning at the newest checkpoint of `workdir`, if it has one.
+
+    Raises:
+      UserError: bad config or data; a loss that is not finite.
+      SystemExit: 143 after SIGTERM, with the state saved.
+    """
+    # ---- Devices and data. A set that is missing is found now, not after hours.
+    begins = not checkpoint.steps_of(workdir)
+    mesh = sharding.make_mesh(config.classifier.shards)
+    sharding.check_batch_size("--config.batch_size", config.batch_size, mesh, parts=config.batch_parts, begins=begins)
+    training_set = face_sets.open_training_set(str(data_dir), config.input.dataset)
+    device_cache.check(config.input.cache, training_set, mesh)
+    steps_per_epoch = training_set.num_images / config.batch_size
+
+    # ---- Model, state, restore.
+    warm_start.check(config.init_from, config.class_centers, model=_model_arguments(config), begins=begins)
+    # The mesh as in the loop, which need not trace the network again then.
+    with jax.set_mesh(mesh), progress.waiting("tracing the step"):
+        run = experiment.build_run(config, training_set.num_identities, steps_per_epoch)
+    num_steps = math.ceil(config.num_epochs * steps_per_epoch)
+    evaluate = _build_evaluation(config, run, mesh, workdir, data_dir)
+    plain, is_main_process = json.loads(config.to_json()), jax.process_index() == 0
+    workdirs.claim(workdir, plain, is_main_process=is_main_process)
+    metadata = _metadata(config, training_set, data_dir)
+    manager = checkpoint.create_manager(workdir, keep=config.keep_checkpoints)
+    start, state = _first_state(config, run, training_set, mesh, manager, metadata, num_steps)
+    evaluation_due = progress.is_due(config.eval_every_steps, start, num_steps)
+    is_unevaluated = evaluation_due and not metric_writers.is_evaluated(workdir, start)
+    if start >= num_steps and not is_unevaluated and model_card.is_written(workdir, start):
+        more = "a larger num_epochs extends it, `lrfr_jax.evaluate` measures other sets"
+        logger.info("%s is finished (step %d of %d): see its folder eval; %s", workdir, start, num_steps, more)
+        return
+    workdirs.renew(workdir, plain, is_main_process=is_main_process)
+    writer, side_writer = metric_writers.create_writers(workdir, start_step=start, is_main_process=is_main_process)
+    if start < num_steps:
+        _announce(config, run, state, training_set, mesh, start, num_steps, workdir, side_writer)
+
+    # ---- The loop.
+    outputs = (sharding.of_state(mesh, state), sharding.replicated(mesh))
+    step_fn = jax.jit(device_cache.on_batch(run.step, mesh), donate_argnums=0, out_shardings=outputs)
+    batches, cached = _feed(config, training_set, mesh, start)
+    length = {"step": start, "num_steps": num_steps, "steps_per_epoch": steps_per_epoch}
+    timing = progress.Progress(**length, batch_size=config.batch_size, unit=run.unit)
+    current, undescribed, stopping, step = None, None, False, start
+    with processes.sigterm_noted() as stop_wanted, jax.set_mesh(mesh), contextlib.closing(writer):
+        if is_unevaluated:
+            logger.info("step %d was saved and then not evaluated: it is now", start)
+            writer.write_scalars(start, evaluate(_split(state)[0], start))
+        for step in range(start + 1, num_steps + 1):
+            since = time.perf_counter()
+            batch = sharding.to_devices(next(batches), mesh)
+            timing.waited(time.perf_counter() - since)
+            with timing.compiling(step):
+                state, metrics = step_fn(state, batch, cached)
+            # The step before is checked while this one runs: the device never waits for the host.
+            previous, current = current, (step, metrics)
+            divergence.check(previous, workdir)
+            stopping = stop_wanted(step)
+            log_due = progress.is_due(config.log_every_steps, step, num_steps)
+            evaluation_due = progress.is_due(config.eval_every_steps, step, num_steps)
+            save_due = progress.is_due(config.checkpoint_every_steps, step, num_steps) or stopping
+            if log_due or evaluation_due or save_due:
+                divergence.check(current, workdir)
+            if log_due:
+                _log(step, metrics, float(run.schedule(step - 1)), timing, writer, side_writer)
+            elif timing.is_overdue():
+                timing.sign_of_life(step)
+            # Saved after its line is written: no checkpoint is newer than the last line of metrics.jsonl. And on the
+            # disk before it is evaluated, which may fail: what is missing is made up for when the run continues.
+            if save_due:
+                writer.flush()
+                undescribed = _save(manager, state, step, metadata, workdir, undescribed)
+            if stopping and step < num_steps:
+                break
+            if evaluation_due:
+                since = time.perf_counter()
+                checkpoint.wait(manager)
+                writer.write_scalars(step, evaluate(_split(state)[0], step))
+                timing.paused(time.perf_counter() - since)
+        checkpoint.close(manager)
+        model_card.describe_run(workdir, is_main_process=is_main_process)
+    if stopping and step < num_steps:
+        logger.info("stopped by SIGTERM: step %d is saved, the same command continues", step)
+        raise SystemExit(128 + signal.SIGTERM)
+    logger.info("finished: checkpoints and their cards, metrics and evaluations are in %s", workdir)
+
+
+def _metadata(config: ConfigDict, training_set: face_sets.TrainingSet, data_dir: pathlib.Path) -> dict[str, Any]:
+    """What every checkpoint says of itself: how to build the model, which data it counts batches of, its history."""
+    data = {
+        "dataset": config.input.dataset,
+        "num_images": training_set.num_images,
+        "num_identities": training_set.num_identities,
+        "digest": training_set.digest,
+        "test_sets": {name: face_sets.digest_of(str(data_dir), name) for name in config.evals},
+        "batch_size": config.batch_size,
+        "seed": config.seed,
+    }
+    facts = {name: data[name] for name in ("dataset", "num_images", "num_identities", "digest")}
+    plain = json.loads(config.to_json())
+    recipe = flatten_dict({name: value for name, value in plain.items() if name != "evals"}, sep=".")
+    return {
+        "model": _model_arguments(config),
+        "data": data,
+        "evals": plain["evals"],
+        "degradation_rounding": config.augment.rounding,
+        "history": [lineage.entry("training", **facts, licence=training_set.licence, recipe=recipe)],
+    }
+
+
+def _model_arguments(config: ConfigDict) -> dict[str, Any]:
+    return {key: value for key, value in config.model.to_dict().items() if key != "batch_norm"}
+
+
+def _first_state(
+    config: ConfigDict,
+    run: experiment.Run,
+    training_set: face_sets.TrainingSet,
+    mesh: Mesh,
+    manager: Any,
+    metadata: dict[str, Any],
+    num_steps: int,
+) -> tuple[int, train_step.TrainState]:
+    """Returns the step that was reached and its state, or 0 and the first one; completes the history of `metadata`."""
+    with progress.waiting("drawing the first parameters"):
+        state = jax.block_until_ready(run.fresh_state(config.seed, mesh))
+    with progress.waiting("reading the newest checkpoint"):
+        start, state, before = _restore(manager, state, metadata)
+    if start:
+        place = checkpoint.folder_of(manager) / str(start)
+        steps_per_epoch = training_set.num_images / config.batch_size
+        length = {"step": start, "num_steps": num_steps, "steps_per_epoch": steps_per_epoch}
+        continuation.check(before, schedule=run.schedule, place=place, **length)
+        fields = continuation.changes(before, json.loads(config.to_json()))
+        metadata["history"] = continuation.with_changes(metadata["history"], start, fields)
+        changed = f", now with {continuation.as_text(fields)}" if fields else ""
+        logger.info("continuing after step %d%s", start, changed)
+    elif config.init_from:
+        state = _warm_start(config, run, state, training_set, mesh)
+        metadata["history"][:0] = checkpoint.load_metadata(config.init_from).get("history", [])
+    return start, state
+
+
+def _warm_start(
+    config: ConfigDict, run: experiment.Run, state: train_step.TrainState, training_set: Any, mesh: Mesh
+) -> train_step.TrainState:
+    state = warm_start.with_backbone_of(state, config.init_from, mesh=mesh)
+    logger.info("the backbone starts from %s", config.init_from)
+    if config.class_centers == "random":
+        return state
+    return warm_start.with_mean_embeddings(
+        state,
+        run.backbone,
+        training_set,
+        rows=run.classifier.rows,
+        mesh=mesh,
+        batch_size=sharding.rounded_up("--config.eval_batch_size", config.eval_batch_size, mesh),
+        num_threads=config.input.num_threads,
+    )
+
+
+def _split(state: train_step.TrainState) -> tuple[dict, dict]:
+    backbone = {"params": state.params["backbone"], "batch_stats": state.batch_stats}
+    return backbone, {"classifier": state.params["classifier"], "opt_state": state.opt_state, "step": state.step}
+
+
+def _save(
+    manager: Any,
+    state: train_step.TrainState,
+    step: int,
+    metadata: dict,
+    workdir: paths.AnyPath,
+    undescribed: int | None,
+) -> int:
+    """Starts saving, which goes on in the background; the step saved before is whole by then and gets its card.
+
+    Returns:
+      The step that has no card yet.
+    """
+    if undescribed is not None:
+        checkpoint.wait(manager)
+        model_card.describe(workdir, undescribed, is_main_process=jax.process_index() == 0)
+    backbone, training = _split(state)
+    checkpoint.save(manager, step, backbone=backbone, training=training, metadata=metadata | {"step": step})
+    return step
+
+
+def _restore(manager: Any, state: train_step.TrainState, metadata: dict) -> tuple[int, train_step.TrainState, dict]:
+    """Returns (0, state, {}) for a fresh run, else the newest step, its state, and the config that it had."""
+    before: dict = {}
+
+    def check(found: dict) -> None:
+        workdirs.check_data(checkpoint.folder_of(manager), found["data"], metadata["data"])
+        metadata["history"] = found.get("history", [])  # what it began with; the folder of `init_from` may be gone
+        before.clear()
+        before.update(continuation.config_at(found))
+
+    backbone, training = _split(state)
+    restored = newest_state.restore(manager, backbone=backbone, training=training, check=check)
+    if restored is None:
+        return 0, state, before
+    step, backbone, training = restored
+    params = {"backbone": backbone["params"], "classifier": training["classifier"]}
+    state = train_step.TrainState(training["step"], params, backbone["batch_stats"], training["opt_state"])
+    return step, state, before
+
+
+def _log(step: int, metrics: dict, rate: float, timing: progress.Progress, writer: Any, side_writer: Any) -> None:
+    scalars = {f"train/{key}": float(value) for key, value in metrics.items()} | {"train/learning_rate": rate}
+    writer.write_scalars(step, scalars)
+    line, speeds = timing.line(step, scalars)
+    side_writer.write_scalars(step, speeds)
+    logger.info(line)
+
+
+def _announce(config, run, state, training_set, mesh, start: int, num_steps: int, workdir, side_writer: Any) -> None:
+    for line in experiment.description(config, run, state.params, training_set, mesh):
+        logger.info(line)
+    logger.info("steps %d to %d; every parameter: %s", start + 1, num_steps, workdir / PARAMETERS_FILE)
+    overview = parameter_overview.get_parameter_overview(state.params, include_stats=False)
+    if jax.process_index() == 0:
+        paths.write_text(workdir / PARAMETERS_FILE, f"{overview}\n")
+    side_writer.write_texts(start, {"config": f"```\n{config}\n```", "parameters": f"```\n{overview}\n```"})
+
+
+def _feed(
+    config: ConfigDict, training_set: face_sets.TrainingSet, mesh: Mesh, start: int
+) -> tuple[Iterator[dict[str, np.ndarray]], dict[str, jax.Array]]:
+    reading = {key: value for key, value in config.input.items() if key != "dataset"}
+    which = {"batch_size": config.batch_size, "seed": config.seed, "start_batch": start}
+    return device_cache.feed(training_set, mesh=mesh, **which, **reading)
+
+
+def _build_evaluation(
+    config: ConfigDict, run: experiment.Run, mesh: Mesh, workdir: paths.AnyPath, data_dir: pathlib.Path
+) -> Any:
+    planned = evaluation.plan(data_dir, {name: dict(settings) for name, settings in config.evals.items()})
+    return own_evaluation.make(
+        planned,
+        run.backbone,
+        model=_model_arguments(config),
+        mesh=mesh,
+        rounding=config.augment.rounding,
+        batch_size=sharding.rounded_up("--config.eval_batch_size", config.eval_batch_size, mesh),
+        num_threads=config.input.num_threads,
+        workdir=workdir,
+        tell=logger.info,
+    )

@@ -1,0 +1,112 @@
+"""The folder of a run: which config it belongs to, and what of that may change when the run continues."""
+
+import json
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from flax.traverse_util import flatten_dict
+
+from lrfr_jax.errors import UserError
+from lrfr_jax.files import paths
+
+logger = logging.getLogger("lrfr_jax")
+
+CONFIG_FILE = "config.json"
+# What may differ when a run continues; docs/configs.md says it of every field.
+# It says how to compute, not what: on another machine for example.
+FREE = (
+    "batch_parts",
+    "remat",
+    "classifier.shards",
+    "classifier.chunks",
+    "input.cache",
+    "input.num_threads",
+    "input.prefetch_images",
+    "eval_batch_size",
+)
+# It says what is looked at and kept of the run, and when. A whole group is named by its name.
+WATCHING = ("log_every_steps", "checkpoint_every_steps", "eval_every_steps", "keep_checkpoints", "evals")
+# It says what the steps to come do, as far as the steps taken stay what they were: see `lrfr_jax.run.continuation`.
+AHEAD = ("num_epochs", "optimizer.milestone_epochs")
+
+
+def differences(name: str, found: Any, wanted: Any) -> list[str]:
+    """Returns one phrase per value that differs between two nested dicts, with its dotted name."""
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        keys = sorted(found.keys() | wanted.keys())
+        return [line for key in keys for line in differences(f"{name}.{key}", found.get(key), wanted.get(key))]
+    return [] if found == wanted else [f"{name} is {found} there, {wanted} here"]
+
+
+def may_change(field: str, fields: tuple[str, ...]) -> bool:
+    """Whether a field, by its dotted name, is one of these or in a group of these."""
+    return any(f"{field}.".startswith(f"{name}.") for name in fields)
+
+
+def check_data(place: paths.AnyPath, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Compares what a run's checkpoints say of their data with what it would go on with.
+
+    Test sets do not change what is learned: one whose content is another is told. So is a set without a digest, as
+    those of older versions are, since whether its content is the same is not known.
+
+    Args:
+      place: the checkpoints, to be named.
+      found: facts of the training set, its `digest`, and `test_sets`: {name: digest}.
+      wanted: the same of the sets as they are now.
+
+    Raises:
+      UserError: another training set, or the same with other images or labels.
+    """
+    found, wanted = dict(found), dict(wanted)
+    name, earlier, now = wanted["dataset"], found.pop("digest", ""), wanted.pop("digest")
+    tests_earlier, tests_now = found.pop("test_sets", {}), wanted.pop("test_sets")
+    changes = differences("data", found, wanted)
+    if earlier and now and earlier != now:
+        changes.append(f"{name} holds other images or labels now: its digest is {earlier} there, {now} here")
+    if changes:
+        told = f"the checkpoints in {place} saw other data ({'; '.join(changes)})"
+        raise UserError(f"{told}: bring the set back, or use a new --workdir")
+    if not (earlier and now):
+        logger.warning("%s was prepared before sets had digests: that its content is the same is not checked", name)
+    for test, digest in tests_now.items():
+        if digest and tests_earlier.get(test, digest) not in ("", digest):
+            logger.warning("%s holds other images or pairs now: results on it before and from now on differ", test)
+
+
+def claim(workdir: paths.AnyPath, config: dict, *, is_main_process: bool) -> None:
+    """Writes the config into a new workdir; a run continues only with a config that differs in what may change.
+
+    Raises:
+      UserError: the workdir belongs to another config; the sentence names every field that differs.
+    """
+    path = workdir / CONFIG_FILE
+    if path.exists():
+        changes = differences("config", *map(_what_stays, (_read(path), config)))
+        if changes:
+            raise UserError(f"{workdir} holds a run with another config ({'; '.join(changes)}): use a new --workdir")
+    elif is_main_process:
+        _write(path, config)
+
+
+def renew(workdir: paths.AnyPath, config: dict, *, is_main_process: bool) -> None:
+    """Writes the config with which a run continues in place of the one that it had."""
+    path = workdir / CONFIG_FILE
+    if is_main_process and _read(path) != config:
+        _write(path, config)
+
+
+def _read(path: paths.AnyPath) -> dict:
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}): copy it again, or use a new --workdir") from error
+
+
+def _write(path: paths.AnyPath, config: dict) -> None:
+    paths.write_text(path, json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
+def _what_stays(config: dict) -> dict:
+    fields = flatten_dict(config, sep=".", keep_empty_nodes=True)
+    return {name: value for name, value in fields.items() if not may_change(name, FREE + WATCHING + AHEAD)}

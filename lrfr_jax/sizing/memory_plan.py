@@ -1,0 +1,123 @@
+"""How much memory a training step takes on one device, by shapes alone: nothing is allocated, nothing compiled."""
+
+import dataclasses
+import functools
+import json
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from lrfr_jax import image_ops, models
+from lrfr_jax.objective import train_step
+from lrfr_jax.objective.classifier import Classifier
+from lrfr_jax.run import device_cache
+from lrfr_jax.sizing import kept_activations
+
+# Bytes of a float32, which parameters, gradients, momentum and everything in the classifier are.
+FLOAT = 4
+# What the program of `classifier.cross_entropy` and its gradient holds at a time: so many arrays as large as the
+# cosines of a chunk (two more with chunks, whose cosines are computed twice), and so many as large as the centers that
+# take part: normalized, and of a sample gathered as well. From jax 0.12 on the compiler keeps no copy of all chunks.
+COSINES, COSINES_IN_CHUNKS = 3, 5
+CENTERS, CENTERS_IN_CHUNKS, CENTERS_OF_SAMPLE = 1, int(jax.__version_info__ < (0, 12)), 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Memory:
+    """Bytes on one device.
+
+    Attributes:
+      backbone: parameters, statistics, gradient and momentum of the network, whole on every device.
+      class_centers: with their gradient and momentum, this device's share.
+      cosines: to the class centers, with what else the classification holds meanwhile.
+      activations: that the forward pass leaves for the gradient, both views.
+      images: the batch as bytes, and its views in float32.
+      cache: the training set, if `input.cache` is 'device'; whole on every device.
+    """
+
+    backbone: float | int
+    class_centers: float | int
+    cosines: float | int
+    activations: float | int
+    images: float | int
+    cache: int
+
+    @property
+    def total(self) -> float | int:
+        """Sum of all parts."""
+        return sum(dataclasses.astuple(self))
+
+
+def of_config(config: ConfigDict, *, num_identities: int, num_images: int, devices: int) -> Memory:
+    """Estimates the memory of one of `devices` devices.
+
+    The activations are those of `kept_activations`, which tells how near that comes to what a compiler reserves.
+
+    Args:
+      config: one that `experiment.build_run` accepts.
+      num_identities, num_images: of the training set.
+      devices: over which batch and, by `classifier.shards`, class centers are split.
+    """
+    classifier = Classifier(num_identities, **config.classifier)
+    views = 2 if len(config.augment.sizes) else 1
+    batch = config.batch_size / devices
+    parameters, statistics, kept = _of_network(config.model.to_json(), config.remat)
+    rows, dim = classifier.rows / classifier.shards, config.model.embedding_size
+    pixels = math.prod((image_ops.IMAGE_SIZE, image_ops.IMAGE_SIZE, 3))
+    return Memory(
+        backbone=3 * parameters + statistics,
+        class_centers=3 * FLOAT * rows * dim,
+        cosines=head_bytes(classifier, batch=config.batch_size, images=views * batch * classifier.shards, dim=dim),
+        activations=views * batch / config.batch_parts * kept,
+        images=batch * pixels * (1 + views * FLOAT),
+        cache=device_cache.bytes_of(num_images) if config.input.cache == "device" else 0,
+    )
+
+
+def head_bytes(classifier: Classifier, *, batch: int, images: float | int, dim: int) -> float:
+    r"""Bytes that the classification and its gradient hold on one device beside centers and features.
+
+    .. math:: 4\,(a\,n\,r / c + k\,r\,d), \quad r = \text{rows of a shard that take part}
+
+    n images of all views meet the centers of one shard, r of them in c chunks; a is 3, or 5 with chunks; k is 2 for a
+    sample, else 1, or with chunks 0 from jax 0.12 on.
+
+    Args:
+      classifier: layout of the centers.
+      batch: images of a step on all devices; a sample holds the centers of all their labels.
+      images: n: images of all views, times shards, over devices.
+      dim: d, length of a feature.
+    """
+    rows = classifier.rows_taking_part(batch)
+    cosines, copies = (COSINES, CENTERS) if classifier.chunks == 1 else (COSINES_IN_CHUNKS, CENTERS_IN_CHUNKS)
+    if classifier.sampled_share < 1:
+        copies = CENTERS_OF_SAMPLE
+    return FLOAT * (cosines * images * rows / classifier.chunks + copies * rows * dim)
+
+
+@functools.cache
+def _of_network(model: str, remat: str) -> tuple[int, int, int]:
+    """Bytes of parameters, of statistics, and of what the forward pass of an image keeps for the gradient."""
+    settings = json.loads(model)
+    batch_norm = settings.pop("batch_norm")
+    backbone = models.create_backbone(**settings, remat=remat)
+
+    def shape(batch: int) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((batch, image_ops.IMAGE_SIZE, image_ops.IMAGE_SIZE, 3), jnp.float32)
+
+    def embed(params, stats, images):
+        settings = {"backbone": backbone, "batch_norm": batch_norm, "parts": 1}
+        return train_step.embed_views(params, stats, (images,), jax.random.key(0), **settings)
+
+    rng = jax.eval_shape(jax.random.key, 0)
+    variables = jax.eval_shape(functools.partial(backbone.init, train=False), rng, shape(1))
+    params, stats = variables["params"], variables["batch_stats"]
+    kept = [kept_activations.count(embed, params, stats, shape(batch)) for batch in (1, 2)]
+    return _bytes(params), _bytes(stats), kept[1] - kept[0]
+
+
+def _bytes(tree: Any) -> int:
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

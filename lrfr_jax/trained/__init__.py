@@ -1,0 +1,1 @@
+"""A trained model in use: opened, asked for embeddings, and what its commands share."""

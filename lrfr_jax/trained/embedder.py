@@ -1,0 +1,226 @@
+"""A trained model in use: pictures of faces in, unit embeddings out."""
+
+import dataclasses
+import functools
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Float, Int
+
+from lrfr_jax import models
+from lrfr_jax.errors import UserError
+from lrfr_jax.evals import embed
+from lrfr_jax.evals.fusion import FUSIONS, fuse
+from lrfr_jax.evals.thresholds import Threshold, newest_fusion
+from lrfr_jax.files import paths
+from lrfr_jax.image_ops import IMAGE_SIZE
+from lrfr_jax.machines import sharding
+from lrfr_jax.pictures.faces import Faces, Picture, listed, way_to_face
+from lrfr_jax.trained.model import open_model, thresholds_of
+
+# A call with no more images than this takes a small program, so that two faces do not cost as much as a batch.
+FEW = 2
+# Compiled programs that are kept, each for its sizes of faces.
+PROGRAMS = 8
+
+
+class Embeddings(NamedTuple):
+    """What a model says of images, a row each.
+
+    `vectors` have unit length: their dot products are cosine similarities in [-1, 1]. `norms` are the lengths of the
+    raw features of the images themselves (without their mirrored selves), which grow with the quality of a face.
+    """
+
+    vectors: Float[np.ndarray, "images dim"]
+    norms: Float[np.ndarray, " images"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Embedder:
+    """A model with its weights on all devices of this process; make one with `Embedder.load`.
+
+    Attributes:
+      path: the checkpoint's folder, or the exported file.
+      metadata: what it says of itself: `model`, `degradation_rounding`.
+      weights: digest that tells its weights from all others, as `model_card.Card.weights`.
+      fusion: how an image and its mirrored self become one vector, a row of `evals.fusion.FUSIONS`.
+      variables: parameters and statistics.
+      program: (resolutions that may occur) -> function of `evals.embed.make_embedder`, compiled once for each.
+      batch_sizes: of calls with at most `FEW` images, and of all others.
+    """
+
+    path: paths.AnyPath
+    metadata: Mapping[str, Any]
+    weights: str
+    fusion: str
+    variables: Any
+    program: Callable[[tuple[int, ...]], embed.Embedder]
+    batch_sizes: tuple[int, int]
+
+    def __repr__(self) -> str:
+        return f"<Embedder {self.path}: {models.in_words(self.metadata['model'])}, fusion {self.fusion}>"
+
+    @property
+    def digest(self) -> str:
+        """Tells models apart: of the weights and of all that decides about an embedding but the resolution."""
+        settings = (self.weights, self.metadata["degradation_rounding"], self.fusion)
+        return hashlib.sha256(repr(settings).encode()).hexdigest()
+
+    def thresholds(self) -> list[Threshold]:
+        """What the model was calibrated to by `evaluate --calibrate`; see `evals.thresholds.choose`."""
+        return thresholds_of(self.path, weights=self.weights)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike, *, fusion: str | None = "sum", batch_size: int = 64) -> "Embedder":
+        """Loads a model.
+
+        Args:
+          path: a run's folder (its newest checkpoint is taken), one checkpoint, or a file that `lrfr_jax.export` made.
+          fusion: 'sum' adds the features of an image and of its mirror image, as most evaluations do; 'none' takes the
+            image alone and half of the time; the others are in `evals.fusion.FUSIONS`. None takes that of the model's
+            last calibration, and 'sum' without one.
+          batch_size: images at a time; rounded up to a multiple of the devices.
+
+        Raises:
+          UserError: no model, one that cannot be read, or an unknown fusion.
+        """
+        if fusion is not None and fusion not in FUSIONS:
+            raise UserError(f"fusion={fusion!r} is unknown: choose one of {', '.join(FUSIONS)}")
+        if batch_size < 1:
+            raise UserError(f"batch_size={batch_size} must be at least 1")
+        found = open_model(path)
+        fusion = fusion or newest_fusion(thresholds_of(found.path, weights=found.weights)) or "sum"
+        mesh = sharding.make_mesh(class_shards=1)
+        make = functools.partial(
+            embed.make_embedder,
+            found.backbone,
+            rounding=found.metadata["degradation_rounding"],
+            sharding=sharding.over_batch(mesh),
+            mirror=fusion != "none",
+            is_traced=found.is_traced,
+        )
+        return cls(
+            path=found.path,
+            metadata=found.metadata,
+            weights=found.weights,
+            fusion=fusion,
+            variables=jax.device_put(found.variables, sharding.replicated(mesh)),
+            program=functools.lru_cache(PROGRAMS)(lambda sizes: make(sizes=sizes)),
+            batch_sizes=tuple(mesh.size * -(-size // mesh.size) for size in (min(FEW, batch_size), batch_size)),
+        )
+
+    def embed(
+        self,
+        images: np.ndarray | Sequence[Picture] | Picture,
+        *,
+        resolution: int | Sequence[int] | np.ndarray = IMAGE_SIZE,
+        resize: bool = False,
+        align: bool = False,
+    ) -> Embeddings:
+        """Embeds images, one or thousands.
+
+        Args:
+          images: RGB pixels uint8 [112, 112, 3] or [images, 112, 112, 3], paths of files, or a list of both.
+          resolution: side length in pixels, in 1..112, to which the faces are reduced first, as in training; one for
+            all, or one for each.
+          resize: pictures may have any size, and each shows nothing but an aligned face.
+          align: pictures are photos, of which the largest face is cut out; needs the extra `align`.
+
+        Returns:
+          `Embeddings`, a row for each image.
+
+        Raises:
+          UserError: an image or a resolution cannot be used, or the model's features are not finite; the sentence
+            names it.
+        """
+        found = Faces(listed(images), make_face=way_to_face(resize=resize, align=align))
+        found.look()
+        found.require_all()
+        embeddings = self.embed_faces(found, resolution=resolution)
+        found.require_all()
+        return embeddings
+
+    def embed_faces(
+        self, source: Faces, *, resolution: int | Sequence[int] | np.ndarray, what: str = "embedding"
+    ) -> Embeddings:
+        """Embeds all faces of a source; see `embed`. The rows of unusable pictures (`source.problems`) are zero.
+
+        `what` names the work while one waits for it.
+        """
+        none = self._embeddings(np.zeros((0, 2, self.metadata["model"]["embedding_size"]), np.float32))
+        found = Embeddings(
+            np.zeros((len(source), none.vectors.shape[1]), np.float32), np.zeros(len(source), np.float32)
+        )
+        for places, part in self.stream_faces(source, resolution=resolution, what=what):
+            found.vectors[places], found.norms[places] = part
+        return found
+
+    def stream_faces(
+        self, source: Faces, *, resolution: int | Sequence[int] | np.ndarray, what: str = "embedding"
+    ) -> Iterator[tuple[Int[np.ndarray, " part"], Embeddings]]:
+        """Embeds the faces of a source batch by batch, in memory that does not grow with them; see `embed`.
+
+        Returns:
+          An iterator over (places in the source, their embeddings), without the places of unusable pictures
+          (`source.problems`); in the order of the source, if all have one resolution.
+        """
+        sizes = _size_of_each(resolution, len(source))
+        wanted = {int(size): np.flatnonzero(sizes == size) for size in np.unique(sizes)}
+        if not len(source):
+            return iter(())
+        return self._usable(source, embed.stream_records(source=source, what=what, **self._reading(wanted)))
+
+    def _usable(
+        self, source: Faces, stream: Iterator[tuple[list[tuple[int, int]], np.ndarray]]
+    ) -> Iterator[tuple[Int[np.ndarray, " part"], Embeddings]]:
+        for jobs, raw in stream:
+            good = [row for row, (place, _) in enumerate(jobs) if place not in source.problems]
+            yield np.array([jobs[row][0] for row in good], np.int64), self._embeddings(raw[good])
+
+    def _embeddings(self, raw: Float[np.ndarray, "images views dim"]) -> Embeddings:
+        vectors = fuse(raw, fusion=self.fusion)
+        if self.fusion == "concat":
+            vectors /= np.sqrt(2).astype(np.float32)  # two unit vectors side by side
+        return Embeddings(vectors, np.linalg.norm(raw[:, 0], axis=-1))
+
+    def features(
+        self, source: Sequence[Mapping[str, Any]], wanted: Mapping[int, Int[np.ndarray, " records"]]
+    ) -> dict[int, Float[np.ndarray, "images views dim"]]:
+        """Returns raw features of records at resolutions; see `evals.embed.embed_records`."""
+        return embed.embed_records(source=source, **self._reading(wanted))
+
+    def _reading(self, wanted: Mapping[int, Int[np.ndarray, " records"]]) -> dict[str, Any]:
+        """The arguments of `evals.embed.embed_records` but the source."""
+        if not all(1 <= resolution <= IMAGE_SIZE for resolution in wanted):
+            raise UserError(f"resolutions {sorted(wanted)} must be whole pixels in 1..{IMAGE_SIZE}")
+        few, many = self.batch_sizes
+        return {
+            "embedder": self.program(tuple(sorted({IMAGE_SIZE, *wanted}, reverse=True))),
+            "variables": self.variables,
+            "wanted": wanted,
+            "batch_size": few if sum(map(len, wanted.values())) <= few else many,
+            "num_threads": os.cpu_count() or 1,
+        }
+
+    def evaluation_arguments(self, sizes: tuple[int, ...]) -> dict[str, Any]:
+        """Returns the arguments of `evals.evaluation.run` that are the model's, for resolutions of `sizes_of`."""
+        return {
+            "embedder": self.program(sizes),
+            "variables": self.variables,
+            "rounding": self.metadata["degradation_rounding"],
+            "batch_size": self.batch_sizes[-1],
+            "num_threads": os.cpu_count() or 1,
+        }
+
+
+def _size_of_each(resolution: int | Sequence[int] | np.ndarray, images: int) -> np.ndarray:
+    sizes = np.asarray(resolution)
+    if sizes.shape not in ((), (images,)):
+        raise UserError(f"resolution names {sizes.size} sizes for {images} images: give one for all, or one for each")
+    if sizes.dtype.kind not in "iuf" or np.any(sizes % 1):
+        raise UserError(f"resolutions {np.unique(sizes).tolist()} must be whole pixels in 1..{IMAGE_SIZE}")
+    return np.broadcast_to(sizes, images)
