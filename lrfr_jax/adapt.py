@@ -1,6 +1,6 @@
 """`python -m lrfr_jax.adapt`: BatchNorm's statistics of a trained model at each resolution, from unlabeled faces.
 
-python -m lrfr_jax.adapt --checkpoint pretrained/r50 --images faces --resolutions 20,14,7 --output pretrained/r50_adapted
+python -m lrfr_jax.adapt --checkpoint pretrained/r50 --images faces --resolutions 20,14,7 --output adapted
 python -m lrfr_jax.adapt --checkpoint pretrained/r50 --set mine --data_dir data --resolutions 20,14,7 --output adapted
 
 No weight is trained. Every command takes the new checkpoint as it takes the old one, and asks each face with the
@@ -18,12 +18,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
-from lrfr_jax import checkpoint, comma_list, image_ops, lineage, model_card, model_options, models, paths, progress
+from lrfr_jax import image_ops, models
+from lrfr_jax.checkpoints import checkpoint, lineage, model_card
 from lrfr_jax.data import face_sets, records
-from lrfr_jax.embedder import Model, find_model, open_model
 from lrfr_jax.errors import UserError, one_sentence
+from lrfr_jax.files import paths
 from lrfr_jax.image_ops import IMAGE_SIZE
 from lrfr_jax.models import statistics
+from lrfr_jax.terminal import comma_list, progress
+from lrfr_jax.trained import model_options
+from lrfr_jax.trained.model import Model, find_model, open_model
 
 NUM_IMAGES = 512
 
@@ -150,7 +154,7 @@ def _report(options: argparse.Namespace, count: int, source: Source) -> str:
     sizes = ", ".join(map(str, sorted(options.resolutions, reverse=True)))
     return "\n".join(
         [
-            f"{options.output}: statistics at {sizes} px from {count} images of {source.name}; the weights are the same",
+            f"{options.output}: statistics at {sizes} px from {count} images of {source.name}; weights as before",
             f"measure whether they help: python -m lrfr_jax.evaluate --checkpoint {options.output} --data_dir DIR "
             f"--sets lfw --resolutions {sizes.replace(' ', '')}",
         ]

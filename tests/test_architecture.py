@@ -32,7 +32,7 @@ FLOORS = {
     "sizing": 6,
 }
 # What a user starts: `python -m lrfr_jax.NAME`. Above all floors, and nobody imports them.
-DOORS = ("main", "evaluate", "pretrained", "embed", "compare", "verify", "search", "export", "plan")
+DOORS = ("main", "evaluate", "pretrained", "adapt", "embed", "compare", "verify", "search", "export", "plan")
 DOORS += ("prepare", "analysis", "benchmark", "demo")
 IMPORT_NOTHING = ("objective.margins", "objective.distances", "image_ops", "evals.metrics", "data.records")
 LONGEST_FILE, LONGEST_FUNCTION, LONGEST_STORY, DEEPEST = 300, 50, 80, 3

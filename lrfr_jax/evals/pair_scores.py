@@ -1,7 +1,7 @@
 """The scores of pairs at any resolutions by the rules of a protocol: fused, centered, compared."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -11,7 +11,7 @@ from lrfr_jax.errors import UserError
 from lrfr_jax.evals import centering, metrics, scores
 from lrfr_jax.evals.centering import Means
 from lrfr_jax.evals.fusion import FUSIONS, unit
-from lrfr_jax.evals.protocols import VerificationRules
+from lrfr_jax.evals.protocols import VerificationRules, score_of
 
 
 class PairScores:
@@ -28,13 +28,18 @@ class PairScores:
         rules: VerificationRules,
         *,
         means: Means,
+        own_sizes: Mapping[int, int],
     ):
-        """Takes raw features of [image, mirrored image] and, for centering, the card's means or {}."""
+        """Takes raw features of [image, mirrored image] and, for centering, the card's means or {}.
+
+        `own_sizes` holds the sizes of faces, in pixels by record, that are smaller than their images.
+        """
+        self._own_sizes = own_sizes
         self._features, self._protocol, self._rules, self._given = features_by_resolution, protocol, rules, means
         self._vectors = functools.cache(lambda resolution: FUSIONS[rules.fusion](features_by_resolution[resolution]))
         self._unit = functools.cache(lambda resolution: unit(self._vectors(resolution)))
         self._mean = functools.cache(self._mean_without)
-        self._score = rules.read_score()
+        self._score = score_of(rules)
 
     def of(self, first: int, second: int) -> Float[np.ndarray, "folds_or_1 pairs"]:
         """Scores of all pairs, the first images at one resolution, the second ones at another.
@@ -57,11 +62,11 @@ class PairScores:
         qualities = [np.linalg.norm(side[:, 0], axis=-1) for side in rows]
         return self._compare(*(fuse(side) for side in rows), np.minimum(*qualities))[None]
 
-    def means(self) -> dict[int, Float[np.ndarray, " dim"]]:
+    def means(self, resolutions: Iterable[int]) -> dict[int, Float[np.ndarray, " dim"]]:
         """The mean embedding of all images of the pairs at each resolution; none without centering."""
         if self._rules.centering == "none":
             return {}
-        return dict(self._given) or {r: self._mean(r, None) for r in self._features}
+        return dict(self._given) or {r: self._mean(r, None) for r in resolutions}
 
     @property
     def _folds(self) -> list[int | None]:
@@ -72,7 +77,10 @@ class PairScores:
         vectors = self._vectors(resolution)[records]
         if self._rules.centering == "none":
             return vectors
-        return centering.center(vectors, self._given[resolution] if self._given else self._mean(resolution, fold))
+        if not self._given:
+            return centering.center(vectors, self._mean(resolution, fold))
+        sizes = [min(self._own_sizes.get(record, resolution), resolution) for record in records.tolist()]
+        return centering.center_each(vectors, self._given, np.array(sizes))
 
     def _mean_without(self, resolution: int, fold: int | None) -> Float[np.ndarray, " dim"]:
         kept = self._protocol.pairs if fold is None else self._protocol.pairs[self._protocol.fold != fold]
@@ -107,7 +115,7 @@ def accuracy(
       is_same, folds: of the pairs.
       rules: whose grid of thresholds counts for cosines; other scores have that of QMagFace.
     """
-    if rules.read_score().is_cosine:
+    if score_of(rules).is_cosine:
         how = {"ties": rules.scoring.ties}
         grids = [rules.scoring.thresholds] * len(by_fold)
     else:
@@ -135,10 +143,15 @@ def of_own_fold(
     return by_fold[np.searchsorted(np.unique(folds), folds), np.arange(len(folds))]
 
 
+def similarities(scores: Float[np.ndarray, "*pairs"], rules: VerificationRules) -> Float[np.ndarray, "*pairs"]:
+    """Turns scores of `PairScores` into cosines, the axis of thresholds and figures; other scores are their own."""
+    return rules.scoring.cosines(scores) if score_of(rules).is_cosine else scores
+
+
 def check(rules: VerificationRules) -> None:
     """Raises `UserError` for what centering does not go with."""
     if rules.centering != "none" and rules.size_lists:
         raise UserError(
-            f"centering {rules.centering} does not go with size_lists {', '.join(rules.size_lists)}, where few faces have "
-            "the same size: leave one of them out"
+            f"centering {rules.centering} does not go with size_lists {', '.join(rules.size_lists)}, where few faces "
+            "have the same size: leave one of them out"
         )

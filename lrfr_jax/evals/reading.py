@@ -1,8 +1,6 @@
-"""How faces are compared with a model: which vector of an image, without which mean, by which score."""
+"""How faces are compared with a model: which vector of an image, by which score, without which mean."""
 
 import dataclasses
-
-from lrfr_jax.evals.scores import COSINE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -11,14 +9,23 @@ class Reading:
 
     Attributes:
       fusion: a row of `fusion.FUSIONS`.
-      score: the name of a `scores.Score` with its constants, as `str` gives it.
+      score: a row of `scores.SCORES` with its constants, as the `str` of a `scores.Score` has them.
       centering: one of `centering.CENTERINGS`.
     """
 
     fusion: str
-    score: str = str(COSINE)
+    score: str = "cosine"
     centering: str = "none"
 
     def __str__(self) -> str:
-        fields = {field.name: (getattr(self, field.name), field.default) for field in dataclasses.fields(self)}
-        return ", ".join(f"{name} {value}" for name, (value, usual) in fields.items() if value != usual)
+        return ", ".join(f"{name} {value}" for name, value in self._unusual().items())
+
+    def as_options(self) -> str:
+        """The options of `evaluate` by which it measures so, as far as they are no default."""
+        words = {name: value.partition("(")[0] for name, value in self._unusual().items()}
+        return " ".join(f"--{name} {value}" for name, value in words.items())
+
+    def _unusual(self) -> dict[str, str]:
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        usual = {field.name: field.default for field in dataclasses.fields(self)}
+        return {name: value for name, value in values.items() if value != usual[name]}

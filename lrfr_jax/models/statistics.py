@@ -17,13 +17,16 @@ from lrfr_jax.models.layers import BATCH_NORM_MOMENTUM
 ADAPTED = "adapted"
 
 
-def sizes_of(variables: Mapping[str, Any]) -> tuple[int, ...]:
+def sizes_of(variables: Any) -> tuple[int, ...]:
     """The resolutions at which a backbone has statistics of its own, descending; none if it was not adapted."""
-    return tuple(sorted(map(int, variables.get(ADAPTED, ())), reverse=True))
+    held = variables.get(ADAPTED, ()) if isinstance(variables, Mapping) else ()  # an exported program has none
+    return tuple(sorted(map(int, held), reverse=True))
 
 
-def at_resolution(variables: Mapping[str, Any], resolution: int | None) -> dict[str, Any]:
+def at_resolution(variables: Any, resolution: int | None) -> Any:
     """What a backbone is applied with: parameters and the statistics of one of `sizes_of`, or its own for None."""
+    if not sizes_of(variables):
+        return variables
     own = {name: value for name, value in variables.items() if name != ADAPTED}
     return own if resolution is None else own | {"batch_stats": variables[ADAPTED][str(resolution)]}
 

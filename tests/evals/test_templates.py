@@ -6,7 +6,8 @@ import pytest
 
 from lrfr_jax.data.protocol_arrays import TemplateProtocol
 from lrfr_jax.errors import UserError
-from lrfr_jax.evals import fusion, metrics, templates
+from lrfr_jax.evals import fusion, metrics, pooling, templates
+from lrfr_jax.evals.scores import COSINE
 
 RNG = np.random.default_rng(23)
 SETTINGS = {"fusion": "sum", "weights": "norm", "use_faceness": True, "fars": (), "ranks": (), "fpirs": ()}
@@ -41,14 +42,15 @@ def evaluate(features=FEATURES, protocol=PROTOCOL, **changes):
 
 
 def pool(features=FEATURES, protocol=PROTOCOL, *, fusion="sum", weights="norm", use_faceness=True):
-    return templates.pool(features, protocol, fusion=fusion, weights=weights, use_faceness=use_faceness)
+    how = {"score": COSINE, "mean": None}
+    return pooling.pool(features, protocol, fusion=fusion, weights=weights, use_faceness=use_faceness, **how).vectors
 
 
 VECTORS = pool()
 
 
 @pytest.mark.parametrize("name", fusion.FUSIONS)
-@pytest.mark.parametrize("weights", templates.WEIGHTS)
+@pytest.mark.parametrize("weights", pooling.WEIGHTS)
 @pytest.mark.parametrize("use_faceness", [True, False])
 def test_pooling_is_the_slow_loop(name, weights, use_faceness, monkeypatch):
     if weights == "norm" and name in ("concat", "unit_sum"):
