@@ -190,7 +190,7 @@ def fit_line(
     if len(np.unique(chosen[kept])) < 2:
         raise UserError(
             "these pairs show no line, as the threshold is the same at all false match rates: fit on more pairs, or on "
-            "faces whose qualities differ more"
+            "harder ones"
         )
     slope, intercept = np.polyfit(chosen[kept], slopes[best][kept], 1)
     return Line(alpha=float(-intercept), beta=float(slope))

@@ -70,7 +70,8 @@ def search(
     best_mate, best_other = np.full((2, len(probes)), -np.inf, np.float32)
     top = np.empty(0, np.float32)
     # Selecting the highest scores of a block takes a mask and copies of them, in the worst case three more blocks.
-    bytes_per_score = 16 if num_top else 4
+    # Another score takes as much once more, for the parts of its formula.
+    bytes_per_score = (16 if num_top else 4) + (16 if rescore is not None else 0)
     chunk = min(max(memory_bytes // (bytes_per_score * len(gallery)), 1), max(len(probes), 1))
     block = np.empty((chunk, len(gallery)), np.float32)
     for first in range(0, len(probes), chunk):

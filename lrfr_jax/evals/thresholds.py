@@ -116,7 +116,7 @@ def with_others(reason: str, thresholds: Sequence[Threshold], held: Sequence[Thr
     others = [one for one in thresholds if one not in held]
     if not others:
         return reason
-    return f"{reason}; it is also calibrated for {summary(others)}: see --calibrated_on and --fusion"
+    return f"{reason}; it is also calibrated for {summary(others)}: see --calibrated_on, --fusion, --score and --centering"
 
 
 def summary(thresholds: Sequence[Threshold]) -> str:
