@@ -77,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     made = report.report_of(results, step=model.metadata["step"], checkpoint=str(path), weights=model.weights)
     # Before anything is written, so that no failure of that loses it.
-    print("\n".join([str(path), tables.table(made), *_unresolved(options, results)]), flush=True)
+    print("\n".join([str(path), tables.table(made), *_tried(results), *_unresolved(options, results)]), flush=True)
     if output:
         print("\n".join([*earlier_results.write(output, made), f"json: {output}"]))
     if options.calibrate:
@@ -167,6 +167,16 @@ def evals_of(configured: Mapping[str, Mapping[str, Any]], options: argparse.Name
             listed = ", ".join(f"{name} ({kind})" for name, kind in kinds.items())
             raise UserError(f"--{key} {changes[key]} fits none of the sets {listed}: see --help for what it is about")
     return {name: {**configured.get(name, {}), **taken[name]} for name in names}
+
+
+def _tried(results: Mapping[str, evaluation.SetResult]) -> list[str]:
+    """The numbers by other rules than those that were asked for."""
+    others = {
+        f"{name}, centering {one.evaluation.rules.centering}": one
+        for name, result in results.items()
+        for one in result.also
+    }
+    return ["tried as well:", tables.table(report.report_of(others, step=0, checkpoint=""))] if others else []
 
 
 def _unresolved(options: argparse.Namespace, results: Mapping[str, evaluation.SetResult]) -> list[str]:

@@ -72,6 +72,11 @@ def faces(tmp_path):
     return paths
 
 
+def test_a_calibration_shows_what_it_tried(model, data_dir, capsys):
+    evaluate.main(arguments(model, data_dir, "many", "--calibrate"))
+    assert "\nmany, centering per_resolution  HR-LR" in capsys.readouterr().out.partition("tried as well:")[2]
+
+
 def test_a_calibration_tries_centering_and_keeps_the_means(calibrated):
     card = card_of(calibrated)
     assert [(one.resolution, one.fusion, one.set, one.images) for one in card.means] == [

@@ -46,7 +46,7 @@ def center(
 
 def nearest(measured: Collection[int], size: int) -> int:
     """The measured resolution that is nearest to a size in their ratio; of two equally near the larger one."""
-    return min(sorted(measured, reverse=True), key=lambda one: abs(np.log(one / size)))
+    return min(sorted(measured, reverse=True), key=lambda one: max(one / size, size / one))
 
 
 def center_each(

@@ -116,7 +116,8 @@ def with_others(reason: str, thresholds: Sequence[Threshold], held: Sequence[Thr
     others = [one for one in thresholds if one not in held]
     if not others:
         return reason
-    return f"{reason}; it is also calibrated for {summary(others)}: see --calibrated_on, --fusion, --score and --centering"
+    options = "--calibrated_on, --fusion, --score and --centering"
+    return f"{reason}; it is also calibrated for {summary(others)}: see {options}"
 
 
 def summary(thresholds: Sequence[Threshold]) -> str:

@@ -87,7 +87,7 @@ def slow_fit(cosines, qualities, is_same, rates, axis):
     """As the released code goes about it: every threshold of the ROC, point by point."""
     slopes = np.linspace(-0.5 / qualities.max(), 0.5 / qualities.max(), 20)
     points = []
-    for rate in np.logspace(*np.log10(rates), 50):
+    for rate in np.geomspace(*rates, 50):
         best = (np.inf, None, None)
         for slope in slopes:
             values = cosines + slope * qualities
@@ -105,7 +105,7 @@ def slow_fit(cosines, qualities, is_same, rates, axis):
 
 @pytest.mark.parametrize("axis", ["raw", "released_sigmoid"])
 def test_the_line_is_that_of_a_slow_search(axis):
-    pairs, rates = drawn_pairs(160), (0.02, 0.3)
+    pairs, rates = drawn_pairs(160), (6 / 120, 36 / 120)  # at the ends, a count of the 120 impostors is the rate itself
     np.testing.assert_allclose(
         scores.fit_line(*pairs, rates=rates, axis=axis), slow_fit(*pairs, rates, axis), rtol=1e-6
     )

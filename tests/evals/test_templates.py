@@ -212,9 +212,7 @@ QMAG = Score("qmag", Line(0.08, 0.12))
 
 
 def test_the_score_qmag_pools_by_quality_within_a_medium_then_over_media():
-    pooled = pooling.pool(
-        FEATURES, PROTOCOL, fusion="none", weights="norm", use_faceness=False, score=QMAG, mean=None
-    )
+    pooled = pooling.pool(FEATURES, PROTOCOL, fusion="none", weights="norm", use_faceness=False, score=QMAG, mean=None)
 
     def merged(vectors, lengths):
         total = sum(length * vector for vector, length in zip(vectors, lengths, strict=True))
