@@ -439,7 +439,7 @@ def test_search_takes_embeddings_of_the_same_model(call, folder, tmp_path):
     from_folder = json.loads(call(search, f"--gallery={folder}", f"--probes={folder}", "--json")[1])
     assert json.loads(call(search, f"--gallery={tmp_path}/g.npz", f"--probes={folder}", "--json")[1]) == from_folder
     assert len(from_folder["hits"]) == 6 * 5
-    with pytest.raises(UserError, match=r"other\.npz were not embedded by the same model and fusion"):
+    with pytest.raises(UserError, match=r"other\.npz were not embedded by the same model, fusion and centering"):
         search.main([f"--gallery={tmp_path}/g.npz", f"--probes={tmp_path}/other.npz"])
     with pytest.raises(UserError, match="--sheet shows pictures: give folders"):
         call(search, f"--gallery={tmp_path}/g.npz", f"--probes={folder}", f"--sheet={tmp_path}/s.png")

@@ -119,6 +119,9 @@ def test_every_command_takes_the_means_of_the_card(calibrated, faces, tmp_path, 
     search.main([f"--gallery={faces[0].parent}", f"--probes={faces[0].parent}", *common, "--resolution=14", "--json"])
     hits = {(one["probe"], one["gallery"]): one["similarity"] for one in json.loads(capsys.readouterr().out)["hits"]}
     assert hits["1.png", "0.png"] == pytest.approx(said["similarity"], abs=1e-5)
+    npz = [f"--{side}={tmp_path}/f.npz" for side in ("gallery", "probes")]
+    with pytest.raises(UserError, match="--centering does nothing with embeddings as --gallery and --probes"):
+        search.main([*npz, "--centering=per_resolution"])
     for columns in ("first,second", "first,second,is_same,fold"):
         rows = [f"{a},{b},{int(a == b)},{a % 2}" for a in range(4) for b in range(4)]
         rows = [row.replace(",", ".png,", 2) for row in rows]
