@@ -103,6 +103,13 @@ def slow_fit(cosines, qualities, is_same, rates, axis):
     return -intercept, beta
 
 
+def test_fewer_impostors_than_the_rate_match():
+    values, is_same = np.array([0.9, 0.6, 0.4, 0.8, 0.5, 0.3, 0.1]), np.arange(7) < 3
+    lost, thresholds = scores._lost_and_threshold(values, is_same, np.array([0.2, 0.25, 0.26, 0.51, 1.0]))
+    np.testing.assert_allclose(lost, [2 / 3, 2 / 3, 1 / 3, 0, 0])
+    np.testing.assert_allclose(thresholds, [0.9, 0.9, 0.6, 0.4, 0.4])
+
+
 @pytest.mark.parametrize("axis", ["raw", "released_sigmoid"])
 def test_the_line_is_that_of_a_slow_search(axis):
     pairs, rates = drawn_pairs(160), (6 / 120, 36 / 120)  # at the ends, a count of the 120 impostors is the rate itself
