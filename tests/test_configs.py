@@ -103,6 +103,23 @@ def test_wrong_value_is_found_before_training(group, field, value):
         experiment.build_run(config, num_identities=5, steps_per_epoch=10.0)
 
 
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"name": "cosfase"}, r"head\.name='cosfase' is unknown: choose one of softmax, "),
+        (
+            {"name": "arcface"},
+            r"head\.name='arcface' has the fields scale, margin, gradient, guard, not scale, margin: .*:head=arcface, or",
+        ),
+        ({"margin": float("nan")}, r"head\.margin=nan must be finite"),
+        ({"scale": float("inf")}, r"head\.scale=inf must be finite"),
+    ],
+)
+def test_head_fields(changes, sentence):
+    with pytest.raises(UserError, match=sentence):
+        experiment.head_of({"name": "cosface", "scale": 64.0, "margin": 0.4} | changes)
+
+
 def test_a_set_of_one_identity_is_refused():
     with pytest.raises(UserError, match=r"config\.input\.dataset=\w+ has one identity, and nothing to tell apart"):
         experiment.build_run(load("quickstart", "batch_size=8"), num_identities=1, steps_per_epoch=10.0)
