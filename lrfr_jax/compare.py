@@ -14,7 +14,7 @@ from lrfr_jax.evals import thresholds
 from lrfr_jax.evals.thresholds import Threshold
 from lrfr_jax.image_ops import IMAGE_SIZE
 from lrfr_jax.trained import model_options
-from lrfr_jax.trained.embedder import Embedder
+from lrfr_jax.trained.embedder import Embedder, Embeddings
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
       UserError: a bad option, checkpoint or image.
     """
     options = _parser().parse_args(argv)
-    if options.threshold is not None and not -1 <= options.threshold <= 1:
+    if options.threshold is not None and options.score == "cosine" and not -1 <= options.threshold <= 1:
         raise UserError(f"--threshold {options.threshold} must be a cosine similarity in [-1, 1]")
     if options.threshold is not None and options.calibrated_on:
         raise UserError("--calibrated_on does nothing with --threshold: give one of them")
@@ -33,7 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     held = None if options.threshold is not None else _held(embedder, options)
     found = embedder.embed_faces(source, resolution=[IMAGE_SIZE, options.resolution])
     source.require_all()
-    similarity = float(found.vectors[0] @ found.vectors[1])
+    first, second = (Embeddings(found.vectors[[row]], found.norms[[row]]) for row in (0, 1))
+    similarity = float(embedder.similarities(first, second)[0])
     sizes = min(source.sizes[0], IMAGE_SIZE), min(source.sizes[1], options.resolution)
     calibrated, reason = (None, "") if held is None else _chosen(embedder, held, sizes, options.far)
     threshold = calibrated.threshold if calibrated else options.threshold
@@ -41,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.json:
         origin = dataclasses.asdict(calibrated) if calibrated else None
         answer = {"similarity": similarity, "is_same": is_same, "threshold": threshold, "calibration": origin}
-        answer |= {"no_decision": reason, "fusion": embedder.fusion}
+        answer |= {"no_decision": reason, **dataclasses.asdict(embedder.reading)}
         print(json.dumps(answer | {"sizes": sizes, "norms": found.norms.tolist()}))
     elif reason:
         print(f"no decision: similarity {similarity:.4f}, but {reason}; or give --threshold")
@@ -53,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _held(embedder: Embedder, options: argparse.Namespace) -> list[Threshold]:
     """The model's own thresholds that may decide; `UserError` if the rate or the set asked for is none of theirs."""
     asked = {"far": options.far, "calibrated_on": options.calibrated_on}
-    return thresholds.of_rate(embedder.thresholds(), fusion=embedder.fusion, **asked)
+    return thresholds.of_rate(embedder.thresholds(), reading=embedder.reading, **asked)
 
 
 def _chosen(
@@ -62,7 +63,7 @@ def _chosen(
     """The threshold for faces of these sizes, or why there is none."""
     known = embedder.thresholds()
     if not held:
-        return None, thresholds.why_none(known, fusion=embedder.fusion)
+        return None, thresholds.why_none(known, reading=embedder.reading)
     try:
         return thresholds.choose(held, sizes=sizes, far=far), ""
     except UserError as error:
@@ -79,12 +80,13 @@ def _in_words(similarity: float, is_same: bool, threshold: float, calibrated: Th
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m lrfr_jax.compare",
-        description="The cosine similarity of two aligned 112x112 faces.",
+        description="The similarity of two aligned 112x112 faces.",
         epilog="Exit status: 0 the same person, 3 not the same person, 4 no decision (no threshold for them), 1 error.",
     )
     parser.add_argument("first", help="image file")
     parser.add_argument("second", help="image file")
     model_options.add_model(parser, default_fusion=model_options.CARDS_FUSION)
+    model_options.add_score(parser)
     model_options.add_pictures(parser)
     model_options.add_resolution(parser, "the second face is")
     how = parser.add_mutually_exclusive_group()

@@ -14,25 +14,27 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 
 from lrfr_jax.checkpoints import checkpoint, model_card
 from lrfr_jax.data import face_sets
 from lrfr_jax.data.protocol_arrays import VerificationProtocol
-from lrfr_jax.errors import UserError, one_sentence, reason_of
+from lrfr_jax.errors import UserError, one_sentence
 from lrfr_jax.evals import (
     calibration,
     earlier_results,
     embed,
     evaluation,
-    plots,
+    line_fit,
+    means,
     protocols,
     report,
+    result_figures,
     set_options,
     tables,
 )
 from lrfr_jax.evals.embedding_cache import EmbeddingCache
 from lrfr_jax.evals.measures import in_full
-from lrfr_jax.evals.verification import VerificationResult
 from lrfr_jax.files import paths
 from lrfr_jax.image_ops import IMAGE_SIZE
 from lrfr_jax.machines import sharding
@@ -50,43 +52,85 @@ def main(argv: Sequence[str] | None = None) -> None:
     path = find_model(options.checkpoint or checkpoint.newest(options.workdir))
     known = {} if path.is_file() else checkpoint.load_metadata(path)
     output, figures = _places(options, known.get("step"))
+    fit_set = line_fit.opened(options)
     planned = evaluation.plan(options.data_dir, evals_of(known.get("evals", {}), options))
     mesh = sharding.make_mesh(class_shards=1)
     batch_size = sharding.rounded_up("--batch_size", options.batch_size, mesh)
     with progress.waiting(f"loading {path}"):
         model = open_model(path)
-    metadata = model.metadata
-    card = _card(model, planned) if options.calibrate else None
-    rounding = metadata["degradation_rounding"]
-    embedder = embed.make_embedder(
-        model.backbone,
-        sizes=evaluation.sizes_of(planned),
-        rounding=rounding,
-        sharding=sharding.over_batch(mesh),
-        mirror=evaluation.needs_mirror(planned),
-        is_traced=model.is_traced,
-    )
+    card = _card(options, model, planned)
+    variables = jax.device_put(model.variables, sharding.replicated(mesh))
+    if fit_set:
+        card = _fitted(fit_set, model, variables, card, mesh=mesh, batch_size=batch_size)
+    if not planned:
+        return
+    planned = _with_known(planned, model, card, calibrate=options.calibrate)
     results = evaluation.run(
         planned,
-        embedder,
-        jax.device_put(model.variables, sharding.replicated(mesh)),
-        rounding=rounding,
+        _embedder(model, mesh, sizes=evaluation.sizes_of(planned), mirror=evaluation.needs_mirror(planned)),
+        variables,
+        rounding=model.metadata["degradation_rounding"],
         batch_size=batch_size,
         num_threads=os.cpu_count() or 1,
         cache=_cache(options, model),
         on_result=_tell_early(planned),
     )
-    made = report.report_of(results, step=metadata["step"], checkpoint=str(path), weights=model.weights)
+    made = report.report_of(results, step=model.metadata["step"], checkpoint=str(path), weights=model.weights)
     # Before anything is written, so that no failure of that loses it.
-    print("\n".join([str(path), tables.table(made), *_unresolved(options, results)]), flush=True)
+    print("\n".join([str(path), tables.table(made), *_tried(results), *_unresolved(options, results)]), flush=True)
     if output:
         print("\n".join([*earlier_results.write(output, made), f"json: {output}"]))
-    if card:
-        known = {"results": earlier_results.merge(card.results, made["sets"])}
-        known |= {"thresholds": calibration.merge(card.thresholds, calibration.thresholds_of(results))}
-        print(f"card: {model_card.write(path, dataclasses.replace(card, **known))}")
-    if figures and draw(figures, results, report.read(output) if output else made):
+    if options.calibrate:
+        print(f"card: {model_card.write(path, _calibrated(card, results, made))}")
+    if figures and result_figures.draw(figures, results, report.read(output) if output else made):
         print(f"plots: {figures}")
+
+
+def _embedder(model: Model, mesh: Mesh, *, sizes: tuple[int, ...], mirror: bool) -> embed.Embedder:
+    return embed.make_embedder(
+        model.backbone,
+        sizes=sizes,
+        rounding=model.metadata["degradation_rounding"],
+        sharding=sharding.over_batch(mesh),
+        mirror=mirror,
+        is_traced=model.is_traced,
+    )
+
+
+def _fitted(
+    fit_set: line_fit.FitSet, model: Model, variables: Any, card: model_card.Card, *, mesh: Mesh, batch_size: int
+) -> model_card.Card:
+    """Fits the constants of the score qmag, tells them, and keeps them in the card."""
+    embedder = _embedder(model, mesh, sizes=(IMAGE_SIZE,), mirror=False)
+    found = line_fit.fit(fit_set, embedder, variables, batch_size=batch_size)
+    card = dataclasses.replace(card, qmag=found)
+    pairs = f"{found['genuine_pairs']:,} genuine and {found['impostor_pairs']:,} impostor pairs of {found['set']}"
+    print(f"qmag: alpha {found['alpha']:.6f}, beta {found['beta']:.6f}, from {pairs}", flush=True)
+    print(f"card: {model_card.write(model.path, card)}", flush=True)
+    return card
+
+
+def _with_known(
+    planned: Mapping[str, evaluation.Evaluation], model: Model, card: model_card.Card | None, *, calibrate: bool
+) -> dict[str, evaluation.Evaluation]:
+    """Puts in what the model's card knows, and what a calibration tries beside what is asked."""
+    planned = evaluation.with_constants(
+        planned,
+        backbone=model.metadata["model"]["backbone"],
+        line=card.line if card else None,
+        means=means.by_fusion(card.means if card else []),
+    )
+    return {name: calibration.with_other_centering(one) if calibrate else one for name, one in planned.items()}
+
+
+def _calibrated(
+    card: model_card.Card, results: Mapping[str, evaluation.SetResult], made: Mapping[str, Any]
+) -> model_card.Card:
+    """The card with the results, thresholds and means of this call."""
+    measured = calibration.means_of(results)
+    found = calibration.merge(card.thresholds, calibration.thresholds_of(results), means=measured)
+    merged = earlier_results.merge(card.results, made["sets"])
+    return dataclasses.replace(card, results=merged, thresholds=found, means=means.merge(card.means, measured))
 
 
 def _tell_early(planned: Mapping[str, evaluation.Evaluation]) -> Callable[[str, evaluation.SetResult], None]:
@@ -112,6 +156,8 @@ def evals_of(configured: Mapping[str, Mapping[str, Any]], options: argparse.Name
     """
     changes = {key: getattr(options, key) for key in set_options.SETTINGS if getattr(options, key) is not None}
     names = options.sets or list(configured)
+    if not names and options.fit_qmag:
+        return {}
     if not names:
         raise UserError("this model names no test sets: choose some with --sets")
     kinds = {name: face_sets.open_test_set(options.data_dir, name).kind for name in names}
@@ -123,47 +169,14 @@ def evals_of(configured: Mapping[str, Mapping[str, Any]], options: argparse.Name
     return {name: {**configured.get(name, {}), **taken[name]} for name in names}
 
 
-def draw(folder: paths.AnyPath, results: Mapping[str, evaluation.SetResult], made: Mapping[str, Any]) -> bool:
-    """Writes accuracy by resolution of the verification sets, and for each its ROC curves and similarity histograms.
-
-    Returns:
-      Whether there was anything to draw.
-
-    Raises:
-      UserError: the folder cannot be written.
-    """
-    try:
-        with progress.waiting("drawing"):
-            return _draw(folder, results, made)
-    except OSError as error:
-        raise UserError(
-            f"the figures cannot be written to {folder} ({reason_of(error)}): choose another folder with --plots"
-        ) from error
-
-
-def _draw(folder: paths.AnyPath, results: Mapping[str, evaluation.SetResult], made: Mapping[str, Any]) -> bool:
-    drawn = {name: r.outcome for name, r in results.items() if isinstance(r.outcome, VerificationResult)}
-    if not drawn:
-        return False
-    if not paths.is_remote(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    # With the sizes and sets that were measured before; the other figures need the scores, which no json keeps.
-    known = [name for name, one in made["sets"].items() if one["kind"] == "verification"]
-    plots.accuracy_by_resolution(folder / "accuracy_by_resolution.png", {f"step {made['step']}": made}, sets=known)
-    for name, result in drawn.items():
-        lower = dict(result.by_mode)
-        full = lower.pop(("hr_hr", IMAGE_SIZE))
-        rows, shown_name = {}, report.full_name(name, made["sets"][name])
-        for mode in sorted({mode for mode, _ in lower}) or ["hr_hr"]:
-            title = report.MODE_TITLES[mode]
-            entries = [full, *(comparison for which, comparison in lower.items() if which[0] == mode)]
-            curves = {f"{c.resolution} px": (c.cosines, result.is_same) for c in entries}
-            plots.roc_curves(folder / f"{name}_roc_{mode}.png", curves, title=f"{shown_name}, {title}")
-            # The full, a middle and the lowest resolution tell the story; all of them would not fit.
-            shown = list(dict.fromkeys([entries[0], entries[len(entries) // 2], entries[-1]]))
-            rows[title] = {f"{c.resolution} px": curves[f"{c.resolution} px"] for c in shown}
-        plots.similarity_histograms(folder / f"{name}_similarities.png", rows)
-    return True
+def _tried(results: Mapping[str, evaluation.SetResult]) -> list[str]:
+    """The numbers by other rules than those that were asked for."""
+    others = {
+        f"{name}, centering {one.evaluation.rules.centering}": one
+        for name, result in results.items()
+        for one in result.also
+    }
+    return ["tried as well:", tables.table(report.report_of(others, step=0, checkpoint=""))] if others else []
 
 
 def _unresolved(options: argparse.Namespace, results: Mapping[str, evaluation.SetResult]) -> list[str]:
@@ -177,10 +190,17 @@ def _unresolved(options: argparse.Namespace, results: Mapping[str, evaluation.Se
     return told
 
 
-def _card(model: Model, planned: Mapping[str, evaluation.Evaluation]) -> model_card.Card:
-    """The card that a calibration adds to, read before anything is embedded: so is what it cannot be made from."""
-    kinds = {name: one.test_set.protocol for name, one in planned.items()}
-    calibration.check({n: kept.is_same for n, kept in kinds.items() if isinstance(kept, VerificationProtocol)})
+def _card(
+    options: argparse.Namespace, model: Model, planned: Mapping[str, evaluation.Evaluation]
+) -> model_card.Card | None:
+    """The card where something is taken from it or added to it, read before anything is embedded, as is what a
+    calibration cannot be made from."""
+    asked = any(one.rules.score != "cosine" or one.rules.centering != "none" for one in planned.values())
+    if not (asked or options.calibrate or options.fit_qmag):
+        return None
+    if options.calibrate:
+        kinds = {name: one.test_set.protocol for name, one in planned.items()}
+        calibration.check({n: kept.is_same for n, kept in kinds.items() if isinstance(kept, VerificationProtocol)})
     card = card_of(model)
     tables.check(card.results, model_card.path_of(model.path))
     return card
@@ -238,6 +258,7 @@ def _parser() -> argparse.ArgumentParser:
         "--sets", "--set", type=set_options.list_of(str), metavar="A,B", help="test sets; default: the run's own"
     )
     set_options.add(parser)
+    line_fit.add_options(parser)
     parser.add_argument(
         "--output",
         metavar="FILE.json",
@@ -249,7 +270,8 @@ def _parser() -> argparse.ArgumentParser:
         "--calibrate",
         action="store_true",
         help="add the thresholds at false accept rates that the verification sets support, for every size that is "
-        "compared, to the model's card, for `compare`, `verify` and `demo`; and the results",
+        "compared, to the model's card, for `compare`, `verify` and `demo`; and the results, with and without "
+        "centering, and the mean embeddings that centering takes away",
     )
     parser.add_argument("--batch_size", type=int, default=64, help="images at a time over all devices (default 64)")
     parser.add_argument(

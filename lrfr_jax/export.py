@@ -29,7 +29,9 @@ from lrfr_jax.errors import UserError, one_sentence
 from lrfr_jax.exports import formats
 from lrfr_jax.exports.formats import FORMATS, LAYOUTS, OURS
 from lrfr_jax.files import paths
+from lrfr_jax.models import statistics
 from lrfr_jax.terminal import progress
+from lrfr_jax.trained import model_options
 from lrfr_jax.trained.model import Model, card_of, find_model, open_model
 
 # What an export may differ by from the model, both in float32. Cosine distances are what embeddings are used for.
@@ -87,16 +89,17 @@ def export(options: argparse.Namespace) -> str:
         raise UserError(f"{found} is an export itself: name the checkpoint that it was made of")
     with progress.waiting(f"loading {found}"):
         model = open_model(found)
+    card, model = _at_resolution(model, options.resolution)
     with progress.waiting(f"writing {options.format}"):
         content = FORMATS[options.format].serialize(model.variables, model.metadata["model"], options.names)
     # Of the same ending, which tells the format.
     partial = output.with_name(f".partial-{os.getpid()}-{output.name}")
-    card = card_of(model)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         partial.write_bytes(content)
         parity = measure(model, partial, names=options.names)
         facts = {"format": options.format, "names": options.names, "parity": str(parity)}
+        facts |= {"resolution": options.resolution} if options.resolution else {}
         history = [*card.history, lineage.entry("export", **facts)]
         card = dataclasses.replace(card, weights=hashlib.sha256(content).hexdigest(), history=history)
         # The card first: a file without one could not be loaded.
@@ -107,6 +110,30 @@ def export(options: argparse.Namespace) -> str:
     finally:
         partial.unlink(missing_ok=True)
     return f"{output}: {len(content) / 1e6:.1f} MB; {parity}\ncard: {written}, {written.with_suffix('.md')}"
+
+
+def _at_resolution(model: Model, resolution: int | None) -> tuple[model_card.Card, Model]:
+    """The card and the model with one set of statistics, those of full resolution for None.
+
+    Of an adapted model the card keeps what was measured with these statistics alone.
+    """
+    card, sizes = card_of(model), statistics.sizes_of(model.variables)
+    if resolution is not None and not sizes:
+        raise UserError(
+            f"{model.path} has the same statistics at all resolutions: leave --resolution out, or measure others with "
+            "`python -m lrfr_jax.adapt`"
+        )
+    if not sizes:
+        return card, model
+    held = dict.fromkeys((image_ops.IMAGE_SIZE, *sizes))
+    resolution = resolution or image_ops.IMAGE_SIZE
+    if resolution not in held:
+        raise UserError(f"{model.path} has statistics at {', '.join(map(str, held))} px, not at {resolution}")
+    mode = "hr_hr" if resolution == image_ops.IMAGE_SIZE else "lr_lr"
+    kept = {"thresholds": [one for one in card.thresholds if (one.mode, one.resolution) == (mode, resolution)]}
+    kept |= {"means": [one for one in card.means if one.resolution == resolution], "results": {}}
+    own = statistics.at_resolution(model.variables, resolution if resolution in sizes else None)
+    return dataclasses.replace(card, **kept), model._replace(variables=own)
 
 
 def _check_format(options: argparse.Namespace) -> None:
@@ -181,6 +208,11 @@ def _parser() -> argparse.ArgumentParser:
         default=OURS,
         help="of the tensors in safetensors and npz: ours (default), or those of a PyTorch network; "
         f"{LAYOUTS[0]} is arcface_torch's backbone.pth",
+    )
+    add(
+        "--resolution",
+        type=model_options.resolution,
+        help="of a model that `adapt` made: take the statistics of this side length in pixels (default: of full size)",
     )
     return parser
 

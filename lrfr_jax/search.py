@@ -56,7 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     if gallery.model != probes.model:
         raise UserError(
-            f"{options.gallery} and {options.probes} were not embedded by the same model and fusion: embed them again"
+            f"{options.gallery} and {options.probes} were not embedded by the same model, fusion and centering: embed "
+            "them again"
         )
     with progress.waiting(f"searching {len(gallery.paths)} faces for {len(probes.paths)}"):
         places, scores = search.nearest(probes.vectors, gallery.vectors, count=options.top, memory_bytes=MEMORY_BYTES)
@@ -92,6 +93,7 @@ def _check_effects(options: argparse.Namespace, *, embeds: bool) -> None:
     """Raises `UserError` for an option that changes nothing, as what it is about was embedded before."""
     idle = ["resolution"] if _is_file(options.probes) and options.resolution != IMAGE_SIZE else []
     idle += ["batch_size"] if options.batch_size != model_options.BATCH_SIZE and not embeds else []
+    idle += ["centering"] if options.centering != "none" and not embeds else []
     idle += [name for name in ("resize", "align", "fusion", "checkpoint") if getattr(options, name) and not embeds]
     if idle:
         what = "--probes" if embeds else "--gallery and --probes"

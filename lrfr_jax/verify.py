@@ -19,9 +19,9 @@ import numpy as np
 from lrfr_jax.data.face_sets import TestSet
 from lrfr_jax.data.protocol_arrays import VerificationProtocol
 from lrfr_jax.errors import UserError, one_sentence
-from lrfr_jax.evals import decisions, evaluation, protocols, report, tables, thresholds, verification
+from lrfr_jax.evals import decisions, evaluation, pair_scores, protocols, report, tables, thresholds, verification
 from lrfr_jax.evals.decisions import Decisions
-from lrfr_jax.evals.fusion import FUSIONS
+from lrfr_jax.evals.pair_scores import PairScores
 from lrfr_jax.evals.thresholds import Threshold
 from lrfr_jax.image_ops import IMAGE_SIZE
 from lrfr_jax.pictures import contact_sheet
@@ -67,7 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         _check(options, protocol, rules)
     options.fusion = rules.fusion if options.protocol else options.fusion
     embedder = model_options.load(options, default_fusion=None)
-    rules = dataclasses.replace(rules, fusion=embedder.fusion)
+    rules = dataclasses.replace(rules, fusion=embedder.fusion, score=embedder.score.name, centering=embedder.centering)
+    rules = dataclasses.replace(rules, qmag=tuple(embedder.score.line or ()))
     held = _held(embedder, options)
     if protocol is None:
         made, similarities = {}, _similarities(embedder, source, listed, rules, options.resolutions)
@@ -88,7 +89,7 @@ def _held(embedder: Embedder, options: argparse.Namespace) -> list[Threshold]:
     if options.far is None:
         return []
     asked = {"far": options.far, "calibrated_on": options.calibrated_on}
-    held = thresholds.of_rate(embedder.thresholds(), fusion=embedder.fusion, **asked)
+    held = thresholds.of_rate(embedder.thresholds(), reading=embedder.reading, **asked)
     decisions.check(held, resolutions=list(_compared(options.resolutions).values()), far=options.far)
     return held
 
@@ -103,7 +104,8 @@ def _evaluated(
     """What `evaluate` says of these pairs, and the similarities."""
     name = pathlib.Path(options.pairs).stem
     test_set = TestSet(name, "verification", pathlib.Path(options.pairs), source, protocol, is_partial=False)
-    planned = {name: evaluation.Evaluation(test_set, options.protocol or PROTOCOL, rules, options.resolutions)}
+    asked = {"resolutions": options.resolutions, "means": embedder.means}
+    planned = {name: evaluation.Evaluation(test_set, options.protocol or PROTOCOL, rules, **asked)}
     results = evaluation.run(planned, cache=None, **embedder.evaluation_arguments(evaluation.sizes_of(planned)))
     made = report.report_of(
         results, step=embedder.metadata["step"], checkpoint=str(embedder.path), weights=embedder.weights
@@ -132,11 +134,11 @@ def _similarities(
     """What an evaluation compares, without what is true of it."""
     everything = np.arange(len(source))
     features = embedder.features(source, dict.fromkeys((IMAGE_SIZE, *resolutions), everything))
-    vectors = {resolution: FUSIONS[rules.fusion](raw) for resolution, raw in features.items()}
-    first, second = listed.pairs.T
-    scoring = rules.scoring
+    unknown = np.zeros(len(listed.pairs), np.int64)
+    protocol = VerificationProtocol(listed.pairs, unknown.astype(bool), unknown)
+    pairs = PairScores(features, protocol, rules, means=embedder.means, own_sizes=source.sizes)
     return {
-        name: Compared(one, other, scoring.cosines(scoring.score(vectors[one][first], vectors[other][second])))
+        name: Compared(one, other, pair_scores.similarities(pairs.of(one, other)[0], rules))
         for name, (one, other) in _compared(resolutions).items()
     }
 
@@ -230,6 +232,7 @@ def _parser() -> argparse.ArgumentParser:
     model_options.add_model(
         parser, default_fusion=f"of the protocol, if one is named, else {model_options.CARDS_FUSION}"
     )
+    model_options.add_score(parser)
     parser.add_argument("--root", help="folder of the image files; default: that of the csv")
     parser.add_argument(
         "--protocol",

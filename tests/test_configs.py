@@ -128,7 +128,7 @@ def test_bad_config_argument_is_a_sentence(arg):
         ("model", "backbone", "resnet35"),
         ("model", "batch_norm", "group"),
         ("model", "dtype", "float8"),
-        ("loss", "margin_type", "cosine"),
+        ("head", "name", "cosine"),
         ("loss", "distance", "l3"),
         ("loss", "reduction", "sum"),
         ("loss", "p", 2.5e-1),
@@ -146,6 +146,23 @@ def test_wrong_value_is_found_before_training(group, field, value):
     functools.reduce(getattr, group.split("."), config)[field] = value
     with pytest.raises(UserError, match=str(value).split(",")[0].strip("(").replace(".", r"\.")):
         experiment.build_run(config, num_identities=5, steps_per_epoch=10.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"name": "cosfase"}, r"head\.name='cosfase' is unknown: choose one of softmax, "),
+        (
+            {"name": "arcface"},
+            r"head\.name='arcface' has the fields scale, margin, gradient, guard, not scale, margin: .*:head=arcface, or",
+        ),
+        ({"margin": float("nan")}, r"head\.margin=nan must be finite"),
+        ({"scale": float("inf")}, r"head\.scale=inf must be finite"),
+    ],
+)
+def test_head_fields(changes, sentence):
+    with pytest.raises(UserError, match=sentence):
+        experiment.head_of({"name": "cosface", "scale": 64.0, "margin": 0.4} | changes)
 
 
 def test_a_set_of_one_identity_is_refused():

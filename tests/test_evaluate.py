@@ -8,7 +8,7 @@ from lrfr_jax import evaluate, export, models
 from lrfr_jax.checkpoints import checkpoint, model_card
 from lrfr_jax.data import protocol_arrays
 from lrfr_jax.errors import UserError
-from lrfr_jax.evals import protocols, set_options
+from lrfr_jax.evals import protocols, result_figures, set_options
 from tests.evals.made_up_sets import TinyBackbone, identification, templates, variables, verification, write
 from tests.exports.networks import arguments
 
@@ -114,7 +114,7 @@ def test_an_exported_file_gives_the_numbers_of_its_checkpoint(workdir, tmp_path)
     for one, other in zip(*(each["sets"]["many"]["results"] for each in made), strict=True):
         assert other["accuracy"] == pytest.approx(one["accuracy"], abs=1e-6)
     assert of_file["thresholds"] == pytest.approx(of_checkpoint["thresholds"], abs=1e-5)
-    assert len(of_file["thresholds"]) == 3
+    assert len(of_file["thresholds"]) == 2 * 3  # with and without centering
     assert len(list((tmp_path / "kept").iterdir())) == 2
 
 
@@ -128,12 +128,15 @@ def test_calibration_goes_beside_the_checkpoint(workdir, data_dir, tmp_path, cap
     card = model_card.read(path.parent, weights=weights)
     # 760 impostor pairs show a rate of 0.1 alone.
     described = [
-        (one.mode, one.resolution, one.far, one.impostor_pairs, one.set, one.fusion) for one in card.thresholds
+        (one.mode, one.resolution, one.far, one.impostor_pairs, one.set, one.fusion, one.centering)
+        for one in card.thresholds
     ]
     assert card.results["many"]["pairs"] == 780
     assert "many" in path.with_suffix(".md").read_text()
     expected = [("hr_hr", 112), ("hr_lr", 14), ("lr_lr", 14)]
-    assert described == [(*which, 0.1, 760, "many", "none") for which in expected]
+    assert described == [
+        (*which, 0.1, 760, "many", "none", tried) for tried in ("none", "per_resolution") for which in expected
+    ]
     evaluate.main([*arguments, "--fusion", "none"])  # orbax reads the checkpoint as before
 
 
@@ -166,7 +169,8 @@ def test_calibrations_add_up_and_a_matrix_gives_what_its_cells_are(workdir, tmp_
     def thresholds(*options):
         evaluate.main([*arguments, *options])
         card = json.loads((workdir / "checkpoints/10/card.json").read_text())
-        return {(one["fusion"], one["mode"], one["resolution"]): one["threshold"] for one in card["thresholds"]}
+        plain = (one for one in card["thresholds"] if one["centering"] == "none")
+        return {(one["fusion"], one["mode"], one["resolution"]): one["threshold"] for one in plain}
 
     by_default = thresholds("--resolutions", "14")
     assert list(by_default) == [("sum", "hr_hr", 112), ("sum", "hr_lr", 14), ("sum", "lr_lr", 14)]
@@ -185,7 +189,9 @@ def test_calibrations_add_up_and_a_matrix_gives_what_its_cells_are(workdir, tmp_
     card = json.loads((workdir / "checkpoints/10/card.json").read_text())
     assert [one["protocol"] for one in (card["results"]["many"], *card["results"]["many"]["beside"])] == [
         "insightface, fusion=none",
+        "insightface, fusion=none, centering=per_resolution",
         "insightface",
+        "insightface, centering=per_resolution",
     ]
 
 
@@ -195,7 +201,7 @@ def test_results_of_earlier_calls_are_kept(workdir, data_dir, tmp_path, capsys, 
     capsys.readouterr()
     figure = []
     monkeypatch.setattr(
-        evaluate.plots, "accuracy_by_resolution", lambda path, *args, sets: figure.extend((*args, sets))
+        result_figures.plots, "accuracy_by_resolution", lambda path, *args, sets: figure.extend((*args, sets))
     )
     evaluate.main([*arguments, "--sets", "one", "--resolutions", "20"])
     [shown, names] = figure
@@ -245,7 +251,7 @@ def test_a_failure_to_write_loses_no_number(workdir, data_dir, tmp_path, capsys,
         with pytest.raises(UserError, match=r"eval/10\.json cannot be written"):
             evaluate.main(arguments)
     assert "many" in capsys.readouterr().out
-    monkeypatch.setattr(evaluate.plots.plt.Figure, "savefig", fail)
+    monkeypatch.setattr(result_figures.plots.plt.Figure, "savefig", fail)
     with pytest.raises(UserError, match=r"figures cannot be written to .*eval/10 \(.*No space left"):
         evaluate.main(arguments)
     assert f"card: {workdir / 'checkpoints/10/card.json'}" in capsys.readouterr().out

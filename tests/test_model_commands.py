@@ -221,7 +221,7 @@ def test_compare_by_the_models_own_thresholds(call, folder, embedder):
         assert call(compare, a, b, "--resolution=6", "--threshold=-1")[0] == 0  # one's own threshold needs no card
     finally:
         path.unlink()
-    with pytest.raises(UserError, match="this model has no thresholds for fusion 'sum'"):
+    with pytest.raises(UserError, match="this model has no thresholds for fusion sum"):
         call(compare, a, b, "--far=0.01")
 
 
@@ -243,13 +243,14 @@ def test_compare_takes_the_fusion_and_the_set_of_the_last_calibration(call, fold
         assert "of lfw, fusion sum" in out
         status, out, _ = call(compare, a, b, "--fusion=concat")
         assert status == 4
-        assert "this model has no thresholds for fusion 'concat': it is calibrated for fusion sum (lfw: HR-HR" in out
+        assert "this model has no thresholds for fusion concat: it is calibrated for fusion sum (lfw: HR-HR" in out
         status, out, _ = call(compare, a, b, "--resolution=20")
         assert status == 4
         assert "not calibrated for HR-LR, only for fusion none (own: HR-HR 112 px)" in out
-        assert "it is also calibrated for fusion sum (lfw: HR-HR 112 px): see --calibrated_on and --fusion" in out
+        also = "it is also calibrated for fusion sum (lfw: HR-HR 112 px): see --calibrated_on, --fusion, --score and"
+        assert also in out
         for options, sentence in (
-            (["--calibrated_on=lfw"], "was not calibrated on lfw for fusion 'none'"),
+            (["--calibrated_on=lfw"], "was not calibrated on lfw for fusion none"),
             (["--calibrated_on=own", "--threshold=0"], "--calibrated_on does nothing with --threshold"),
         ):
             with pytest.raises(UserError, match=sentence):
@@ -374,7 +375,7 @@ def test_verify_measures_what_the_calibrated_thresholds_accept_of_labeled_pairs(
         measured = json.loads(call(verify, labeled / "labeled.csv", "--far=0.01", "--json")[1])["thresholds"]
         assert (measured["hr_hr_112"]["far"], measured["hr_hr_112"]["tar"]) == (0.25, genuine / 20)
         # A protocol that is named brings its own fusion.
-        with pytest.raises(UserError, match="no thresholds for fusion 'concat': it is calibrated for fusion none"):
+        with pytest.raises(UserError, match="no thresholds for fusion concat: it is calibrated for fusion none"):
             call(verify, labeled / "labeled.csv", "--far=0.01", "--protocol=released")
         with pytest.raises(UserError, match="--calibrated_on does nothing without --far"):
             call(verify, labeled / "labeled.csv", "--calibrated_on=lfw")
@@ -438,7 +439,7 @@ def test_search_takes_embeddings_of_the_same_model(call, folder, tmp_path):
     from_folder = json.loads(call(search, f"--gallery={folder}", f"--probes={folder}", "--json")[1])
     assert json.loads(call(search, f"--gallery={tmp_path}/g.npz", f"--probes={folder}", "--json")[1]) == from_folder
     assert len(from_folder["hits"]) == 6 * 5
-    with pytest.raises(UserError, match=r"other\.npz were not embedded by the same model and fusion"):
+    with pytest.raises(UserError, match=r"other\.npz were not embedded by the same model, fusion and centering"):
         search.main([f"--gallery={tmp_path}/g.npz", f"--probes={tmp_path}/other.npz"])
     with pytest.raises(UserError, match="--sheet shows pictures: give folders"):
         call(search, f"--gallery={tmp_path}/g.npz", f"--probes={folder}", f"--sheet={tmp_path}/s.png")
@@ -479,7 +480,7 @@ def test_search_takes_embeddings_of_the_same_model(call, folder, tmp_path):
             "--output and --sheet name one file",
         ),
         (verify, ["{folder}/alike.csv"], "alike.csv: all of its pairs show the same person"),
-        (verify, ["{folder}/good.csv", "--far=0.01"], "this model has no thresholds for fusion 'sum'"),
+        (verify, ["{folder}/good.csv", "--far=0.01"], "this model has no thresholds for fusion sum"),
         (search, ["--gallery={folder}", "--probes={folder}/there.npz"], "there.npz cannot be read as a file of"),
         (search, ["--gallery={folder}", "--probes={folder}", "--output={folder}/there.npz"], "there already"),
         (search, ["--gallery={folder}/nosuch", "--probes={folder}"], "--gallery .*nosuch does not exist"),

@@ -5,13 +5,15 @@ from collections.abc import Mapping
 from typing import Any, get_args, get_type_hints
 
 from lrfr_jax.errors import UserError
+from lrfr_jax.evals.means import Mean
 from lrfr_jax.evals.thresholds import Threshold
 from lrfr_jax.files import paths
 from lrfr_jax.image_ops import ROUNDINGS
 
 # The keys of each part and the types of their values, where a whole number is a number too.
 CARD = {"weights": str, "model": dict, "degradation_rounding": str, "step": int, "parameters": int}
-CARD |= {"history": list, "results": dict, "thresholds": list}
+CARD |= {"history": list, "results": dict, "thresholds": list, "means": list, "qmag": dict}
+QMAG = {"alpha": float, "beta": float, "set": str, "impostor_pairs": int}
 MODEL = {"backbone": str, "width": float, "embedding_size": int, "dropout": float, "dtype": str, "input": dict}
 OPTIONAL = {"remat"}
 INPUT = {"order": str, "mean": float, "scale": float, "columns": int}
@@ -19,6 +21,7 @@ EVERY_ENTRY = {"kind": str, "code": dict}
 HISTORY = {
     "import": {"file": str, "layout": str, "sha256": str, "licence": str},
     "training": {"dataset": str, "num_images": int, "num_identities": int, "licence": str, "recipe": dict},
+    "adaptation": {"faces": str, "num_images": int, "resolutions": list},
     "export": {"format": str, "names": str, "parity": str},
 }
 _WORDS = {str: "text", int: "a whole number", float: "a number", dict: "an object {...}", list: "a list [...]"}
@@ -47,11 +50,14 @@ def check(card: Any, *, path: paths.AnyPath) -> None:
     for place, entry in entries.items():
         _check({place: entry}, HISTORY[entry["kind"]], path=path)
     _check({f"results[{name!r}]": report for name, report in card["results"].items()}, {}, path=path)
-    hints, fields = get_type_hints(Threshold), dataclasses.fields(Threshold)
-    needed = {field.name: hints[field.name] for field in fields if field.default is dataclasses.MISSING}
-    for number, one in enumerate(card["thresholds"]):
-        given = {name: hints[name] for name in hints if isinstance(one, Mapping) and name in one}
-        _check({f"thresholds[{number}]": one}, needed | given, path=path)
+    if card["qmag"]:
+        _check({"qmag": card["qmag"]}, QMAG, path=path)
+    for key, kind in (("thresholds", Threshold), ("means", Mean)):
+        hints, fields = get_type_hints(kind), dataclasses.fields(kind)
+        needed = {field.name: hints[field.name] for field in fields if field.default is dataclasses.MISSING}
+        for number, one in enumerate(card[key]):
+            given = {name: hints[name] for name in hints if isinstance(one, Mapping) and name in one}
+            _check({f"{key}[{number}]": one}, needed | given, path=path)
 
 
 def _check(parts: Mapping[str, Any], wanted: Mapping[str, Any], *, path: paths.AnyPath) -> None:

@@ -3,8 +3,12 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from lrfr_jax.evals import report, tables, thresholds
+import numpy as np
+
+from lrfr_jax.evals import earlier_results, report, tables, thresholds
+from lrfr_jax.evals.means import Mean
 from lrfr_jax.evals.protocols import MODE_TITLES
+from lrfr_jax.evals.reading import Reading
 from lrfr_jax.evals.thresholds import Threshold
 
 LIMITS = """
@@ -29,6 +33,7 @@ def markdown(card: Any) -> str:
         "## Where the weights come from": "\n".join(_history(card.history)),
         "## Results": _results(card.results),
         "## Thresholds": _thresholds(card.thresholds),
+        "## Centering": _centering(card.results, card.means),
         "## Intended use and limits": LIMITS,
         "## Biometric data": BIOMETRICS,
     }
@@ -45,6 +50,11 @@ def _facts(card: Any) -> Iterable[str]:
         )
     )
     yield f"- a feature of {model['embedding_size']} numbers; as an embedding it is made as long as 1"
+    if card.qmag:
+        yield (
+            "- constants of the score qmag: alpha {alpha:g}, beta {beta:g}, fitted on {impostor_pairs:,} impostor "
+            "pairs of {set}".format(**card.qmag)
+        )
     is_export = card.history and card.history[-1]["kind"] == "export"
     yield f"- step {card.step}; {'SHA-256 of the file' if is_export else 'digest of the weights'} {card.weights}"
 
@@ -80,10 +90,19 @@ def _change(change: Mapping[str, Any]) -> str:
 
 def _export(entry: Mapping[str, Any]) -> str:
     names = "" if entry["names"] == "ours" else f" with the names of {entry['names']}"
-    return f"Exported as {entry['format']}{names}; {entry['parity']}. {_code(entry)}"
+    statistics = f", with the statistics of {entry['resolution']} px" if "resolution" in entry else ""
+    return f"Exported as {entry['format']}{names}{statistics}; {entry['parity']}. {_code(entry)}"
 
 
-ENTRIES = {"import": _import, "training": _training, "export": _export}
+def _adaptation(entry: Mapping[str, Any]) -> str:
+    sizes = ", ".join(map(str, entry["resolutions"]))
+    return (
+        f"BatchNorm's statistics measured at {sizes} px, on {entry['num_images']:,} images of {entry['faces']}. "
+        f"{_code(entry)}"
+    )
+
+
+ENTRIES = {"import": _import, "training": _training, "adaptation": _adaptation, "export": _export}
 
 
 def _code(entry: Mapping[str, Any]) -> str:
@@ -97,14 +116,15 @@ def _results(results: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _thresholds(held: Sequence[Threshold]) -> str:
-    """A table for each fusion, set and protocol, those of the last calibration first."""
+    """A table for each reading, set and protocol, those of the last calibration first."""
     if not held:
         return "Not calibrated: `python -m lrfr_jax.evaluate --calibrate` does it."
     fusion = thresholds.newest_fusion(held)
-    names = ", ".join(dict.fromkeys(one.set for one in thresholds.in_use(held, fusion=fusion, calibrated_on=None)))
-    sources: dict[tuple[str, ...], list[Threshold]] = {}
+    used = thresholds.in_use(held, reading=Reading(fusion), calibrated_on=None)
+    names = ", ".join(dict.fromkeys(one.set for one in used))
+    sources: dict[tuple, list[Threshold]] = {}
     for one in sorted(held, key=lambda one: -one.calibration):
-        sources.setdefault((one.fusion, one.set, one.protocol, one.digest), []).append(one)
+        sources.setdefault((one.reading, one.set, one.protocol, one.digest), []).append(one)
     taken = (
         f"`compare`, `verify` and `demo` take fusion {fusion} and {names}, unless --fusion or --calibrated_on is given."
     )
@@ -112,8 +132,47 @@ def _thresholds(held: Sequence[Threshold]) -> str:
     return "\n\n".join([taken, *blocks])
 
 
-def _source(fusion: str, name: str, protocol: str, digest: str) -> str:
-    return f"Fusion {fusion}, from {name}, {protocol}{f', data {report.short(digest)}' if digest else ''}:"
+def _source(reading: Reading, name: str, protocol: str, digest: str) -> str:
+    return f"{str(reading).capitalize()}, from {name}, {protocol}{f', data {report.short(digest)}' if digest else ''}:"
+
+
+def _centering(results: Mapping[str, Mapping[str, Any]], means: Sequence[Mean]) -> str:
+    """What was measured of centering by folds, size by size, and the means that `--centering per_resolution` takes."""
+    blocks = []
+    for name, kept in results.items():
+        found = {one["protocol"]: one for one in earlier_results.versions(kept) if one["kind"] == "verification"}
+        for protocol, plain in found.items():
+            centered = found.get(f"{protocol}, centering=per_resolution")
+            blocks += [f"{name}, {protocol}:\n\n{_centering_table(plain, centered)}"] if centered else []
+    for (fusion, name, images), held in _by_source(means).items():
+        sizes = sorted(held, key=lambda one: -one.resolution)
+        told = ", ".join(f"{np.linalg.norm(one.vector):.2f} at {one.resolution} px" for one in sizes)
+        blocks.append(
+            f"The mean embedding of {images:,} images of {name}, fusion {fusion}, has length {told} (0: faces lie all "
+            "around, 1: all are alike). `--centering per_resolution` takes it away; no command does so by itself."
+        )
+    return "\n\n".join(blocks) or "Not tried: `python -m lrfr_jax.evaluate --calibrate` does it."
+
+
+def _by_source(means: Sequence[Mean]) -> dict[tuple[str, str, int], list[Mean]]:
+    found: dict[tuple[str, str, int], list[Mean]] = {}
+    for one in means:
+        found.setdefault((one.fusion, one.set, one.images), []).append(one)
+    return found
+
+
+def _centering_table(plain: Mapping[str, Any], centered: Mapping[str, Any]) -> str:
+    by_size = {(one["mode"], one["first_resolution"], one["resolution"]): one for one in centered["results"]}
+    rows = []
+    for one in plain["results"]:
+        other = by_size.get((one["mode"], one["first_resolution"], one["resolution"]))
+        if other and one["mode"] in MODE_TITLES:
+            before, after = one["accuracy"], other["accuracy"]
+            change = f"{100 * (after - before):+.2f}"
+            title = MODE_TITLES[one["mode"]]
+            rows.append((title, str(one["resolution"]), tables.percent(before), tables.percent(after), change))
+    lines = [("pair", "px", "accuracy %", "centered", "difference"), ("---",) * 5, *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _threshold_table(held: Sequence[Threshold]) -> str:

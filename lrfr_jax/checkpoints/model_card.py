@@ -14,7 +14,9 @@ import jax
 
 from lrfr_jax.checkpoints import card_checks, checkpoint
 from lrfr_jax.errors import UserError
-from lrfr_jax.evals import thresholds
+from lrfr_jax.evals import means, thresholds
+from lrfr_jax.evals.means import Mean
+from lrfr_jax.evals.scores import Line
 from lrfr_jax.evals.thresholds import Threshold
 from lrfr_jax.files import paths
 
@@ -36,7 +38,9 @@ class Card:
       parameters: how many numbers the network learned.
       history: what the weights went through, oldest first: see `lineage`.
       results: reports of test sets by name, as in `evals.report.report_of`.
-      thresholds: at which the model was calibrated, of all fusions and sets, those of the last calibration at the end.
+      thresholds: at which the model was calibrated, of all readings and sets, those of the last calibration at the end.
+      means: the mean embedding at each resolution, of one set for each fusion: what centering takes away.
+      qmag: constants of QMagFace's score that were fitted for the model, and on what; {} if none were.
     """
 
     weights: str
@@ -47,6 +51,13 @@ class Card:
     history: list[dict[str, Any]]
     results: dict[str, dict[str, Any]]
     thresholds: list[Threshold]
+    means: list[Mean] = dataclasses.field(default_factory=list)
+    qmag: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def line(self) -> Line | None:
+        """The fitted constants of the score qmag."""
+        return Line(self.qmag["alpha"], self.qmag["beta"]) if self.qmag else None
 
 
 def path_of(model: str | os.PathLike) -> paths.AnyPath:
@@ -147,12 +158,16 @@ def read(model: str | os.PathLike, *, weights: str) -> Card:
     """
     path = path_of(model)
     try:
-        card = json.loads(path.read_text())
+        card = {"means": [], "qmag": {}} | json.loads(path.read_text())  # older cards have neither
         schema = card.pop("schema")
         if schema == SCHEMA:
             card_checks.check(card, path=path)
         found = (
-            Card(**card | {"thresholds": [thresholds.from_plain(one) for one in card["thresholds"]]})
+            Card(
+                **card
+                | {"thresholds": [thresholds.from_plain(one) for one in card["thresholds"]]}
+                | {"means": [means.from_plain(one) for one in card["means"]]}
+            )
             if schema == SCHEMA
             else None
         )

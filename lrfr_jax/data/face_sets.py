@@ -128,6 +128,13 @@ def open_test_set(data_dir: str, name: str) -> TestSet:
     return TestSet(name, prepared["kind"], folder, source, protocol, is_partial, prepared["digest"])
 
 
+def open_any_set(data_dir: str, name: str) -> TrainingSet | TestSet:
+    """Opens a prepared set of any kind, for what needs its images alone; `UserError` as of the others."""
+    folder = folder_of(data_dir, name)
+    is_training = (folder / PREPARED).exists() and read_prepared(folder)["kind"] == "training"
+    return open_training_set(data_dir, name) if is_training else open_test_set(data_dir, name)
+
+
 def digest_of(data_dir: str, name: str) -> str:
     """Returns the digest of a complete set of any kind, see `TrainingSet`."""
     return read_prepared(folder_of(data_dir, name))["digest"]

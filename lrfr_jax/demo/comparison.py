@@ -54,10 +54,10 @@ def load(path: str, *, fusion: str | None, far: float | None, calibrated_on: str
     """
     embedder = Embedder.load(path, fusion=fusion)
     known = embedder.thresholds()
-    held = thresholds.of_rate(known, fusion=embedder.fusion, far=far, calibrated_on=calibrated_on)
+    held = thresholds.of_rate(known, reading=embedder.reading, far=far, calibrated_on=calibrated_on)
     if held:
         thresholds.choose(held, sizes=(IMAGE_SIZE, IMAGE_SIZE), far=far)
-    why_none = "" if held else thresholds.why_none(known, fusion=embedder.fusion)
+    why_none = "" if held else thresholds.why_none(known, reading=embedder.reading)
     return Model("/".join(pathlib.Path(path).parts[-2:]), embedder, held, far, why_none)
 
 

@@ -142,7 +142,7 @@ def warnings(
 
 
 def _origin(one: Decisions) -> str:
-    sources = {f"{used.impostor_pairs:,} impostor pairs of {used.set}, fusion {used.fusion}": None for used in one.used}
+    sources = {f"{used.impostor_pairs:,} impostor pairs of {used.set}, {used.reading}": None for used in one.used}
     values = sorted({f"{used.threshold:.4f}" for used in one.used})
     return f"threshold {', '.join(values)} from {' and '.join(sources)}" if one.used else "no threshold"
 

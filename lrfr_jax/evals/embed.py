@@ -14,6 +14,8 @@ from jaxtyping import Array, Float, Int, UInt8
 from lrfr_jax import image_ops, models
 from lrfr_jax.data import records
 from lrfr_jax.errors import UserError
+from lrfr_jax.evals.centering import nearest
+from lrfr_jax.models import statistics
 from lrfr_jax.terminal import progress
 
 # (variables, images uint8 [batch, h, w, 3], resolutions int32 [batch]) -> raw features float32 [batch, views, dim].
@@ -133,6 +135,7 @@ def stream_records(
 
     Args:
       embedder: from `make_embedder`, with all the resolutions among its sizes.
+      variables: of the backbone; an adapted one is asked with the statistics nearest to each face, see `_size_of`.
       source: records {'image': encoded bytes}.
       wanted: {side length in pixels: numbers of the records}.
       batch_size: over all devices; the last batch is filled up with black images, whose features are dropped.
@@ -141,12 +144,14 @@ def stream_records(
 
     Yields:
       ((record, resolution) of each row, raw features as of `embed_records`); those of one resolution come in the order
-      of the records.
+      of the records, if all are asked with the same statistics.
 
     Raises:
       UserError: an image cannot be decoded, or features are not finite: told at the batch where it shows.
     """
     flying: collections.deque = collections.deque()
+    measured = statistics.sizes_of(variables)
+    prepared = {size: statistics.at_resolution(variables, size) for size in (None, *measured)}
     with progress.bar(sum(map(len, wanted.values())), what, "images") as landed:
 
         def land() -> tuple[list[tuple[int, int]], np.ndarray]:
@@ -156,8 +161,10 @@ def stream_records(
             landed.update(len(jobs))
             return jobs, rows
 
-        for images, resolutions, jobs in _batches(source, wanted, batch_size=batch_size, num_threads=num_threads):
-            flying.append((embedder(variables, images, resolutions), jobs))
+        how = {"batch_size": batch_size, "num_threads": num_threads}
+        for images, resolutions, jobs in _batches(source, wanted, measured=measured, **how):
+            size = _size_of(source, *jobs[0], measured=measured)
+            flying.append((embedder(prepared[size], images, resolutions), jobs))
             if len(flying) > _IN_FLIGHT:
                 yield land()
         while flying:
@@ -176,7 +183,8 @@ def mean_similarity(
     """Returns, for each resolution, the mean structural similarity of reduced records to their whole selves."""
     totals = dict.fromkeys(wanted, 0.0)
     with progress.bar(sum(map(len, wanted.values())), what, "images") as measured:
-        for images, resolutions, jobs in _batches(source, wanted, batch_size=batch_size, num_threads=num_threads):
+        how = {"batch_size": batch_size, "num_threads": num_threads}
+        for images, resolutions, jobs in _batches(source, wanted, measured=(), **how):
             for (_, resolution), value in zip(jobs, np.asarray(meter(images, resolutions)), strict=False):
                 totals[resolution] += float(value)
             measured.update(len(jobs))
@@ -206,27 +214,43 @@ def _batches(
     source: Sequence[Mapping[str, Any]],
     wanted: Mapping[int, Int[np.ndarray, " records"]],
     *,
+    measured: tuple[int, ...],
     batch_size: int,
     num_threads: int,
 ) -> Iterator[tuple[UInt8[np.ndarray, "batch size size 3"], Int[np.ndarray, " batch"], list[tuple[int, int]]]]:
     """Yields images, their resolutions, and (record, resolution) of those that are no filling.
 
-    Every wanted combination comes once, full resolution apart from lower ones: a batch of it is not resampled.
+    Every wanted combination comes once, full resolution apart from lower ones: a batch of it is not resampled; those
+    of different `measured` statistics are apart as well.
     """
     resolutions_of: dict[int, list[int]] = {}
     for resolution in sorted(wanted, reverse=True):
         for record in wanted[resolution].tolist():
             resolutions_of.setdefault(record, []).append(resolution)
-    queues: dict[bool, list] = {True: [], False: []}
+    queues: dict[tuple[bool, int | None], list] = collections.defaultdict(list)
     decoded = _decoded(source, sorted(resolutions_of), batch_size=batch_size, num_threads=num_threads)
     for record, image in decoded:
         for resolution in resolutions_of[record]:
-            queue = queues[resolution == image_ops.IMAGE_SIZE]
+            size = _size_of(source, record, resolution, measured=measured)
+            queue = queues[resolution == image_ops.IMAGE_SIZE, size]
             queue.append((image, (record, resolution)))
             if len(queue) == batch_size:
                 yield _stacked(queue, batch_size)
                 queue.clear()
     yield from (_stacked(queue, batch_size) for queue in queues.values() if queue)
+
+
+def _size_of(source: Sequence, record: int, resolution: int, *, measured: tuple[int, ...]) -> int | None:
+    """With which of the measured statistics a face is asked; None for those of full resolution, and of most models.
+
+    The nearest ones to its resolution, or to the face's own size in its picture where a source knows that (`sizes`, as
+    `pictures.faces.Faces`) and it is lower.
+    """
+    if not measured:
+        return None
+    size = min(getattr(source, "sizes", {}).get(record, resolution), resolution)
+    found = nearest({image_ops.IMAGE_SIZE, *measured}, size)
+    return found if found in measured else None
 
 
 def _stacked(queue: list, batch_size: int) -> tuple[np.ndarray, np.ndarray, list[tuple[int, int]]]:

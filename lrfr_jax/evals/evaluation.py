@@ -10,7 +10,8 @@ from jaxtyping import Int
 
 from lrfr_jax.data import face_sets, protocol_arrays
 from lrfr_jax.errors import UserError
-from lrfr_jax.evals import embed, identification, protocols, templates, verification
+from lrfr_jax.evals import centering, embed, identification, protocols, scores, templates, verification
+from lrfr_jax.evals.centering import Means
 from lrfr_jax.evals.embedding_cache import EmbeddingCache
 from lrfr_jax.evals.measures import Measure
 from lrfr_jax.image_ops import IMAGE_SIZE
@@ -19,12 +20,18 @@ from lrfr_jax.terminal import progress
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Evaluation:
-    """A test set, and by which rules and at which resolutions it is evaluated."""
+    """A test set, and by which rules and at which resolutions it is evaluated.
+
+    `means` are those of the model's card, which centering needs but in folds of pairs; `also` are rules by which the
+    same features are scored as well.
+    """
 
     test_set: face_sets.TestSet
     protocol: str
     rules: protocols.Rules
     resolutions: tuple[int, ...]
+    means: Means = dataclasses.field(default_factory=dict)
+    also: tuple[protocols.Rules, ...] = ()
 
     @property
     def wanted(self) -> dict[int, Int[np.ndarray, " records"]]:
@@ -39,11 +46,15 @@ class Evaluation:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SetResult:
-    """What was measured on one set; `outcome` by its kind, `ssim` by resolution where the rules ask for it."""
+    """What was measured on one set; `outcome` by its kind, `ssim` by resolution where the rules ask for it.
+
+    `also` holds the results by the evaluation's other rules.
+    """
 
     evaluation: Evaluation
     outcome: verification.VerificationResult | list[Measure]
     ssim: dict[int, float]
+    also: tuple["SetResult", ...] = ()
 
 
 def plan(data_dir: str | os.PathLike, evals: Mapping[str, Mapping[str, Any]]) -> dict[str, Evaluation]:
@@ -70,6 +81,34 @@ def plan(data_dir: str | os.PathLike, evals: Mapping[str, Mapping[str, Any]]) ->
         planned[name] = Evaluation(test_set, settings["protocol"], rules, resolutions)
         _named(name, _check, planned[name])
     return planned
+
+
+def with_constants(
+    planned: Mapping[str, Evaluation], *, backbone: str, line: scores.Line | None, means: Mapping[str, Means]
+) -> dict[str, Evaluation]:
+    """Puts in what the rules leave to the model: the constants of its score, and means where there are no folds.
+
+    Args:
+      backbone: of the model, for the published constants.
+      line: that was fitted for the model.
+      means: of its card, by fusion.
+
+    Raises:
+      UserError: there are no constants, or no mean at a resolution that is asked.
+    """
+    found = {}
+    for name, evaluation in planned.items():
+        rules = evaluation.rules
+        given = scores.Line(*rules.qmag) if rules.qmag else None
+        score = _named(name, scores.score_of, rules.score, given=given, fitted=line, backbone=backbone)
+        rules = dataclasses.replace(rules, qmag=tuple(score.line or ()))
+        evaluation = dataclasses.replace(evaluation, rules=rules)
+        if rules.centering != "none" and evaluation.test_set.kind != "verification":
+            held = means.get(rules.fusion, {})
+            _named(name, centering.check, held, tuple(evaluation.wanted))
+            evaluation = dataclasses.replace(evaluation, means=held)
+        found[name] = evaluation
+    return found
 
 
 def sizes_of(planned: Mapping[str, Evaluation]) -> tuple[int, ...]:
@@ -129,7 +168,9 @@ def run(
                 meter, source, wanted=wanted, what=f"structural similarity of {name}", **reading
             )
         with progress.waiting(f"scoring {name}"):
-            results[name] = SetResult(evaluation, _named(name, _score, evaluation, features), ssim)
+            also = [dataclasses.replace(evaluation, rules=rules, also=()) for rules in evaluation.also]
+            others = tuple(SetResult(one, _named(name, _score, one, features), ssim) for one in also)
+            results[name] = SetResult(evaluation, _named(name, _score, evaluation, features), ssim, others)
         if on_result:
             on_result(name, results[name])
     return results
@@ -143,7 +184,8 @@ def _check(evaluation: Evaluation) -> None:
     elif isinstance(stored, protocol_arrays.IdentificationProtocol):
         identification.check(stored, split=rules.split, ranks=rules.ranks, fpirs=rules.fpirs)
     else:
-        templates.check(stored, fusion=rules.fusion, weights=rules.weights, use_faceness=rules.use_faceness)
+        how = {"weights": rules.weights, "use_faceness": rules.use_faceness, "score": protocols.score_of(rules)}
+        templates.check(stored, fusion=rules.fusion, **how)
 
 
 def _score(
@@ -151,8 +193,12 @@ def _score(
 ) -> verification.VerificationResult | list[Measure]:
     stored, rules = evaluation.test_set.protocol, evaluation.rules
     if isinstance(stored, protocol_arrays.VerificationProtocol):
-        return verification.evaluate_verification(features, stored, rules, resolutions=evaluation.resolutions)
+        own = getattr(evaluation.test_set.source, "sizes", {})
+        asked = {"resolutions": evaluation.resolutions, "means": evaluation.means, "own_sizes": own}
+        return verification.evaluate_verification(features, stored, rules, **asked)
     fields = {field.name: getattr(rules, field.name) for field in dataclasses.fields(rules)}
+    del fields["qmag"], fields["centering"]
+    fields |= {"score": protocols.score_of(rules), "means": evaluation.means}
     if isinstance(stored, protocol_arrays.IdentificationProtocol):
         return identification.evaluate_identification(features, stored, resolutions=evaluation.resolutions, **fields)
     return templates.evaluate_templates(features[IMAGE_SIZE], stored, **fields)

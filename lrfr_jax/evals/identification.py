@@ -7,10 +7,12 @@ from jaxtyping import Float, Int
 
 from lrfr_jax.data.protocol_arrays import IdentificationProtocol
 from lrfr_jax.errors import UserError
-from lrfr_jax.evals import metrics
+from lrfr_jax.evals import centering, metrics
+from lrfr_jax.evals.centering import Means
 from lrfr_jax.evals.fusion import fuse
 from lrfr_jax.evals.measures import Measure, in_full
-from lrfr_jax.evals.search import SearchResult, search
+from lrfr_jax.evals.scores import COSINE, Score
+from lrfr_jax.evals.search import SearchResult, by_score, search
 from lrfr_jax.image_ops import IMAGE_SIZE
 
 WHOLE_SET = "all"
@@ -30,6 +32,8 @@ def evaluate_identification(
     fpirs: tuple[float, ...],
     mean_average_precision: bool,
     resolutions: tuple[int, ...],
+    score: Score = COSINE,
+    means: Means | None = None,
 ) -> list[Measure]:
     """Searches the probes at full resolution and at each lower one in the gallery at full resolution.
 
@@ -52,6 +56,8 @@ def evaluate_identification(
       fpirs: rates in (0, 1]; one below 1 / (number of probes without a mate) is left out.
       mean_average_precision: whether to add 'map', see `metrics.average_precisions`.
       resolutions: side lengths of the probes, any order; the full one is always added.
+      score: of two faces.
+      means: for centering: the mean embedding at each resolution; None or {} for no centering.
 
     Raises:
       UserError: a split that the set does not hold, ranks out of range, no probe with a mate in a group, or none
@@ -59,10 +65,12 @@ def evaluate_identification(
     """
     check(protocol, split=split, ranks=ranks, fpirs=fpirs)
     selections = _selections(protocol, split)
-    gallery = _vectors(features_by_resolution[IMAGE_SIZE], protocol.gallery, fusion)
+    gallery = _vectors(features_by_resolution[IMAGE_SIZE], protocol.gallery, fusion, (means or {}).get(IMAGE_SIZE))
+    gallery_qualities = qualities_of(features_by_resolution[IMAGE_SIZE], protocol.gallery)
     measures = []
     for resolution in sorted({IMAGE_SIZE, *resolutions}, reverse=True):
-        probes = _vectors(features_by_resolution[resolution], protocol.probes, fusion)
+        probes = _vectors(features_by_resolution[resolution], protocol.probes, fusion, (means or {}).get(resolution))
+        qualities = qualities_of(features_by_resolution[resolution], protocol.probes)
         repetitions = []
         for in_gallery, in_probes in selections:
             found = search(
@@ -72,6 +80,7 @@ def evaluate_identification(
                 protocol.gallery_labels[in_gallery],
                 num_top=0,
                 memory_bytes=SCORES_BYTES,
+                rescore=by_score(score, qualities[in_probes], gallery_qualities[in_gallery]),
             )
             groups = protocol.probe_groups[in_probes]
             rates = {}
@@ -122,11 +131,27 @@ def _selections(protocol: IdentificationProtocol, split: str) -> list[tuple]:
 
 
 def _vectors(
-    features: Float[np.ndarray, "images views dim"], records: Int[np.ndarray, " records"], fusion: str
+    features: Float[np.ndarray, "images views dim"],
+    records: Int[np.ndarray, " records"],
+    fusion: str,
+    mean: Float[np.ndarray, " fused"] | None,
 ) -> Float[np.ndarray, "records fused"]:
-    """Fuses the features of some records, without a copy of all of these."""
+    """Fuses, and centers by a mean, the features of some records, without a copy of all of these."""
+
+    def vectors(part: np.ndarray) -> np.ndarray:
+        fused = fuse(features[part], fusion=fusion)
+        return fused if mean is None else centering.center(fused, mean).astype(np.float32)
+
     parts = [records[i : i + _CHUNK] for i in range(0, len(records), _CHUNK)]
-    return np.concatenate([fuse(features[part], fusion=fusion) for part in parts])
+    return np.concatenate([vectors(part) for part in parts])
+
+
+def qualities_of(
+    features: Float[np.ndarray, "images views dim"], records: Int[np.ndarray, " records"]
+) -> Float[np.ndarray, " records"]:
+    """The lengths of the raw features of some images themselves."""
+    parts = [records[i : i + _CHUNK] for i in range(0, len(records), _CHUNK)]
+    return np.concatenate([np.linalg.norm(features[part, 0], axis=-1) for part in parts])
 
 
 def _rates(

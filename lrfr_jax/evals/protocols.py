@@ -14,7 +14,10 @@ from jaxtyping import Float
 
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals import metrics
+from lrfr_jax.evals.centering import CENTERINGS
 from lrfr_jax.evals.fusion import FUSIONS, unit
+from lrfr_jax.evals.reading import Reading
+from lrfr_jax.evals.scores import SCORES, Line, Score
 from lrfr_jax.image_ops import IMAGE_SIZE
 
 
@@ -38,7 +41,9 @@ class ScoreRules:
 @dataclasses.dataclass(frozen=True, eq=False)
 class VerificationRules:
     """1:1: pairs in folds. `comparisons` and `size_lists` say what is compared beside full resolution, see
-    `verification.evaluate_verification`; TAR is measured at `fars`; `ssim` adds how much the reduced images differ."""
+    `verification.evaluate_verification`; TAR is measured at `fars`; `ssim` adds how much the reduced images differ.
+
+    `scoring` is for cosines; `score`, `qmag` and `centering` are those of every kind, see `reading_of`."""
 
     scoring: ScoreRules
     fusion: str
@@ -46,6 +51,9 @@ class VerificationRules:
     comparisons: tuple[str, ...] = ("hr_lr", "lr_lr")
     size_lists: tuple[str, ...] = ()
     ssim: bool = False
+    score: str = "cosine"
+    qmag: tuple[float, ...] = ()
+    centering: str = "none"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +65,9 @@ class IdentificationRules:
     ranks: tuple[int, ...]
     fpirs: tuple[float, ...]
     mean_average_precision: bool
+    score: str = "cosine"
+    qmag: tuple[float, ...] = ()
+    centering: str = "none"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +80,9 @@ class TemplateRules:
     fars: tuple[float, ...]
     ranks: tuple[int, ...]
     fpirs: tuple[float, ...]
+    score: str = "cosine"
+    qmag: tuple[float, ...] = ()
+    centering: str = "none"
 
 
 Rules = VerificationRules | IdentificationRules | TemplateRules
@@ -155,6 +169,16 @@ def default_protocol(kind: str, made_by: str) -> str:
     return next(name for name, rules in PROTOCOLS.items() if isinstance(rules, KIND_RULES[kind]))
 
 
+def score_of(rules: Rules) -> Score:
+    """The score that rules name, with its constants where they hold them: a row of `scores.SCORES`."""
+    return Score(rules.score, Line(*rules.qmag) if rules.qmag else None)
+
+
+def reading_of(rules: Rules) -> Reading:
+    """What the similarities of rules can be compared with."""
+    return Reading(rules.fusion, str(score_of(rules)), rules.centering)
+
+
 def settings_of(kind: str) -> set[str]:
     """The keys that the settings of a set of this kind may have."""
     fields = {field.name for field in dataclasses.fields(KIND_RULES[kind])} - {"scoring"}
@@ -179,9 +203,12 @@ def rules_of(name: str, kind: str, settings: Mapping[str, Any]) -> Rules:
         )
     changes = {key: value for key, value in settings.items() if key not in ("protocol", "resolutions")}
     changes = {key: tuple(value) if isinstance(value, list | tuple) else value for key, value in changes.items()}
-    changes |= {key: tuple(map(float, changes[key])) for key in ("fars", "fpirs") if key in changes}
+    changes |= {key: tuple(map(float, changes[key])) for key in ("fars", "fpirs", "qmag") if key in changes}
     rules = dataclasses.replace(PROTOCOLS[protocol], **changes)
-    _check_choice(name, "fusion", (rules.fusion,), FUSIONS)
+    for key, known in (("fusion", FUSIONS), ("score", SCORES), ("centering", CENTERINGS)):
+        _check_choice(name, key, (getattr(rules, key),), known)
+    if len(rules.qmag) not in (0, 2) or (rules.qmag and rules.score == "cosine"):
+        raise UserError(f"evals.{name}.qmag={rules.qmag} must be alpha,beta of the score 'qmag': set both")
     _check_choice(name, "comparisons", getattr(rules, "comparisons", ()), COMPARISONS)
     for key in ("fars", "fpirs"):
         if not all(0 < rate <= 1 for rate in getattr(rules, key, ())):

@@ -42,9 +42,9 @@ def report_of(results: Mapping[str, SetResult], *, step: int, checkpoint: str, w
     set has {pairs, folds, feature_norm, results: [{mode, resolution, first_resolution, accuracy, accuracy_interval,
     std, fold_accuracies, thresholds, auc, auc_interval, tar: {far: rate}, tar_intervals}]}, the others {images,
     results: [{name, group, resolution, value, interval, std, parts, trials}]}. Intervals are of 95 %.
-    `earlier_results` adds {beside: [set, ...]} of other protocols or other data.
+    {beside: [set, ...]} holds results by other rules; `earlier_results` adds those of other data.
     """
-    sets = {name: _set_report(result) for name, result in results.items()}
+    sets = {name: _with_others(result) for name, result in results.items()}
     return {"step": step, "checkpoint": checkpoint, "weights": weights, "sets": sets}
 
 
@@ -187,6 +187,11 @@ def _measure_metrics(set_report: Mapping[str, Any]) -> dict[str, float]:
         lower = f"/lr_{result['resolution']}" if result["resolution"] < IMAGE_SIZE else ""
         flat[f"{group}{lower}/{result['name']}"] = result["value"]
     return flat
+
+
+def _with_others(result: SetResult) -> dict[str, Any]:
+    others = [_set_report(one) for one in result.also]
+    return _set_report(result) | ({"beside": others} if others else {})
 
 
 def _set_report(result: SetResult) -> dict[str, Any]:

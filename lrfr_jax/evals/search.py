@@ -1,12 +1,17 @@
 """Search of many probes in a large gallery, of which the score matrix never exists as a whole (numpy only)."""
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from lrfr_jax.evals.scores import Score, worse
+
 # With more mates than this, sorting a probe's scores once is faster than counting for each mate.
 _MANY_MATES = 64
+# (cosines of some probes with all of the gallery, which probes) -> their scores.
+Rescore = Callable[[np.ndarray, slice], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -42,6 +47,7 @@ def search(
     *,
     num_top: int,
     memory_bytes: int,
+    rescore: Rescore | None = None,
 ) -> SearchResult:
     """Scores every probe against every gallery entry by their dot product in float32, some probes at a time.
 
@@ -52,6 +58,7 @@ def search(
       probe_labels, gallery_labels: equal labels make mates; a negative label (`protocol_arrays.DISTRACTOR`) makes none.
       num_top: how many of the highest scores of others are kept, over all probes together.
       memory_bytes: bound on the scores that exist at a time; at least one probe's are held, whatever it is.
+      rescore: turns dot products into other scores, see `by_score`.
 
     Raises:
       ValueError: an empty gallery, or vectors that are not finite.
@@ -63,12 +70,15 @@ def search(
     best_mate, best_other = np.full((2, len(probes)), -np.inf, np.float32)
     top = np.empty(0, np.float32)
     # Selecting the highest scores of a block takes a mask and copies of them, in the worst case three more blocks.
-    bytes_per_score = 16 if num_top else 4
+    # Another score takes as much once more, for the parts of its formula.
+    bytes_per_score = (16 if num_top else 4) + (16 if rescore is not None else 0)
     chunk = min(max(memory_bytes // (bytes_per_score * len(gallery)), 1), max(len(probes), 1))
     block = np.empty((chunk, len(gallery)), np.float32)
     for first in range(0, len(probes), chunk):
         rows = slice(first, min(first + chunk, len(probes)))
         scores = np.matmul(probes[rows], gallery.T, out=block[: rows.stop - first])
+        if rescore is not None:
+            scores[:] = rescore(scores, rows)
         starts = offsets[first : rows.stop + 1]
         span = slice(starts[0], starts[-1])
         owners = np.repeat(np.arange(len(scores)), np.diff(starts))
@@ -81,6 +91,15 @@ def search(
     is_mated = np.diff(offsets) > 0
     best_ranks[is_mated] = ranks[offsets[:-1][is_mated]]
     return SearchResult(ranks, offsets, best_ranks, best_mate, best_other, np.sort(top)[::-1])
+
+
+def by_score(
+    score: Score, probes: Float[np.ndarray, " probes"], gallery: Float[np.ndarray, " gallery"]
+) -> Rescore | None:
+    """What makes a score of cosines, by the qualities of both sides; None where that is the cosine itself."""
+    if score.is_cosine:
+        return None
+    return lambda cosines, rows: score.of(cosines, worse(probes[rows], gallery))
 
 
 def _mates_of(probe_labels: np.ndarray, gallery_labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -7,21 +7,16 @@ from jaxtyping import Float
 
 from lrfr_jax.data.protocol_arrays import TemplateProtocol
 from lrfr_jax.errors import UserError
-from lrfr_jax.evals import metrics
-from lrfr_jax.evals.fusion import FUSIONS, unit
+from lrfr_jax.evals import metrics, pooling
+from lrfr_jax.evals.centering import Means
 from lrfr_jax.evals.identification import SCORES_BYTES, check_ranks
 from lrfr_jax.evals.measures import Measure, in_full
-from lrfr_jax.evals.search import search
+from lrfr_jax.evals.pooling import Pooled
+from lrfr_jax.evals.scores import COSINE, Score
+from lrfr_jax.evals.search import SearchResult, by_score, search
 from lrfr_jax.image_ops import IMAGE_SIZE
 
-# The vectors that these fusions bring to unit length; the others add unit vectors, whose length says nothing.
-_RAW = {
-    "none": lambda features: features[:, 0].astype(np.float64),
-    "sum": lambda features: features.sum(axis=1, dtype=np.float64),
-    "norm_weighted": lambda features: features.sum(axis=1, dtype=np.float64),
-}
-WEIGHTS = ("norm", "unit")
-# Images and pairs at a time.
+# Pairs at a time.
 _CHUNK = 8192
 
 
@@ -35,8 +30,10 @@ def evaluate_templates(
     fars: tuple[float, ...],
     ranks: tuple[int, ...],
     fpirs: tuple[float, ...],
+    score: Score = COSINE,
+    means: Means | None = None,
 ) -> list[Measure]:
-    """Pools the images of each template, then measures 1:1 and 1:N; a score is the dot product of two templates.
+    """Pools the images of each template, then measures 1:1 and 1:N; a score is of the dot product of two templates.
 
     - 'tar@far=F': 1:1 over all pairs, see `metrics.tar_at_far`; 'tar_nearest@far=F': InsightFace's, see
       `metrics.tar_at_nearest_far`. A far below 1 / (number of impostor pairs) is left out.
@@ -53,9 +50,10 @@ def evaluate_templates(
     Args:
       features: raw features of [image, mirrored image] of every record.
       protocol: templates, media, pairs, galleries and probes.
-      fusion, weights, use_faceness: see `pool`.
+      fusion, weights, use_faceness, score: see `pooling.pool`.
       fars, fpirs: rates in (0, 1].
       ranks: from 1 to the size of the union of the galleries.
+      means: for centering: the mean embedding at full resolution; None or {} for no centering.
 
     Raises:
       UserError: a protocol that contradicts itself, ranks out of range, or rates for which it holds nothing to measure.
@@ -64,29 +62,21 @@ def evaluate_templates(
       Maze et al. 2018, IARPA Janus Benchmark - C. InsightFace, recognition/_evaluation_/ijb.
     """
     check_protocol(protocol)
-    vectors = pool(features, protocol, fusion=fusion, weights=weights, use_faceness=use_faceness)
-    measures = _verify(vectors, protocol, fars) if fars else []
+    how = {"fusion": fusion, "weights": weights, "use_faceness": use_faceness, "score": score}
+    pooled = pooling.pool(features, protocol, mean=(means or {}).get(IMAGE_SIZE), **how)
+    measures = _verify(pooled, protocol, fars, score) if fars else []
     if ranks or fpirs:
         if not protocol.galleries:
             raise UserError("the set holds no galleries: leave ranks and fpirs empty")
-        measures += _search_union(vectors, protocol, ranks, fpirs)
-        measures += _search_galleries(vectors, protocol, fpirs)
+        measures += _search_union(pooled, protocol, ranks, fpirs, score)
+        measures += _search_galleries(pooled, protocol, fpirs, score)
     return measures
 
 
-def check(protocol: TemplateProtocol, *, fusion: str, weights: str, use_faceness: bool) -> None:
+def check(protocol: TemplateProtocol, *, fusion: str, weights: str, use_faceness: bool, score: Score) -> None:
     """Raises UserError where `evaluate_templates` would for these: it needs no features, so it can come before them."""
-    _check_pooling(protocol, fusion, weights, use_faceness)
+    pooling.check(protocol, fusion=fusion, weights=weights, use_faceness=use_faceness, score=score)
     check_protocol(protocol)
-
-
-def _check_pooling(protocol: TemplateProtocol, fusion: str, weights: str, use_faceness: bool) -> None:
-    if weights not in WEIGHTS or (weights == "norm" and fusion not in _RAW):
-        raise UserError(
-            f"weights={weights!r} does not go with fusion={fusion!r}: choose 'unit', or 'norm' with {', '.join(_RAW)}"
-        )
-    if use_faceness and not np.all(np.isfinite(protocol.faceness) & (protocol.faceness >= 0)):
-        raise UserError("a faceness is negative or not finite: prepare the set again or set use_faceness=False")
 
 
 def check_protocol(protocol: TemplateProtocol) -> None:
@@ -111,50 +101,7 @@ def check_protocol(protocol: TemplateProtocol) -> None:
         raise UserError(f"template {twice[0]} is listed with two subjects: it must show one")
 
 
-def pool(
-    features: Float[np.ndarray, "images views dim"],
-    protocol: TemplateProtocol,
-    *,
-    fusion: str,
-    weights: str,
-    use_faceness: bool,
-) -> Float[np.ndarray, "templates fused"]:
-    r"""Sums over the media of a template the mean over the images of a medium, then unit length.
-
-    .. math:: t = \frac{s}{||s||}, \quad s = \sum_{media} \frac{1}{|medium|} \sum_{i \in medium} w_i f_i
-
-    Args:
-      fusion: a row of `fusion.FUSIONS`, which gives f_i.
-      weights: 'norm' keeps the length that f_i has before it is brought to unit length, as faces that are hard to
-        recognize have short ones; 'unit' does not.
-      use_faceness: whether w_i is the detector's score of the image, else it is 1.
-
-    Raises:
-      UserError: unknown weights, or lengths asked of a fusion that has none; a faceness that is no score.
-
-    References:
-      InsightFace, recognition/_evaluation_/ijb (its test modes N1 and N0, D1 and D0).
-    """
-    _check_pooling(protocol, fusion, weights, use_faceness)
-    fuse = _RAW[fusion] if weights == "norm" else FUSIONS[fusion]
-    templates = protocol.templates
-    _, medium, counts = np.unique(
-        np.stack([templates, protocol.media], axis=1), axis=0, return_inverse=True, return_counts=True
-    )
-    factors = (protocol.faceness if use_faceness else 1.0) / counts[medium]
-    order = np.argsort(templates, kind="stable")
-    sums = None
-    for rows in (order[i : i + _CHUNK] for i in range(0, len(order), _CHUNK)):
-        numbers, starts = np.unique(templates[rows], return_index=True)
-        added = np.add.reduceat(fuse(features[rows]) * factors[rows, None], starts, axis=0)
-        sums = np.zeros((templates.max() + 1, added.shape[1])) if sums is None else sums
-        sums[numbers] += added
-    return unit(sums).astype(np.float32)
-
-
-def _verify(
-    vectors: Float[np.ndarray, "templates fused"], protocol: TemplateProtocol, fars: tuple[float, ...]
-) -> list[Measure]:
+def _verify(pooled: Pooled, protocol: TemplateProtocol, fars: tuple[float, ...], score: Score) -> list[Measure]:
     is_same = protocol.is_same
     genuine, impostors = int(np.sum(is_same)), int(np.sum(~is_same))
     if not genuine or not impostors:
@@ -162,7 +109,8 @@ def _verify(
     scores = np.empty(len(is_same), np.float32)
     for i in range(0, len(is_same), _CHUNK):
         first, second = protocol.pairs[i : i + _CHUNK].T
-        scores[i : i + _CHUNK] = np.einsum("pd,pd->p", vectors[first], vectors[second])
+        cosines = np.einsum("pd,pd->p", pooled.vectors[first], pooled.vectors[second])
+        scores[i : i + _CHUNK] = score.of(cosines, np.minimum(pooled.qualities[first], pooled.qualities[second]))
     resolvable = tuple(far for far in fars if 1 / impostors <= far)
     nearest = metrics.tar_at_nearest_far(scores, is_same, fars=resolvable)
     rates = {f"tar@far={in_full(far)}": metrics.tar_at_far(scores, is_same, far=far) for far in resolvable}
@@ -170,24 +118,34 @@ def _verify(
     return [_measure(name, rate, genuine) for name, rate in rates.items()]
 
 
+def _search(
+    pooled: Pooled, protocol: TemplateProtocol, gallery: np.ndarray, subjects: np.ndarray, score: Score, num_top: int
+) -> SearchResult:
+    """Searches all probes in some templates."""
+    probes = protocol.probe_templates
+    return search(
+        pooled.vectors[probes],
+        pooled.vectors[gallery],
+        protocol.probe_subjects,
+        subjects,
+        num_top=num_top,
+        memory_bytes=SCORES_BYTES,
+        rescore=by_score(score, pooled.qualities[probes], pooled.qualities[gallery]),
+    )
+
+
 def _search_union(
-    vectors: Float[np.ndarray, "templates fused"],
+    pooled: Pooled,
     protocol: TemplateProtocol,
     ranks: tuple[int, ...],
     fpirs: tuple[float, ...],
+    score: Score,
 ) -> list[Measure]:
     templates, subjects = (np.concatenate(parts) for parts in zip(*protocol.galleries.values(), strict=True))
     templates, kept = np.unique(templates, return_index=True)
     check_ranks(ranks, len(templates))
     order = {fpir: math.ceil(fpir * len(protocol.probe_templates)) for fpir in fpirs}
-    found = search(
-        vectors[protocol.probe_templates],
-        vectors[templates],
-        protocol.probe_subjects,
-        subjects[kept],
-        num_top=max(order.values(), default=0),
-        memory_bytes=SCORES_BYTES,
-    )
+    found = _search(pooled, protocol, templates, subjects[kept], score, max(order.values(), default=0))
     mated = found.is_mated
     if not mated.any():
         raise UserError("no probe has a mate in the galleries: prepare the set again, with its subjects")
@@ -199,20 +157,12 @@ def _search_union(
 
 
 def _search_galleries(
-    vectors: Float[np.ndarray, "templates fused"], protocol: TemplateProtocol, fpirs: tuple[float, ...]
+    pooled: Pooled, protocol: TemplateProtocol, fpirs: tuple[float, ...], score: Score
 ) -> list[Measure]:
     if not fpirs:
         return []
     results = [
-        search(
-            vectors[protocol.probe_templates],
-            vectors[templates],
-            protocol.probe_subjects,
-            subjects,
-            num_top=0,
-            memory_bytes=SCORES_BYTES,
-        )
-        for templates, subjects in protocol.galleries.values()
+        _search(pooled, protocol, templates, subjects, score, 0) for templates, subjects in protocol.galleries.values()
     ]
     for name, found in zip(protocol.galleries, results, strict=True):
         mated = int(found.is_mated.sum())
@@ -229,7 +179,7 @@ def _search_galleries(
                 found.best_mate_ranks[found.is_mated],
                 found.best_other_scores[~found.is_mated],
                 fpir=fpir,
-                rank=len(vectors),
+                rank=len(pooled.vectors),
             )
             for found in results
         )

@@ -6,6 +6,7 @@ from typing import Any
 
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals.protocols import MODE_TITLES
+from lrfr_jax.evals.reading import Reading
 from lrfr_jax.image_ops import IMAGE_SIZE
 
 _ROUNDING = 1e-5  # of a similarity of two equal faces
@@ -13,17 +14,18 @@ _ROUNDING = 1e-5  # of a similarity of two equal faces
 
 @dataclasses.dataclass(frozen=True)
 class Threshold:
-    """Two faces are taken for one person if their similarity (a cosine) is above it.
+    """Two faces are taken for one person if their similarity is above it.
 
     Attributes:
       mode: 'hr_hr', 'hr_lr' (one face is that small) or 'lr_lr' (both are).
       resolution: side length in pixels of the smaller face.
       far: the share of impostor pairs that it may accept.
-      threshold: cosine similarity.
+      threshold: similarity: a cosine, unless another score is named.
       far_low, far_high: interval of 95 % of the share that it accepts, impostor pairs taken as independent draws.
       tar: share of genuine pairs that it accepts.
       impostor_pairs: on which it rests.
-      set, protocol, fusion: where it comes from; it holds for embeddings of the same fusion.
+      set, protocol, fusion: where it comes from; it holds for embeddings of the same fusion...
+      score, centering: ... compared by the same score (with its constants), with the means of the same calibration.
       digest: of the set's content; '' for a set prepared before there was one.
       calibration: which call of `evaluate --calibrate` on this model found it, counted from 1; 0 in older cards.
     """
@@ -41,6 +43,12 @@ class Threshold:
     fusion: str
     digest: str = ""
     calibration: int = 0
+    score: str = "cosine"
+    centering: str = "none"
+
+    @property
+    def reading(self) -> Reading:
+        return Reading(self.fusion, self.score, self.centering)
 
 
 def from_plain(entry: Mapping[str, Any]) -> Threshold:
@@ -48,7 +56,9 @@ def from_plain(entry: Mapping[str, Any]) -> Threshold:
     one = Threshold(**entry)
     if one.mode not in MODE_TITLES or not 1 <= one.resolution <= IMAGE_SIZE:
         raise ValueError(f"a threshold is of mode {one.mode!r} at {one.resolution} px")
-    if not (0 < one.far <= 1 and -1 - _ROUNDING <= one.threshold <= 1 + _ROUNDING):
+    # QMagFace's score has no lower end.
+    lowest = -1 - _ROUNDING if one.score == Reading.score else -float("inf")
+    if not (0 < one.far <= 1 and lowest <= one.threshold <= 1 + _ROUNDING):
         raise ValueError(f"a threshold is {one.threshold} at a false accept rate of {one.far}")
     return one
 
@@ -60,8 +70,8 @@ def newest_fusion(thresholds: Sequence[Threshold]) -> str | None:
     return "sum" if "sum" in fusions else fusions[-1] if fusions else None
 
 
-def in_use(thresholds: Sequence[Threshold], *, fusion: str, calibrated_on: str | None) -> list[Threshold]:
-    """Keeps those that decide: of one fusion, and of the sets of its last calibration or of the one that is named.
+def in_use(thresholds: Sequence[Threshold], *, reading: Reading, calibrated_on: str | None) -> list[Threshold]:
+    """Keeps those that decide: of one reading, and of the sets of its last calibration or of the one that is named.
 
     A set that was calibrated on several times, by other protocols or with other data under its name, counts as it was
     the last time. Earlier sizes of it are kept.
@@ -69,36 +79,36 @@ def in_use(thresholds: Sequence[Threshold], *, fusion: str, calibrated_on: str |
     Raises:
       UserError: nothing was calibrated on the set that is named.
     """
-    fitting = [one for one in thresholds if one.fusion == fusion]
+    fitting = [one for one in thresholds if one.reading == reading]
     last = max((one.calibration for one in fitting), default=0)
     names = {one.set for one in fitting if one.calibration == last} if calibrated_on is None else {calibrated_on}
     newest = {one.set: (one.digest, one.protocol) for one in sorted(fitting, key=lambda one: one.calibration)}
     held = [one for one in fitting if one.set in names and newest[one.set] == (one.digest, one.protocol)]
     if calibrated_on is not None and not held:
         known = f"it is calibrated for {summary(thresholds)}" if thresholds else "it is calibrated on none"
-        raise UserError(f"this model was not calibrated on {calibrated_on} for fusion {fusion!r}: {known}")
+        raise UserError(f"this model was not calibrated on {calibrated_on} for {reading}: {known}")
     return held
 
 
 def of_rate(
-    thresholds: Sequence[Threshold], *, fusion: str, far: float | None, calibrated_on: str | None
+    thresholds: Sequence[Threshold], *, reading: Reading, far: float | None, calibrated_on: str | None
 ) -> list[Threshold]:
     """Returns those `in_use`; `UserError` if a rate is wanted that none of them has."""
-    held = in_use(thresholds, fusion=fusion, calibrated_on=calibrated_on)
+    held = in_use(thresholds, reading=reading, calibrated_on=calibrated_on)
     if far is None:
         return held
     if not held:
-        raise UserError(why_none(thresholds, fusion=fusion))
+        raise UserError(why_none(thresholds, reading=reading))
     _check_rate(far, held, "any pair")
     return held
 
 
-def why_none(thresholds: Sequence[Threshold], *, fusion: str) -> str:
-    """Says why a model with these thresholds decides nothing for this fusion, and what to do."""
+def why_none(thresholds: Sequence[Threshold], *, reading: Reading) -> str:
+    """Says why a model with these thresholds decides nothing for this reading, and what to do."""
     way = "`python -m lrfr_jax.evaluate --calibrate` makes them"
     if thresholds:
-        way = f"it is calibrated for {summary(thresholds)}; `evaluate --calibrate --fusion {fusion}` adds others"
-    return f"this model has no thresholds for fusion {fusion!r}: {way}"
+        way = f"it is calibrated for {summary(thresholds)}; `evaluate --calibrate {reading.as_options()}` adds others"
+    return f"this model has no thresholds for {reading}: {way}"
 
 
 def with_others(reason: str, thresholds: Sequence[Threshold], held: Sequence[Threshold]) -> str:
@@ -106,19 +116,20 @@ def with_others(reason: str, thresholds: Sequence[Threshold], held: Sequence[Thr
     others = [one for one in thresholds if one not in held]
     if not others:
         return reason
-    return f"{reason}; it is also calibrated for {summary(others)}: see --calibrated_on and --fusion"
+    options = "--calibrated_on, --fusion, --score and --centering"
+    return f"{reason}; it is also calibrated for {summary(others)}: see {options}"
 
 
 def summary(thresholds: Sequence[Threshold]) -> str:
-    """Names the fusions, sets and sizes of thresholds: `none (lfw: HR-HR 112 px, HR-LR 20, 14 px)`."""
-    sources: dict[tuple[str, str], dict[str, set[int]]] = {}
+    """Names the readings, sets and sizes of thresholds: `fusion none (lfw: HR-HR 112 px, HR-LR 20, 14 px)`."""
+    sources: dict[tuple[Reading, str], dict[str, set[int]]] = {}
     for one in thresholds:
-        sizes = sources.setdefault((one.fusion, one.set), {}).setdefault(MODE_TITLES[one.mode], set())
+        sizes = sources.setdefault((one.reading, one.set), {}).setdefault(MODE_TITLES[one.mode], set())
         sizes.add(one.resolution)
     told = []
-    for (fusion, name), modes in sources.items():
+    for (reading, name), modes in sources.items():
         listed = (f"{title} {', '.join(map(str, sorted(of, reverse=True)))} px" for title, of in modes.items())
-        told.append(f"fusion {fusion} ({name}: {', '.join(listed)})")
+        told.append(f"{reading} ({name}: {', '.join(listed)})")
     return "; ".join(told)
 
 
@@ -175,6 +186,6 @@ def in_words(similarity: float, threshold: Threshold) -> str:
     return (
         f"{decision}: similarity {similarity:.4f}, threshold {threshold.threshold:.4f} for a false accept rate of "
         f"{threshold.far:g} ({threshold.far_low:.2g} to {threshold.far_high:.2g}) at {threshold.resolution} px, "
-        f"{MODE_TITLES[threshold.mode]}, from {threshold.impostor_pairs:,} impostor pairs of {threshold.set}, fusion "
-        f"{threshold.fusion}"
+        f"{MODE_TITLES[threshold.mode]}, from {threshold.impostor_pairs:,} impostor pairs of {threshold.set}, "
+        f"{threshold.reading}"
     )

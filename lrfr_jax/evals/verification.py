@@ -8,8 +8,9 @@ from jaxtyping import Bool, Float, Int
 
 from lrfr_jax.data.protocol_arrays import VerificationProtocol
 from lrfr_jax.errors import UserError
-from lrfr_jax.evals import metrics
-from lrfr_jax.evals.fusion import FUSIONS
+from lrfr_jax.evals import metrics, pair_scores
+from lrfr_jax.evals.centering import Means
+from lrfr_jax.evals.pair_scores import PairScores
 from lrfr_jax.evals.protocols import VerificationRules, in_modes
 from lrfr_jax.image_ops import IMAGE_SIZE
 
@@ -28,7 +29,8 @@ class Comparison:
       auc, auc_interval: area under the ROC over all pairs.
       tar, tar_intervals: true accept rate at each false accept rate that the number of impostor pairs can resolve;
         the interval counts genuine pairs alone, the threshold as given.
-      cosines: one similarity per pair.
+      cosines: one similarity per pair: its cosine, or what another score of the rules gives; with centering by means of
+        the other folds that of its own fold.
     """
 
     mode: str
@@ -45,12 +47,16 @@ class Comparison:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class VerificationResult:
-    """All comparisons of one set; `feature_norm` is the mean raw length at full resolution (InsightFace's XNorm)."""
+    """All comparisons of one set; `feature_norm` is the mean raw length at full resolution (InsightFace's XNorm).
+
+    With centering `means` holds the mean embedding of all images at each resolution, for later use.
+    """
 
     num_folds: int
     feature_norm: float
     is_same: Bool[np.ndarray, " pairs"]
     comparisons: tuple[Comparison, ...]
+    means: Means = dataclasses.field(default_factory=dict)
 
     @property
     def by_mode(self) -> dict[tuple[str, int], Comparison]:
@@ -90,6 +96,7 @@ def check(protocol: VerificationProtocol, rules: VerificationRules, *, resolutio
         kind = "the same person" if protocol.is_same.all() else "different persons"
         raise UserError(f"all of its pairs show {kind}: prepare it with pairs of both kinds")
     wanted_records(protocol, rules, resolutions=resolutions)
+    pair_scores.check(rules)
 
 
 def evaluate_verification(
@@ -98,6 +105,8 @@ def evaluate_verification(
     rules: VerificationRules,
     *,
     resolutions: tuple[int, ...],
+    means: Means | None = None,
+    own_sizes: Mapping[int, int] | None = None,
 ) -> VerificationResult:
     """Scores HR-HR once, then the comparisons of the rules at every lower resolution.
 
@@ -105,11 +114,15 @@ def evaluate_verification(
     'matrix': every resolution of the first image against every one of the second, which holds the other two. A size
     list gives every image of every pair its own resolution.
 
+    With centering the thresholds of a fold, and the means, come from all other folds, unless means are given.
+
     Args:
       features_by_resolution: raw features of [image, mirrored image] of the records that `wanted_records` names.
       protocol: pairs of records, whether they are the same identity, folds, and size lists.
       rules: scoring, fusion, what to compare.
       resolutions: in pixels, any order; the full one is always added.
+      means: of the model's card, for centering; None to measure them.
+      own_sizes: of faces that are smaller than their images, in pixels by record; of use with given means.
 
     Raises:
       ValueError: fewer than two folds, or only one kind of pairs.
@@ -118,22 +131,17 @@ def evaluate_verification(
     References:
       Knoche et al. 2021, Susceptibility to image resolution in face recognition and training strategies.
     """
-    first, second = protocol.pairs.T
-    fuse = FUSIONS[rules.fusion]
-    vectors = {r: fuse(features_by_resolution[r]) for r in _descending(resolutions)}
+    pairs = PairScores(features_by_resolution, protocol, rules, means=means or {}, own_sizes=own_sizes or {})
     comparisons = [
-        _compare(vectors[one][first], vectors[other][second], protocol, rules, (mode, one, other))
-        for mode, one, other in _resolution_pairs(rules.comparisons, list(vectors))
+        _compare(pairs.of(one, other), protocol, rules, (mode, one, other))
+        for mode, one, other in _resolution_pairs(rules.comparisons, list(_descending(resolutions)))
     ]
     for name, sizes in _size_lists(protocol, rules).items():
-        x, y = (
-            fuse(_rows(features_by_resolution, records, side))
-            for records, side in zip((first, second), sizes.T, strict=True)
-        )
-        comparisons.append(_compare(x, y, protocol, rules, (f"sizes_{name}", IMAGE_SIZE, IMAGE_SIZE)))
+        comparisons.append(_compare(pairs.of_sizes(sizes), protocol, rules, (f"sizes_{name}", IMAGE_SIZE, IMAGE_SIZE)))
     # Over the images of all pairs, repeated as often as they are compared: so does InsightFace count.
     norms = np.linalg.norm(features_by_resolution[IMAGE_SIZE], axis=-1)[protocol.pairs]
-    return VerificationResult(len(np.unique(protocol.fold)), float(norms.mean()), protocol.is_same, tuple(comparisons))
+    folds, kept = len(np.unique(protocol.fold)), pairs.means(_descending(resolutions))
+    return VerificationResult(folds, float(norms.mean()), protocol.is_same, tuple(comparisons), kept)
 
 
 def _resolution_pairs(comparisons: tuple[str, ...], resolutions: list[int]) -> Iterator[tuple[str, int, int]]:
@@ -150,15 +158,14 @@ def _resolution_pairs(comparisons: tuple[str, ...], resolutions: list[int]) -> I
 
 
 def _compare(
-    x: np.ndarray,
-    y: np.ndarray,
+    by_fold: Float[np.ndarray, "folds_or_1 pairs"],
     protocol: VerificationProtocol,
     rules: VerificationRules,
     name: tuple[str, int, int],
 ) -> Comparison:
-    scoring, is_same, folds = rules.scoring, protocol.is_same, protocol.fold
-    scores = scoring.score(x, y)
-    accuracy = metrics.kfold_accuracy(scores, is_same, folds=folds, thresholds=scoring.thresholds, ties=scoring.ties)
+    is_same, folds = protocol.is_same, protocol.fold
+    accuracy = pair_scores.accuracy(by_fold, is_same, rules, folds=folds)
+    scores = pair_scores.of_own_fold(by_fold, folds)
     decided_right = sum(a * np.sum(folds == k) for k, a in zip(np.unique(folds), accuracy.fold_accuracies, strict=True))
     genuine, impostors = int(np.sum(is_same)), int(np.sum(~is_same))
     auc = metrics.roc_auc(scores, is_same)
@@ -176,18 +183,8 @@ def _compare(
         tar_intervals={
             far: metrics.wilson_interval(rate, genuine, confidence=metrics.CONFIDENCE) for far, rate in tar.items()
         },
-        cosines=scoring.cosines(scores),
+        cosines=pair_scores.similarities(scores, rules),
     )
-
-
-def _rows(
-    features_by_resolution: Mapping[int, np.ndarray], records: np.ndarray, sizes: np.ndarray
-) -> Float[np.ndarray, "pairs 2 dim"]:
-    """The features of each record at its own size."""
-    rows = np.empty((len(records), *features_by_resolution[IMAGE_SIZE].shape[1:]), np.float32)
-    for size in np.unique(sizes):
-        rows[sizes == size] = features_by_resolution[int(size)][records[sizes == size]]
-    return rows
 
 
 def _size_lists(protocol: VerificationProtocol, rules: VerificationRules) -> dict[str, Int[np.ndarray, "pairs 2"]]:

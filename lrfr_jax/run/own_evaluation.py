@@ -40,7 +40,11 @@ def make(
 
     Returns:
       (variables of the backbone, step) -> metrics of all sets.
+
+    Raises:
+      UserError: a score without constants, or centering of a set that has no folds to take means from.
     """
+    planned = evaluation.with_constants(planned, backbone=model["backbone"], line=None, means={})  # a run has no card
     embedder = embed.make_embedder(
         backbone,
         sizes=evaluation.sizes_of(planned),

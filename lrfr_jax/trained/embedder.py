@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -12,15 +12,19 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from lrfr_jax import models
+from lrfr_jax.checkpoints.model_card import Card
 from lrfr_jax.errors import UserError
-from lrfr_jax.evals import embed
+from lrfr_jax.evals import centering, embed, means, scores
+from lrfr_jax.evals.centering import CENTERINGS, Means
 from lrfr_jax.evals.fusion import FUSIONS, fuse
+from lrfr_jax.evals.reading import Reading
+from lrfr_jax.evals.scores import SCORES, Line, Score
 from lrfr_jax.evals.thresholds import Threshold, newest_fusion
 from lrfr_jax.files import paths
 from lrfr_jax.image_ops import IMAGE_SIZE
 from lrfr_jax.machines import sharding
 from lrfr_jax.pictures.faces import Faces, Picture, listed, way_to_face
-from lrfr_jax.trained.model import open_model, thresholds_of
+from lrfr_jax.trained.model import known_of, open_model
 
 # A call with no more images than this takes a small program, so that two faces do not cost as much as a batch.
 FEW = 2
@@ -48,6 +52,8 @@ class Embedder:
       metadata: what it says of itself: `model`, `degradation_rounding`.
       weights: digest that tells its weights from all others, as `model_card.Card.weights`.
       fusion: how an image and its mirrored self become one vector, a row of `evals.fusion.FUSIONS`.
+      score: of two faces, by their cosine and, for QMagFace's, by their norms.
+      means: the mean embedding at each resolution, which is taken away with centering 'per_resolution'; {} with 'none'.
       variables: parameters and statistics.
       program: (resolutions that may occur) -> function of `evals.embed.make_embedder`, compiled once for each.
       batch_sizes: of calls with at most `FEW` images, and of all others.
@@ -57,25 +63,53 @@ class Embedder:
     metadata: Mapping[str, Any]
     weights: str
     fusion: str
+    score: Score
+    means: Means
     variables: Any
     program: Callable[[tuple[int, ...]], embed.Embedder]
     batch_sizes: tuple[int, int]
 
     def __repr__(self) -> str:
-        return f"<Embedder {self.path}: {models.in_words(self.metadata['model'])}, fusion {self.fusion}>"
+        return f"<Embedder {self.path}: {models.in_words(self.metadata['model'])}, {self.reading}>"
 
     @property
     def digest(self) -> str:
         """Tells models apart: of the weights and of all that decides about an embedding but the resolution."""
         settings = (self.weights, self.metadata["degradation_rounding"], self.fusion)
+        settings += tuple((size, mean.tobytes()) for size, mean in sorted(self.means.items()))
         return hashlib.sha256(repr(settings).encode()).hexdigest()
+
+    @property
+    def centering(self) -> str:
+        """Whether the mean embedding of each resolution is taken away, one of `evals.centering.CENTERINGS`."""
+        return "per_resolution" if self.means else "none"
+
+    @property
+    def reading(self) -> Reading:
+        """To what thresholds belong that decide for these embeddings."""
+        return Reading(self.fusion, str(self.score), self.centering)
 
     def thresholds(self) -> list[Threshold]:
         """What the model was calibrated to by `evaluate --calibrate`; see `evals.thresholds.choose`."""
-        return thresholds_of(self.path, weights=self.weights)
+        card = known_of(self.path, weights=self.weights)
+        return card.thresholds if card else []
+
+    def similarities(self, first: Embeddings, second: Embeddings) -> Float[np.ndarray, " pairs"]:
+        """The score of each pair of rows; by default their cosine."""
+        cosines = np.einsum("pd,pd->p", first.vectors, second.vectors)
+        return self.score.of(cosines, np.minimum(first.norms, second.norms))
 
     @classmethod
-    def load(cls, path: str | os.PathLike, *, fusion: str | None = "sum", batch_size: int = 64) -> "Embedder":
+    def load(
+        cls,
+        path: str | os.PathLike,
+        *,
+        fusion: str | None = "sum",
+        score: str = "cosine",
+        qmag: tuple[float, float] | None = None,
+        centering: str = "none",
+        batch_size: int = 64,
+    ) -> "Embedder":
         """Loads a model.
 
         Args:
@@ -83,17 +117,23 @@ class Embedder:
           fusion: 'sum' adds the features of an image and of its mirror image, as most evaluations do; 'none' takes the
             image alone and half of the time; the others are in `evals.fusion.FUSIONS`. None takes that of the model's
             last calibration, and 'sum' without one.
+          score: 'cosine', or 'qmag' for QMagFace's, which also takes the quality of the worse face.
+          qmag: its alpha and beta; None takes those that were fitted for the model, else those of its backbone.
+          centering: 'per_resolution' takes the mean embedding of each face's resolution away, which `evaluate
+            --calibrate` measured for this model.
           batch_size: images at a time; rounded up to a multiple of the devices.
 
         Raises:
-          UserError: no model, one that cannot be read, or an unknown fusion.
+          UserError: no model, one that cannot be read, an unknown fusion, score or centering, or one that the model
+            lacks constants or means for.
         """
-        if fusion is not None and fusion not in FUSIONS:
-            raise UserError(f"fusion={fusion!r} is unknown: choose one of {', '.join(FUSIONS)}")
+        choices = {"fusion": (fusion, (None, *FUSIONS)), "score": (score, SCORES), "centering": (centering, CENTERINGS)}
+        _check_choices(choices)
         if batch_size < 1:
             raise UserError(f"batch_size={batch_size} must be at least 1")
         found = open_model(path)
-        fusion = fusion or newest_fusion(thresholds_of(found.path, weights=found.weights)) or "sum"
+        card = known_of(found.path, weights=found.weights)
+        fusion = fusion or newest_fusion(card.thresholds if card else []) or "sum"
         mesh = sharding.make_mesh(class_shards=1)
         make = functools.partial(
             embed.make_embedder,
@@ -108,6 +148,13 @@ class Embedder:
             metadata=found.metadata,
             weights=found.weights,
             fusion=fusion,
+            score=scores.score_of(
+                score,
+                given=Line(*qmag) if qmag else None,
+                fitted=card.line if card else None,
+                backbone=found.metadata["model"]["backbone"],
+            ),
+            means=_means(card, fusion) if centering != "none" else {},
             variables=jax.device_put(found.variables, sharding.replicated(mesh)),
             program=functools.lru_cache(PROGRAMS)(lambda sizes: make(sizes=sizes)),
             batch_sizes=tuple(mesh.size * -(-size // mesh.size) for size in (min(FEW, batch_size), batch_size)),
@@ -151,7 +198,7 @@ class Embedder:
 
         `what` names the work while one waits for it.
         """
-        none = self._embeddings(np.zeros((0, 2, self.metadata["model"]["embedding_size"]), np.float32))
+        none = self._embeddings(np.zeros((0, 2, self.metadata["model"]["embedding_size"]), np.float32), [])
         found = Embeddings(
             np.zeros((len(source), none.vectors.shape[1]), np.float32), np.zeros(len(source), np.float32)
         )
@@ -179,10 +226,15 @@ class Embedder:
     ) -> Iterator[tuple[Int[np.ndarray, " part"], Embeddings]]:
         for jobs, raw in stream:
             good = [row for row, (place, _) in enumerate(jobs) if place not in source.problems]
-            yield np.array([jobs[row][0] for row in good], np.int64), self._embeddings(raw[good])
+            places = np.array([jobs[row][0] for row in good], np.int64)
+            # As large as it is asked, or as it was in its picture.
+            sizes = [min(jobs[row][1], source.sizes.get(jobs[row][0], IMAGE_SIZE)) for row in good]
+            yield places, self._embeddings(raw[good], sizes)
 
-    def _embeddings(self, raw: Float[np.ndarray, "images views dim"]) -> Embeddings:
+    def _embeddings(self, raw: Float[np.ndarray, "images views dim"], sizes: Sequence[int]) -> Embeddings:
         vectors = fuse(raw, fusion=self.fusion)
+        if self.means:
+            vectors = centering.center_each(vectors, self.means, np.array(sizes, np.int64)).astype(np.float32)
         if self.fusion == "concat":
             vectors /= np.sqrt(2).astype(np.float32)  # two unit vectors side by side
         return Embeddings(vectors, np.linalg.norm(raw[:, 0], axis=-1))
@@ -197,6 +249,8 @@ class Embedder:
         """The arguments of `evals.embed.embed_records` but the source."""
         if not all(1 <= resolution <= IMAGE_SIZE for resolution in wanted):
             raise UserError(f"resolutions {sorted(wanted)} must be whole pixels in 1..{IMAGE_SIZE}")
+        if self.means:
+            centering.check(self.means, tuple(wanted))
         few, many = self.batch_sizes
         return {
             "embedder": self.program(tuple(sorted({IMAGE_SIZE, *wanted}, reverse=True))),
@@ -208,6 +262,8 @@ class Embedder:
 
     def evaluation_arguments(self, sizes: tuple[int, ...]) -> dict[str, Any]:
         """Returns the arguments of `evals.evaluation.run` that are the model's, for resolutions of `sizes_of`."""
+        if self.means:
+            centering.check(self.means, sizes)
         return {
             "embedder": self.program(sizes),
             "variables": self.variables,
@@ -215,6 +271,20 @@ class Embedder:
             "batch_size": self.batch_sizes[-1],
             "num_threads": os.cpu_count() or 1,
         }
+
+
+def _check_choices(choices: Mapping[str, tuple[str | None, Collection[str | None]]]) -> None:
+    for name, (value, known) in choices.items():
+        if value not in known:
+            raise UserError(f"{name}={value!r} is unknown: choose one of {', '.join(filter(None, known))}")
+
+
+def _means(card: Card | None, fusion: str) -> Means:
+    """The means of a model's card for a fusion; that there are none shows here, not when faces are embedded."""
+    held = means.by_fusion(card.means if card else []).get(fusion, {})
+    if not held:
+        centering.check(held, (IMAGE_SIZE,))
+    return held
 
 
 def _size_of_each(resolution: int | Sequence[int] | np.ndarray, images: int) -> np.ndarray:

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 from lrfr_jax import models
 from lrfr_jax.checkpoints import checkpoint, model_card
 from lrfr_jax.errors import UserError
-from lrfr_jax.evals.thresholds import Threshold
 from lrfr_jax.exports import formats
 from lrfr_jax.files import paths
 
@@ -83,6 +82,6 @@ def card_of(model: Model) -> model_card.Card:
     return model_card.of_checkpoint(model.path, variables=model.variables, metadata=model.metadata)
 
 
-def thresholds_of(path: paths.AnyPath, *, weights: str) -> list[Threshold]:
-    """Returns what the model was calibrated to, as its card says; [] without a card."""
-    return model_card.read(path, weights=weights).thresholds if model_card.path_of(path).exists() else []
+def known_of(path: paths.AnyPath, *, weights: str) -> model_card.Card | None:
+    """Returns the model's card; None without one, before the model was ever evaluated."""
+    return model_card.read(path, weights=weights) if model_card.path_of(path).exists() else None

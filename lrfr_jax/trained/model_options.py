@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from lrfr_jax.errors import UserError
+from lrfr_jax.evals.centering import CENTERINGS
 from lrfr_jax.evals.fusion import FUSIONS
+from lrfr_jax.evals.scores import SCORES
 from lrfr_jax.files import paths
 from lrfr_jax.image_ops import IMAGE_SIZE
 from lrfr_jax.pictures import sources
@@ -27,7 +29,7 @@ CARDS_FUSION = "that of the model's last calibration, sum without one"
 
 
 def add_model(parser: argparse.ArgumentParser, *, required: bool = True, default_fusion: str = "sum") -> None:
-    """Declares `--checkpoint`, `--fusion` and `--batch_size`."""
+    """Declares `--checkpoint`, `--fusion`, `--centering` and `--batch_size`."""
     parser.add_argument(
         "--checkpoint",
         required=required,
@@ -40,11 +42,43 @@ def add_model(parser: argparse.ArgumentParser, *, required: bool = True, default
         f"{default_fusion})",
     )
     parser.add_argument(
+        "--centering",
+        choices=CENTERINGS,
+        default="none",
+        help="per_resolution takes the mean embedding of each face's resolution away, which `evaluate --calibrate` "
+        "measured for this model (default none)",
+    )
+    parser.add_argument(
         "--batch_size",
         type=_positive,
         default=BATCH_SIZE,
         help="images at a time over all devices (default %(default)s)",
     )
+
+
+def add_score(parser: argparse.ArgumentParser) -> None:
+    """Declares `--score` and `--qmag`."""
+    parser.add_argument(
+        "--score",
+        choices=sorted(SCORES),
+        default="cosine",
+        help="of two faces: the cosine (default), or QMagFace's, which takes their quality in",
+    )
+    parser.add_argument(
+        "--qmag",
+        type=_constants,
+        metavar="ALPHA,BETA",
+        help="constants of --score qmag; default: those that `evaluate --fit_qmag` found for this model, else those of "
+        "MagFace's network of the same name",
+    )
+
+
+def _constants(text: str) -> tuple[float, float]:
+    try:
+        alpha, beta = map(float, comma_list.words(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} must be two numbers, alpha,beta") from error
+    return alpha, beta
 
 
 def add_pictures(parser: argparse.ArgumentParser) -> None:
@@ -90,7 +124,9 @@ def load(options: argparse.Namespace, *, default_fusion: str | None = "sum") -> 
     """Loads the model that the options name; a default of None is the fusion of its last calibration."""
     fusion = options.fusion or default_fusion
     with progress.waiting(f"loading {options.checkpoint}"):
-        return Embedder.load(options.checkpoint, fusion=fusion, batch_size=options.batch_size)
+        asked = {name: getattr(options, name) for name in ("score", "qmag") if hasattr(options, name)}
+        asked |= {"fusion": fusion, "centering": options.centering, "batch_size": options.batch_size}
+        return Embedder.load(options.checkpoint, **asked)
 
 
 def faces_of(options: argparse.Namespace, pictures: Sequence[Any]) -> Faces:

@@ -20,7 +20,7 @@ def commit_of(package_folder):
     """What a copy of the module in this folder says."""
     code = "import importlib.util as u, sys; s = u.spec_from_file_location('lineage', sys.argv[1]); "
     code += "m = u.module_from_spec(s); s.loader.exec_module(m); print(m.code_version().get('commit', ''))"
-    path = package_folder / "checkpoints/lineage.py"
+    path = package_folder / "lineage.py"
     return subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True).stdout.strip()
 
 
@@ -33,7 +33,7 @@ def test_commit(tmp_path):
     subprocess.run([*git, "add", "other.txt"], check=True)
     subprocess.run([*git, "commit", "-qm", "a"], check=True)
     assert commit_of(tmp_path) == ""  # somebody else's: this file is not tracked in it
-    subprocess.run([*git, "add", "checkpoints/lineage.py"], check=True)
+    subprocess.run([*git, "add", "lineage.py"], check=True)
     subprocess.run([*git, "commit", "-qm", "b"], check=True)
     head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     assert commit_of(tmp_path) == head

@@ -90,7 +90,7 @@ def test_similarities_are_the_embedders(ask, model):
     np.testing.assert_allclose([one["similarity"] for one in found["lr_lr"]], (first * second).sum(axis=1), atol=1e-6)
     assert {(one["words"], one["is_same"]) for one in found["hr_lr"]} == {
         (
-            "no decision: this model has no thresholds for fusion 'none': `python -m lrfr_jax.evaluate --calibrate` "
+            "no decision: this model has no thresholds for fusion none: `python -m lrfr_jax.evaluate --calibrate` "
             "makes them",
             None,
         )
@@ -133,7 +133,7 @@ def test_the_fusion_is_that_of_the_card_unless_one_is_asked_for(tiny_checkpoint)
         assert only.thresholds == held[1:]
         other = comparison.load(str(tiny_checkpoint), fusion="sum", far=None)
         assert (other.embedder.fusion, other.thresholds) == ("sum", [])
-        assert "for fusion 'sum': it is calibrated for fusion none (lfw: HR-HR 112 px); fusion none" in other.why_none
+        assert "for fusion sum: it is calibrated for fusion none (lfw: HR-HR 112 px); fusion none" in other.why_none
     finally:
         path.unlink()
     assert comparison.load(str(tiny_checkpoint), fusion=None, far=None).embedder.fusion == "sum"
@@ -256,7 +256,7 @@ def test_only_this_machine(running):
 def test_wrong_calls(tiny_checkpoint, model, running, capsys):
     with pytest.raises(UserError, match=r"--port \d+ cannot be taken"):
         server.create_server([model], port=running.server_address[1])
-    with pytest.raises(UserError, match="this model has no thresholds for fusion 'none'"):
+    with pytest.raises(UserError, match="this model has no thresholds for fusion none"):
         comparison.load(str(tiny_checkpoint), fusion="none", far=0.01)
     with pytest.raises(SystemExit, match="1"):
         demo.main(["--checkpoint", "a", "--checkpoint", "b", "--checkpoint", "c"])

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lrfr_jax.data import builders, protocol_arrays, records
+from lrfr_jax.models import layers
 
 IDENTITIES = 20
 SAME = np.arange(2 * IDENTITIES).reshape(IDENTITIES, 2)
@@ -19,7 +20,7 @@ class TinyBackbone(nn.Module):
     @nn.compact
     def __call__(self, images, train):
         pooled = nn.avg_pool(images, (14, 14), (14, 14)).reshape(images.shape[0], -1)
-        return nn.BatchNorm(use_running_average=not train)(nn.Dense(16)(pooled))
+        return layers.batch_norm(train, dtype="float32", name="BatchNorm_0")(nn.Dense(16)(pooled))
 
 
 def variables():

@@ -9,6 +9,7 @@ import pytest
 from lrfr_jax.data import face_sets, protocol_arrays
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals import calibration, evaluation, metrics, protocols, verification
+from lrfr_jax.evals.means import Mean
 from lrfr_jax.evals.verification import VerificationResult
 from tests.evals.test_thresholds import entry
 
@@ -93,3 +94,45 @@ def test_calibrations_stand_side_by_side_and_the_same_pairs_replace():
         added = [dataclasses.replace(entry("hr_hr", 112), **change)]
         assert calibration.merge(first, added)[:2] == first
         assert len(calibration.merge(first, added)) == 3
+
+
+def test_centered_thresholds_go_with_the_means_they_were_measured_by():
+    def of(set, **changes):
+        return dataclasses.replace(entry("hr_hr", 112, set=set), **changes)
+
+    def mean(set):
+        return Mean.of(np.zeros(2, np.float32), resolution=112, fusion="sum", set=set, digest="", images=4)
+
+    first = calibration.merge([], [of("lfw"), of("lfw", centering="per_resolution")], means=[mean("lfw")])
+    assert len(first) == 2
+    second = [of("own"), of("own", centering="per_resolution")]
+    found = calibration.merge(first, second, means=[mean("own")])
+    assert [(one.set, one.centering) for one in found] == [
+        ("lfw", "none"),
+        ("own", "none"),
+        ("own", "per_resolution"),
+    ]
+    without = calibration.merge(found, [of("other", fusion="none")])
+    assert [one.set for one in without] == ["lfw", "own", "own", "other"]
+
+
+def test_a_calibration_tries_the_other_centering_and_keeps_the_means_of_the_largest_set():
+    made = result(50, 100)
+    tried = calibration.with_other_centering(made.evaluation)
+    assert [one.centering for one in tried.also] == ["per_resolution"]
+    centered = dataclasses.replace(tried, rules=tried.also[0])
+    assert [one.centering for one in calibration.with_other_centering(centered).also] == ["none"]
+    listed = dataclasses.replace(tried.rules, size_lists=("avg",))
+    assert calibration.with_other_centering(dataclasses.replace(made.evaluation, rules=listed)).also == ()
+
+    def of(images, value):
+        outcome = dataclasses.replace(made.outcome, means={14: np.full(2, value, np.float32)})
+        pairs = np.arange(images).reshape(-1, 2)
+        protocol = protocol_arrays.VerificationProtocol(pairs, np.ones(len(pairs), bool), np.zeros(len(pairs), int))
+        test_set = dataclasses.replace(made.evaluation.test_set, protocol=protocol)
+        asked = dataclasses.replace(centered, test_set=test_set)
+        return dataclasses.replace(made, also=(evaluation.SetResult(asked, outcome, {}),))
+
+    found = calibration.means_of({"small": of(4, 0.1), "large": of(8, 0.2), "other": of(6, 0.3)})
+    assert [(one.set, one.images, one.resolution) for one in found] == [("large", 8, 14)]
+    np.testing.assert_array_equal(found[0].vector, np.full(2, 0.2, np.float32))

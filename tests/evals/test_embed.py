@@ -124,3 +124,24 @@ def test_mean_similarity_is_the_mean_over_the_records_of_each_resolution(variabl
     reduced = image_ops.degrade(decoded, jnp.full(2, 20), sizes=(20,), rounding="uint8")
     assert found[112] == pytest.approx(1, abs=1e-6)
     assert found[20] == pytest.approx(float(image_ops.structural_similarity(decoded, reduced).mean()), abs=1e-5)
+
+
+def test_an_adapted_backbone_is_asked_with_the_statistics_nearest_to_each_face(variables):
+    source = Source(np.random.default_rng(1).integers(0, 256, (9, 112, 112, 3), np.uint8))
+    source.sizes = {1: 15}  # of a face in its picture
+    shifted = {
+        size: jax.tree.map(lambda leaf, size=size: leaf + int(size), variables["batch_stats"]) for size in ("7", "14")
+    }
+    embedder = embed.make_embedder(TinyBackbone(), sizes=(112, 20, 12, 7), rounding="none")
+    wanted = {size: np.arange(9) for size in (112, 20, 12, 7)}
+    reading = {"wanted": wanted, "batch_size": 4, "num_threads": 2}
+    found = embed.embed_records(embedder, variables | {"adapted": shifted}, source, **reading)
+    own, *others = (
+        embed.embed_records(embedder, variables | {"batch_stats": stats}, source, **reading)
+        for stats in (variables["batch_stats"], shifted["14"], shifted["7"])
+    )
+    expected = {112: own, 20: others[0], 12: others[0], 7: others[1]}
+    for size, by in expected.items():
+        np.testing.assert_allclose(found[size][[0, *range(2, 9)]], by[size][[0, *range(2, 9)]], atol=1e-5)
+    np.testing.assert_allclose(found[112][1], others[0][112][1], atol=1e-5)  # a face of 15 px
+    assert not np.allclose(found[20], own[20], atol=1e-2)

@@ -6,6 +6,7 @@ import pytest
 from lrfr_jax.data.protocol_arrays import DISTRACTOR, IdentificationProtocol
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals import fusion, identification, metrics
+from lrfr_jax.evals.scores import Line, Score
 
 RNG = np.random.default_rng(7)
 SETTINGS = {
@@ -188,3 +189,30 @@ def test_unusable_sets_are_told():
     nobody = {"probes": np.arange(0), "probe_labels": np.arange(0), "probe_groups": np.arange(0)}
     with pytest.raises(UserError, match="no probes"):
         evaluate(confused(), dataclasses.replace(PROTOCOL, **nobody))
+
+
+def test_another_score_and_centering_change_who_is_found():
+    """A long feature of another identity is nearer by its cosine; by qmag it is not, as both are of high quality."""
+    score = Score("qmag", Line(0.5, 0.5))
+    vectors = np.zeros((4, 3))
+    vectors[0], vectors[1] = (8.0, 6.0, 0.0), (0.3, 0.0, 0.4)  # gallery: cosines with the probe 0.8, 0.6
+    vectors[2], vectors[3] = (10.0, 0.0, 0.0), (0.0, 1.0, 0.0)
+    protocol = dataclasses.replace(
+        PROTOCOL,
+        gallery=np.arange(2),
+        gallery_labels=np.array([5, 7]),
+        probes=np.array([2]),
+        probe_labels=np.array([7]),
+        probe_groups=np.zeros(1, int),
+        groups=("",),
+        splits={},
+    )
+    rank1 = {"ranks": (1,)}
+    key = ("rank1", "", 112)
+    features = {112: both_sides(vectors)}
+    assert evaluate(features, protocol, **rank1)[key].value == 0
+    # 0.8 - 0.1 * 10 against 0.6 - 0.2 * 0.5
+    assert evaluate(features, protocol, **rank1, score=score)[key].value == 1
+    # Without (0.9, 0.3, 0) the first of the gallery and the probe point to opposite sides.
+    assert evaluate(features, protocol, **rank1, means={112: np.array([0.9, 0.3, 0.0], np.float32)})[key].value == 1
+    assert evaluate(features, protocol, **rank1, means={112: np.zeros(3, np.float32)})[key].value == 0

@@ -6,7 +6,8 @@ import pytest
 
 from lrfr_jax.data.protocol_arrays import TemplateProtocol
 from lrfr_jax.errors import UserError
-from lrfr_jax.evals import fusion, metrics, templates
+from lrfr_jax.evals import fusion, metrics, pooling, templates
+from lrfr_jax.evals.scores import COSINE, Line, Score
 
 RNG = np.random.default_rng(23)
 SETTINGS = {"fusion": "sum", "weights": "norm", "use_faceness": True, "fars": (), "ranks": (), "fpirs": ()}
@@ -41,14 +42,15 @@ def evaluate(features=FEATURES, protocol=PROTOCOL, **changes):
 
 
 def pool(features=FEATURES, protocol=PROTOCOL, *, fusion="sum", weights="norm", use_faceness=True):
-    return templates.pool(features, protocol, fusion=fusion, weights=weights, use_faceness=use_faceness)
+    how = {"score": COSINE, "mean": None}
+    return pooling.pool(features, protocol, fusion=fusion, weights=weights, use_faceness=use_faceness, **how).vectors
 
 
 VECTORS = pool()
 
 
 @pytest.mark.parametrize("name", fusion.FUSIONS)
-@pytest.mark.parametrize("weights", templates.WEIGHTS)
+@pytest.mark.parametrize("weights", pooling.WEIGHTS)
 @pytest.mark.parametrize("use_faceness", [True, False])
 def test_pooling_is_the_slow_loop(name, weights, use_faceness, monkeypatch):
     if weights == "norm" and name in ("concat", "unit_sum"):
@@ -204,3 +206,58 @@ def test_more_searches_than_scores_of_others_cannot_be_resolved():
     galleries = {"G1": (np.arange(1), SUBJECTS[:1])}
     found = evaluate(protocol=dataclasses.replace(PROTOCOL, galleries=galleries), fpirs=(0.5, 1.0))
     assert list(found) == ["tpir_pooled@fpir=0.5", "tpir@fpir=0.5", "tpir@fpir=1"]
+
+
+QMAG = Score("qmag", Line(0.08, 0.12))
+
+
+def test_the_score_qmag_pools_by_quality_within_a_medium_then_over_media():
+    pooled = pooling.pool(FEATURES, PROTOCOL, fusion="none", weights="norm", use_faceness=False, score=QMAG, mean=None)
+
+    def merged(vectors, lengths):
+        total = sum(length * vector for vector, length in zip(vectors, lengths, strict=True))
+        length = sum(one**2 for one in lengths) / sum(lengths)
+        return total / np.linalg.norm(total) * length, length
+
+    for template in range(60):
+        of_media = []
+        for medium in np.unique(PROTOCOL.media[PROTOCOL.templates == template]):
+            images = FEATURES[(PROTOCOL.templates == template) & (PROTOCOL.media == medium), 0].astype(np.float64)
+            of_media.append(merged(images, np.linalg.norm(images, axis=1)))
+        vector, length = merged(*zip(*of_media, strict=True))
+        np.testing.assert_allclose(pooled.vectors[template], vector / np.linalg.norm(vector), atol=1e-5)
+        assert pooled.qualities[template] == pytest.approx(length, rel=1e-5)
+
+
+def test_the_score_qmag_counts_in_pairs_and_searches():
+    how = {"fusion": "none", "use_faceness": False}
+    asked = {"fars": (0.1,), "ranks": (1,), "fpirs": (0.5,)}
+    found = evaluate(**how, **asked, score=QMAG)
+    pooled = pooling.pool(FEATURES, PROTOCOL, weights="norm", **how, score=QMAG, mean=None)
+
+    def scores(first, second):
+        cosines = np.sum(pooled.vectors[first] * pooled.vectors[second], axis=-1)
+        return QMAG.of(cosines, np.minimum(pooled.qualities[first], pooled.qualities[second]))
+
+    expected = metrics.tar_at_far(scores(*PROTOCOL.pairs.T), PROTOCOL.is_same, far=0.1)
+    assert found["tar@far=0.1"].value == pytest.approx(expected)
+    probes = np.repeat(np.arange(16, 60), 16)
+    matrix = scores(probes, np.tile(np.arange(16), 44)).reshape(44, 16)
+    assert found["rank1"].value == np.mean(SUBJECTS[matrix.argmax(axis=1)] == SUBJECTS[16:60])
+    zero = Score("qmag", Line(0.0, 0.0))
+    same = {name: one.value for name, one in evaluate(**how, **asked, score=zero).items()}
+    assert same.keys() == found.keys()
+    with pytest.raises(UserError, match="score qmag weighs images by their quality alone: set use_faceness=False"):
+        evaluate(fusion="none", fars=(0.1,), score=QMAG)
+
+
+def test_centering_takes_the_mean_of_every_image_away():
+    mean = np.full(12, 0.1, np.float32)
+    moved = FEATURES[:, 0].astype(np.float64)
+    lengths = np.linalg.norm(moved, axis=1, keepdims=True)
+    moved = moved / lengths - mean
+    moved *= lengths / np.linalg.norm(moved, axis=1, keepdims=True)
+    how = {"fusion": "none", "fars": (0.1, 0.01)}
+    by_hand, found = evaluate(moved[:, None].astype(np.float32), **how), evaluate(**how, means={112: mean})
+    for name, measure in by_hand.items():
+        assert found[name].value == pytest.approx(measure.value, abs=2 / np.sum(PROTOCOL.is_same))

@@ -7,6 +7,7 @@ import pytest
 
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals import thresholds
+from lrfr_jax.evals.reading import Reading
 from lrfr_jax.evals.thresholds import Threshold
 
 
@@ -76,21 +77,21 @@ def test_what_was_not_calibrated_is_told(held, sizes, far, sentence):
 
 def test_thresholds_are_of_one_fusion():
     other = entry("hr_hr", 112, fusion="none")
-    asked = {"fusion": "sum", "calibrated_on": None}
+    asked = {"reading": Reading("sum"), "calibrated_on": None}
     assert thresholds.of_rate([*HELD, other], far=0.01, **asked) == HELD
     for held, way in (
         ([], "`python -m lrfr_jax.evaluate --calibrate` makes them"),
         ([other], r"it is calibrated for fusion none \(lfw: HR-HR 112 px\)"),
     ):
-        with pytest.raises(UserError, match=f"no thresholds for fusion 'sum': {way}"):
+        with pytest.raises(UserError, match=f"no thresholds for fusion sum: {way}"):
             thresholds.of_rate(held, far=0.01, **asked)
         assert thresholds.of_rate(held, far=None, **asked) == []
     with pytest.raises(UserError, match=r"--far 0\.3 was not calibrated for any pair, only "):
         thresholds.of_rate(HELD, far=0.3, **asked)
     with pytest.raises(
-        UserError, match=r"not calibrated on own for fusion 'sum': it is calibrated for fusion sum \(lfw: "
+        UserError, match=r"not calibrated on own for fusion sum: it is calibrated for fusion sum \(lfw: "
     ):
-        thresholds.of_rate(HELD, far=None, fusion="sum", calibrated_on="own")
+        thresholds.of_rate(HELD, far=None, reading=Reading("sum"), calibrated_on="own")
 
 
 def calibrated(number, *args, digest="", **kwargs):
@@ -102,20 +103,38 @@ def test_the_sets_of_the_last_calibration_decide_unless_one_is_named():
     own = [calibrated(2, "hr_hr", 112, set="own")]
     none = [calibrated(3, "hr_hr", 112, fusion="none")]
     held = [*lfw, *own, *none]
-    in_use = functools.partial(thresholds.in_use, held, fusion="sum")
+    in_use = functools.partial(thresholds.in_use, held, reading=Reading("sum"))
     assert in_use(calibrated_on=None) == own
     assert in_use(calibrated_on="lfw") == lfw
     assert thresholds.newest_fusion(held) == "none"
     reason = thresholds.with_others("too small", held, own)
     assert reason == (
         "too small; it is also calibrated for fusion sum (lfw: HR-HR 112 px, HR-LR 20 px); fusion none (lfw: HR-HR 112 "
-        "px): see --calibrated_on and --fusion"
+        "px): see --calibrated_on, --fusion, --score and --centering"
     )
     # Sizes of earlier calls on the same pairs count on; those of other data under the same name do not.
     lower = calibrated(4, "hr_lr", 7)
-    assert thresholds.in_use([*held, lower], fusion="sum", calibrated_on=None) == [*lfw, lower]
+    assert thresholds.in_use([*held, lower], reading=Reading("sum"), calibrated_on=None) == [*lfw, lower]
     other = calibrated(4, "hr_lr", 7, digest="f")
-    assert thresholds.in_use([*held, other], fusion="sum", calibrated_on=None) == [other]
+    assert thresholds.in_use([*held, other], reading=Reading("sum"), calibrated_on=None) == [other]
+
+
+def test_thresholds_belong_to_a_score_with_its_constants_and_to_a_centering():
+    plain, centered = entry("hr_hr", 112), dataclasses.replace(entry("hr_hr", 112), centering="per_resolution")
+    scored = dataclasses.replace(entry("hr_hr", 112, threshold=-3.0), score="qmag(0.1, 0.2)")
+    held = [plain, centered, scored]
+    for one in held:
+        assert thresholds.in_use(held, reading=one.reading, calibrated_on=None) == [one]
+        assert thresholds.from_plain(dataclasses.asdict(one)) == one
+    other = Reading("sum", score="qmag(0.1, 0.3)", centering="per_resolution")
+    assert thresholds.in_use(held, reading=other, calibrated_on=None) == []
+    assert thresholds.why_none([plain], reading=other) == (
+        "this model has no thresholds for fusion sum, score qmag(0.1, 0.3), centering per_resolution: it is calibrated "
+        "for fusion sum (lfw: HR-HR 112 px); `evaluate --calibrate --fusion sum --score qmag --centering "
+        "per_resolution` adds others"
+    )
+    with pytest.raises(ValueError, match=r"a threshold is -3\.0"):
+        thresholds.from_plain(dataclasses.asdict(plain) | {"threshold": -3.0})
 
 
 def test_the_fusion_of_several_is_sum_and_of_none_unknown():

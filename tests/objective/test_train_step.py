@@ -14,6 +14,7 @@ from configs import quickstart
 from lrfr_jax.machines import sharding
 from lrfr_jax.objective import distances, train_step
 from lrfr_jax.objective.classifier import Classifier, pad_class_centers
+from lrfr_jax.objective.heads import HEADS
 from lrfr_jax.run import experiment
 
 BATCH = 8

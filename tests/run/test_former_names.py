@@ -7,7 +7,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from configs import casia_r34, quickstart
 from lrfr_jax.errors import UserError
-from lrfr_jax.run import continuation, former_names, workdir
+from lrfr_jax.run import continuation, experiment, former_names, workdir
 
 LATER = ("augment.crop.", "augment.light.", "augment.low_resolution.", "augment.views.", "optimizer.algorithm")
 LATER += ("optimizer.betas", "optimizer.epsilon", "optimizer.nesterov", "optimizer.weight_decay_by_prefix")
@@ -18,9 +18,10 @@ def today(policy="maug", module=quickstart):
 
 
 def then(fields, sizes=(7, 14, 20), ratios=(1.0, 1.0, 2.0)):
-    """The same config as it was recorded before views had rules."""
-    kept = {name: value for name, value in fields.items() if not name.startswith(LATER)}
-    return kept | {"augment.sizes": list(sizes), "augment.ratios": list(ratios)}
+    """The same config as it was recorded before views had rules and heads were records."""
+    kept = {name: value for name, value in fields.items() if not name.startswith((*LATER, "head."))}
+    head = {"loss.margin_type": "cosface", "loss.scale": fields["head.scale"], "loss.margin": fields["head.margin"]}
+    return kept | {"augment.sizes": list(sizes), "augment.ratios": list(ratios)} | head
 
 
 @pytest.mark.parametrize("module", [quickstart, casia_r34])
@@ -28,6 +29,27 @@ def test_a_config_of_before_is_that_of_today(module):
     assert "augment.rounding" in then(today(module=module))
     assert former_names.current(then(today(module=module))) == today(module=module)
     assert former_names.current(then(today("none", module), (), ())) == today("none", module)
+
+
+@pytest.mark.parametrize(
+    ("margin_type", "head"),
+    [
+        ("softmax", {"name": "softmax", "scale": 64.0}),
+        ("cosface", {"name": "cosface", "scale": 64.0, "margin": 0.5}),
+        ("arcface", {"name": "arcface", "scale": 64.0, "margin": 0.5, "gradient": "exact", "guard": "none"}),
+        (
+            "arcface_straight_through",
+            {"name": "arcface", "scale": 64.0, "margin": 0.5, "gradient": "straight_through", "guard": "none"},
+        ),
+    ],
+)
+def test_former_heads(margin_type, head):
+    margin = 0.5 if "margin" in head else 0.0
+    former = then(today()) | {"loss.margin_type": margin_type, "loss.scale": 64.0, "loss.margin": margin}
+    found = former_names.current(former)
+    assert {name.removeprefix("head."): found[name] for name in found if name.startswith("head.")} == head
+    assert not {"loss.margin_type", "loss.scale", "loss.margin"} & found.keys()
+    experiment.head_of(head)
 
 
 def test_a_config_of_today_stays_as_it_is_and_none_stays_none():

@@ -86,7 +86,7 @@ def test_run_and_every_kind_of_interruption(start, tmp_path, monkeypatch, caplog
     assert wanted | {"searches_even/rank1", "searches_odd/rank1"} < set(lines[4])
     assert sorted(path.name for path in (whole / "checkpoints").iterdir()) == ["4", "6"]
     assert sorted(path.name for path in (whole / "eval").iterdir()) == ["4.json", "6.json"]
-    assert json.loads((whole / "config.json").read_text())["loss"]["scale"] == 24.0
+    assert json.loads((whole / "config.json").read_text())["head"]["scale"] == 24.0
     assert list(whole.glob("events.*"))
     for step in (4, 6):
         assert "licence: none needed" in (whole / f"checkpoints/{step}/card.md").read_text()
@@ -149,7 +149,7 @@ def test_run_and_every_kind_of_interruption(start, tmp_path, monkeypatch, caplog
     assert "is finished" in caplog.text
     assert before == {path: path.stat().st_mtime_ns for path in whole.rglob("*") if path in before}
 
-    with pytest.raises(UserError, match=r"config\.loss\.margin is 0\.2 there, 0\.3 here"):
+    with pytest.raises(UserError, match=r"config\.head\.margin is 0\.2 there, 0\.3 here"):
         start(whole, **{"head.margin": 0.3})
 
 

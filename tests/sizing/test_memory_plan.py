@@ -106,7 +106,11 @@ def test_adamw_keeps_a_mean_more_and_a_view_less_costs_less():
     ids=["resnet50", "iresnet50", "mobilefacenet"],
 )
 def test_a_step_as_the_compiler_for_an_h200_reserved_it(config, num_identities, reserved):
-    """Temporary memory of the compiled step by `benchmark` on one NVIDIA H200, jax 0.11.2."""
+    """Temporary memory of the compiled step by `benchmark` on one NVIDIA H200, jax 0.11.2.
+
+    Then the head held a normalized copy of the class centers, which it does no more.
+    """
+    reserved -= 4 * 512 * num_identities
     memory = memory_plan.of_config(config, num_identities=num_identities, num_images=1, devices=1)
     planned = memory.total - 2 * (memory.backbone + memory.class_centers) / 3
     assert reserved == pytest.approx(planned, rel=0.1)
