@@ -1,6 +1,7 @@
 """Every row of every sweep is a run that its config file knows; the published numbers agree among the tables."""
 
 import functools
+import importlib
 import math
 import pathlib
 import statistics
@@ -120,6 +121,11 @@ def test_what_is_fine_tuned_is_a_run_of_another_table(config_of):
     for name in ("table1", "table2"):
         for row in that_run(read(name)):
             folder = row.overrides.get("init_from", "")
+            if folder.startswith("runs/npt"):
+                before = importlib.import_module("configs.systems.npt").get_config("dataset=ms1m")
+                assert int(folder.split("/")[-1]) == math.ceil(before.num_epochs * 5_822_653 / before.batch_size)
+                assert config_of(row).model.input.to_dict() == before.model.input.to_dict()
+                assert config_of(row).model.backbone == before.model.backbone
             if folder.startswith("runs/paper"):
                 _, _, start, _, _, step = folder.split("/")
                 assert int(step) == last_steps[start]

@@ -18,7 +18,7 @@ FINETUNE = "configs/finetune_scface.py"
 COLUMNS = SCFACE | {"SCface mean": "+".join(SCFACE.values())}
 TABLES = {"SCface, fine-tuned but for maug_logexp1": COLUMNS}
 
-NPT = {"init_from": "runs/npt/checkpoints/238820"}
+NPT = {"init_from": "runs/npt/checkpoints/238820", "model.input.scale": 128.0}
 RES34 = {"init_from": "runs/paper/maug_logexp1/seed0/checkpoints/53662"}
 RES50 = {"init_from": "runs/paper/ours_r50/seed0/checkpoints/363916"}
 

@@ -3,7 +3,7 @@
 Command (the first trains, the second fine-tunes for Table 1, see configs/finetune_scface.py):
   python -m lrfr_jax.main --config configs/systems/npt.py:dataset=ms1m --workdir runs/npt --data_dir DIR
   python -m lrfr_jax.main --config configs/finetune_scface.py:head=npt,backbone=resnet50,policy=none --workdir W \\
-    --config.init_from=runs/npt/checkpoints/238820 --data_dir DIR
+    --config.init_from=runs/npt/checkpoints/238820 --config.model.input.scale=128.0 --data_dir DIR
 Arguments: dataset=casia|ms1m, backbone=resnet50|mobilefacenet, head=npt|npt_released (a phantom center at cosine 0),
 batch_size (0: as published, 64 for CASIA and 512 for MS1M).
 Hardware: not told.
