@@ -154,7 +154,7 @@ def test_wrong_value_is_found_before_training(group, field, value):
         ({"name": "cosfase"}, r"head\.name='cosfase' is unknown: choose one of softmax, "),
         (
             {"name": "arcface"},
-            r"head\.name='arcface' has the fields scale, margin, gradient, guard, not scale, margin: .*:head=arcface, or",
+            r"head\.name='arcface' has the fields scale, margin, gradient, guard, not scale, margin: .*:head=arcface",
         ),
         ({"margin": float("nan")}, r"head\.margin=nan must be finite"),
         ({"scale": float("inf")}, r"head\.scale=inf must be finite"),

@@ -22,4 +22,5 @@ def get_config(arg=None):
     config.optimizer.milestone_epochs = ()
     config.optimizer.decay_factor = 1.0
     config.optimizer.clip_norm = 5.0
+    config.evals.lfw.fusion = "none"
     return config

@@ -10,7 +10,8 @@ Published, 10 folds: ResNet50 LFW 99.63, XQLFW 76.95 (the XQLFW site, one embedd
   QMagFace, without mirror images: ResNet50 99.73, 80.63, AgeDB 97.88, CFP-FP 97.74; ResNet100 99.83, 83.95.
 Source: IrvingMeng/MagFace and pterhoer/QMagFace, their code read and run.
 Ours: dropout of single numbers (there Dropout2d of whole channels, which does not exist here), and BatchNorm's
-epsilon and momentum. Its own test also subtracts the mean feature of the training folds.
+epsilon and momentum. Its own test also subtracts the mean feature of the training folds, as `--centering
+per_resolution` does.
 """
 
 from configs import common, systems
@@ -22,4 +23,5 @@ def get_config(arg=None):
     config.num_epochs = 25.0
     config.model.input.update({"order": "bgr", "mean": 0.0, "scale": 255.0})
     config.optimizer.milestone_epochs = (10.0, 18.0, 22.0)
+    config.evals.lfw.fusion = "none"
     return config
