@@ -3,7 +3,7 @@
 Command:
   python -m lrfr_jax.main --config configs/systems/adaface.py --workdir W --data_dir DIR
 Arguments: dataset=ms1m|casia, backbone, batch_size, gradient=exact|straight_through (that of CVLface).
-Hardware of the source: several GPUs, 512 images together.
+Hardware: not told.
 Published (CVLface's table; TinyFace rank-1 and rank-5 without fine-tuning, IJB-C TAR at 1e-4): ResNet100 MS1M LFW
   99.80, IJB-C 96.81, TinyFace 68.11, 71.49; ResNet50 MS1M IJB-C 96.20, TinyFace 64.99, 68.88; ResNet50 CASIA LFW
   99.37, TinyFace 59.44, 64.14. No row of the paper's tables.

@@ -3,7 +3,7 @@
 Command:
   python -m lrfr_jax.main --config configs/systems/curricularface.py --workdir W --data_dir DIR
 Arguments: backbone, batch_size.
-Hardware of the source: several GPUs, 512 images together; how many is not told.
+Hardware: not told.
 Published: LFW 99.80, CFP-FP 98.36, 10 folds; IJB-B 94.86, IJB-C 96.15, TAR at 1e-4. No row of the paper's tables.
 Source: HuangYG123/CurricularFace, its code read and run.
 Ours: parameters of one dimension do not decay, PReLU's too (there: none of BatchNorm's).

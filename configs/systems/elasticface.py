@@ -4,7 +4,7 @@ Command:
   python -m lrfr_jax.main --config configs/systems/elasticface.py:head=elastic_cosface --workdir W --data_dir DIR
 Arguments: head=elastic_arcface|elastic_cosface, plus=none|intended|released (ElasticFace+: larger margins for faces
 that are told apart already; the released code gives them out the other way round), backbone, batch_size.
-Hardware of the source: several GPUs, 512 images together.
+Hardware: not told.
 Published: XQLFW 81.87 (Arc), 83.78 (Cos), in QMagFace's paper, 10 folds. No row of the paper's tables.
 Source: fdbtrs/ElasticFace, its code read and run.
 Ours: with several views, one margin for each feature.

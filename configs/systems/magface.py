@@ -4,7 +4,7 @@ Command:
   python -m lrfr_jax.main --config configs/systems/magface.py --workdir W --data_dir DIR
 Arguments: head=magface|mag_cosface, backbone=iresnet50|iresnet100, batch_size. QMagFace is another score of MagFace's
 features, `lrfr_jax.evaluate --score qmag`, and nothing of the training.
-Hardware of the source: eight GPUs.
+Hardware: not told.
 Published, 10 folds: ResNet50 LFW 99.63, XQLFW 76.95 (the XQLFW site, one embedding); 99.72, 80.60 (QMagFace's paper);
   ResNet100 99.73, 83.90 (QMagFace's paper), IJB-C TAR at 1e-4 95.97.
   QMagFace, without mirror images: ResNet50 99.73, 80.63, AgeDB 97.88, CFP-FP 97.74; ResNet100 99.83, 83.95.

@@ -3,7 +3,7 @@
 Command:
   python -m lrfr_jax.main --config configs/systems/uniface.py --workdir W --data_dir DIR
 Arguments: backbone, batch_size.
-Hardware of the source: several GPUs, 512 images together.
+Hardware: not told.
 Published (CASIA): LFW 99.56, 10 folds; IJB-C TAR at 1e-4 88.65. No row of the paper's tables.
 Source: CVI-SZU/UniFace, its code read and run.
 Ours: the length of the warm-up, one epoch; exponents are not limited to +-64 (that cuts off the gradient of the worst
