@@ -3,7 +3,8 @@
 Command:
   python -m lrfr_jax.prepare recordio --source faces_webface_112x112 --name casia --data_dir DIR --shards 16
   python -m lrfr_jax.main --config configs/casia_r34.py --workdir W --data_dir DIR
-Arguments: policy=none|aug|maug|paug|single7|single28|bt_m|st_m1|st_m2, batch_size.
+Arguments: policy=none|aug|maug|paug|single7|single28|bt_m|st_m1|st_m2, batch_size, head (of
+configs/common.py).
 Hardware of the paper: two GTX 1080 Ti.
 Expected (paper): LFW 99.03, XQLFW 92.18; with policy=none LFW 99.42, XQLFW 68.95.
 Data: 10,572 identities after InsightFace's cleaning, 112x112; non-commercial research.

@@ -3,7 +3,7 @@
 from ml_collections import ConfigDict
 
 
-def _view(*sizes: int, ratios: tuple[float, ...] = (), share: float = 1.0, weight: float = 0.5) -> dict:
+def view(*sizes: int, ratios: tuple[float, ...] = (), share: float = 1.0, weight: float = 0.5) -> dict:
     """Sizes that an image is brought to and how often each; the share of the batch; the part in the classification."""
     equal = (1.0,) * len(sizes)
     return {"sizes": sizes, "ratios": ratios or equal, "share": share if sizes else 0.0, "weight": weight}
@@ -11,17 +11,17 @@ def _view(*sizes: int, ratios: tuple[float, ...] = (), share: float = 1.0, weigh
 
 # Resolution policies: what the views of a batch are, and how often each size is drawn (Ling et al. 2022, Table 4).
 POLICIES = {
-    "none": {"hr": _view(weight=1.0)},  # the high-resolution baseline: one view, classification alone
-    "single7": {"hr": _view(), "lr": _view(7)},
-    "aug": {"hr": _view(), "lr": _view(14)},
-    "single28": {"hr": _view(), "lr": _view(28)},
-    "maug": {"hr": _view(), "lr": _view(7, 14, 20, ratios=(1.0, 1.0, 2.0))},  # the paper's method, section 3.1
-    "paug": {"hr": _view(), "lr": _view(7, 14, 28, 56)},
+    "none": {"hr": view(weight=1.0)},  # the high-resolution baseline: one view, classification alone
+    "single7": {"hr": view(), "lr": view(7)},
+    "aug": {"hr": view(), "lr": view(14)},
+    "single28": {"hr": view(), "lr": view(28)},
+    "maug": {"hr": view(), "lr": view(7, 14, 20, ratios=(1.0, 1.0, 2.0))},  # the paper's method, section 3.1
+    "paug": {"hr": view(), "lr": view(7, 14, 28, 56)},
     # Knoche et al. 2021 and 2022. Their texts do not tell ST-M1 and ST-M2 apart: that both views of the latter are
     # drawn, 112 px among the sizes, is a reading that fits its lower LFW; another is ST-M1 with a larger distance.
-    "bt_m": {"mixed": _view(7, 14, 28, 56, share=0.5, weight=1.0)},
-    "st_m1": {"hr": _view(), "lr": _view(7, 14, 28, 56)},
-    "st_m2": {"first": _view(7, 14, 28, 56, 112), "second": _view(7, 14, 28, 56, 112)},
+    "bt_m": {"mixed": view(7, 14, 28, 56, share=0.5, weight=1.0)},
+    "st_m1": {"hr": view(), "lr": view(7, 14, 28, 56)},
+    "st_m2": {"first": view(7, 14, 28, 56, 112), "second": view(7, 14, 28, 56, 112)},
 }
 
 _MAGFACE = {

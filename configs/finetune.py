@@ -3,7 +3,7 @@
 Command (docs/finetuning.md has the whole way, from an arcface_torch `backbone.pth` on):
   python -m lrfr_jax.main --config configs/finetune.py:dataset=casia --workdir W --data_dir DIR
 The weights are those of `--config.init_from=DIR`, by default pretrained/arcface_r50.
-Arguments: dataset, backbone, embedding_size, batch_size, num_epochs,
+Arguments: dataset, backbone, embedding_size, batch_size, num_epochs, head (of configs/common.py),
   policy=none|aug|maug|paug|single7|single28|bt_m|st_m1|st_m2.
 The other numbers are those of configs/finetune_lfw_pubfig.py, where docs/results.md shows what each of them does.
 Hardware: any; a smaller batch_size fits smaller memory. Data: your own, or a set of docs/data.md under its license.
@@ -14,9 +14,16 @@ from configs import casia_r34, common
 
 def get_config(arg=None):
     args = common.parse_arg(
-        arg, dataset="casia", backbone="iresnet50", embedding_size=512, policy="maug", batch_size=64, num_epochs=2.0
+        arg,
+        dataset="casia",
+        backbone="iresnet50",
+        embedding_size=512,
+        policy="maug",
+        batch_size=64,
+        num_epochs=2.0,
+        head="cosface",
     )
-    config = casia_r34.get_config(f"policy={args.policy},batch_size={args.batch_size}")
+    config = casia_r34.get_config(f"policy={args.policy},batch_size={args.batch_size},head={args.head}")
     config.num_epochs = args.num_epochs
     config.log_every_steps = 10
     config.checkpoint_every_steps = 500

@@ -36,9 +36,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     seeds = _seeds(options.seeds)
     _check_changes(options.set)
     rows = [sweep.rows[name] for name in _chosen("all" if options.rows is None else options.rows, list(sweep.rows))]
+    for row in rows:
+        if row.config is None:  # as a comment, so that the commands can be pasted into a shell
+            print(f"# {row.name} has no config: its published numbers stand in the tables alone")
+    rows = [row for row in rows if row.config is not None]
     # Seed by seed, so that a whole table is there early.
     runs = {
-        sweep_file.folder(options.workdir, row.name, seed): _commands(sweep, row, seed, options)
+        sweep_file.folder(options.workdir, row.name, seed): _commands(row, seed, options)
         for seed in seeds
         for row in rows
     }
@@ -49,9 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return _run_all(runs)
 
 
-def _commands(sweep: sweep_file.Sweep, row: sweep_file.Row, seed: int, options: argparse.Namespace) -> list[list[str]]:
+def _commands(row: sweep_file.Row, seed: int, options: argparse.Namespace) -> list[list[str]]:
     root, data_dir = options.workdir, options.data_dir
-    training = sweep_file.arguments(sweep, row, seed=seed, changes=options.set, root=root, data_dir=data_dir)
+    training = sweep_file.arguments(row, seed=seed, changes=options.set, root=root, data_dir=data_dir)
     commands = [[*TRAIN, *training]]
     if options.evaluate:
         workdir = str(sweep_file.folder(root, row.name, seed))

@@ -3,17 +3,18 @@
 import functools
 import importlib
 import pathlib
+import re
 
 import pytest
 
-from configs import common
+from configs import common, quickstart
 from lrfr_jax.errors import UserError
 from lrfr_jax.objective import heads
 from lrfr_jax.run import experiment
 
-CONFIGS = sorted(
-    p.stem for p in (pathlib.Path(common.__file__).parent).glob("*.py") if p.stem not in ("__init__", "common")
-)
+FOLDER = pathlib.Path(common.__file__).parent
+SYSTEMS = sorted(f"systems.{path.stem}" for path in FOLDER.glob("systems/*.py") if path.stem != "__init__")
+CONFIGS = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in ("__init__", "common")) + SYSTEMS
 
 
 def load(name, arg=None):
@@ -29,7 +30,51 @@ def fields(config):
 @pytest.mark.parametrize("name", CONFIGS)
 def test_docstring_holds_the_command(name):
     text = importlib.import_module(f"configs.{name}").__doc__
-    assert f"python -m lrfr_jax.main --config configs/{name}.py" in text
+    assert f"python -m lrfr_jax.main --config configs/{name.replace('.', '/')}.py" in text
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_docstring_of_a_system_says_what_is_published_and_what_is_ours(name):
+    text = importlib.import_module(f"configs.{name}").__doc__
+    paragraphs = re.findall(r"^(Arguments|Hardware|Published|Source)\b", text, re.MULTILINE)
+    assert paragraphs == ["Arguments", "Hardware", "Published", "Source"]
+    assert "ours" in text.lower()
+    with pytest.raises(ValueError, match="is not one of") as raised:
+        load(name, "nosuch=1")
+    for argument in re.findall(r"(\w+)=", str(raised.value).partition("is not one of")[2]):
+        assert argument in text
+
+
+@pytest.mark.parametrize("head", common.HEADS)
+def test_quickstart_changes_numbers_that_the_head_has(head):
+    config = load("quickstart", f"head={head}")
+    assert config.head.to_dict().keys() == common.head(head).to_dict().keys()
+    assert list(quickstart.SMALL_HEADS) == list(common.HEADS)
+    assert load("quickstart").head.to_dict() == {"name": "cosface", "scale": 24.0, "margin": 0.2}
+
+
+def test_numbers_of_the_systems():
+    magface = load("systems.magface")
+    assert (magface.model.backbone, magface.batch_size, magface.num_epochs) == ("iresnet50", 512, 25.0)
+    assert (magface.model.input.order, magface.model.input.mean, magface.model.input.scale) == ("bgr", 0.0, 255.0)
+    assert load("systems.magface", "head=mag_cosface").head.norm_weight == 150.0
+    adaface = load("systems.adaface")
+    assert (adaface.optimizer.weight_decay, adaface.optimizer.weight_decay_on) == (5e-4, "no_norm_bias")
+    assert adaface.augment.crop.probability == adaface.augment.light.probability == 0.2
+    assert load("systems.elasticface", "head=elastic_cosface,plus=intended").head.sigma == 0.02
+    assert load("systems.elasticface").head.sigma == 0.05
+    resnet, mobile = load("systems.npt"), load("systems.npt", "backbone=mobilefacenet,dataset=ms1m")
+    assert (resnet.head.num_nearest, resnet.optimizer.weight_decay, resnet.batch_size) == (1, 1e-4, 64)
+    assert (mobile.head.num_nearest, mobile.model.embedding_size, mobile.batch_size) == (6, 256, 512)
+    assert (mobile.optimizer.nesterov, resnet.optimizer.nesterov) == (True, False)
+    assert load("systems.rpcl").init_from == ""
+    assert load("systems.rpcl", "head=rpcl_magface,stage=tinyface").init_from == "runs/rpcl_magface/checkpoints/153320"
+    assert load("systems.btm_stm", "policy=st_m1").loss.distance_weight == 1.0
+    assert load("systems.btm_stm").loss.distance_weight == 0.0
+    assert load("systems.cosface").to_json() == load("casia_r34", "policy=none").to_json()
+    assert load("systems.uniface").optimizer.clip_norm == 10.0
+    assert load("systems.curricularface").model.backbone == "iresnet100"
+    assert (load("systems.arcface").batch_size, load("systems.arcface").head.gradient) == (1024, "straight_through")
 
 
 @pytest.mark.parametrize("name", CONFIGS)

@@ -14,6 +14,7 @@ from lrfr_jax.run import workdir
 
 ROOT = pathlib.Path(common.__file__).parent.parent
 CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.stem not in ("__init__", "common"))
+CONFIGS += sorted(f"systems.{path.stem}" for path in (ROOT / "configs/systems").glob("*.py") if path.stem != "__init__")
 # | `field` | meaning | range | `value` | on resume |
 ROW = re.compile(r"^\| `([\w.]+)` \| (.+?) \| (.*?) \| (?:`([^`|]+)` )?\| (\w+) \|$", re.MULTILINE)
 DOCUMENTED = {
@@ -41,7 +42,14 @@ def test_every_field_of_every_config_is_told(name):
 def test_nothing_else_is_told():
     fields, _ = fields_of("quickstart")
     settings = set().union(*map(protocols.settings_of, protocols.KIND_RULES))
-    assert DOCUMENTED.keys() == fields.keys() | {f"evals.SET.{key}" for key in settings}
+    of_heads = {f"head.{field}" for numbers in common.HEADS.values() for field in numbers}
+    assert DOCUMENTED.keys() == fields.keys() | of_heads | {f"evals.SET.{key}" for key in settings}
+
+
+def test_every_system_is_told():
+    text = (ROOT / "docs/configs.md").read_text()
+    for name in CONFIGS:
+        assert not name.startswith("systems.") or f"`{name.replace('.', '/')}.py" in text
 
 
 def test_whether_a_field_may_change_is_what_the_code_allows():

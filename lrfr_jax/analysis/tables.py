@@ -10,7 +10,7 @@ import io
 import pathlib
 import statistics
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from lrfr_jax.analysis import sweep_results
 from lrfr_jax.analysis.sweep_results import Entry, Spread
@@ -25,12 +25,20 @@ CSV_COLUMNS += ("difference", "difference_standard_deviation", "difference_n")
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """A table, filled: {title of a column: metric}, {row: {metric: entry}}; differences are to 'paper' or to a row."""
+    """A table, filled: differences are to 'paper' or to a row.
+
+    Attributes:
+      columns: {title of a column: metric}.
+      entries: {row: {metric: entry}}.
+      compared_with: 'paper' or the name of a row.
+      published_only: the rows that cannot run, which have no line of ours.
+    """
 
     title: str
     columns: Mapping[str, str]
     entries: Mapping[str, Mapping[str, Entry]]
     compared_with: str
+    published_only: Collection[str]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -77,14 +85,17 @@ def fill(
       UserError: an unknown row, a title that stands twice, a broken evaluation, or evaluations that cannot be compared.
     """
     has_paper = reference is None and any(row.paper for row in sweep.rows.values())
-    reference = reference or next(iter(sweep.rows))
-    if reference not in [*also, *sweep.rows]:
-        raise UserError(f"--reference {reference} is no row: choose one of {', '.join([*also, *sweep.rows])}")
+    published_only = sweep.published_only
+    runs = [name for name in sweep.rows if name not in published_only]
+    reference = reference or runs[0]
+    if reference not in [*also, *runs]:
+        raise UserError(f"--reference {reference} is no row that runs: choose one of {', '.join([*also, *runs])}")
     taken = also.keys() & sweep.rows.keys()
     if taken:
         raise UserError(f"--also {min(taken)} has the name of a row of the sweep: give it another")
     reports = {name: {0: report.read_newest(folder)} for name, folder in also.items()}
-    reports, behind = sweep_results.finished(reports | sweep_results.read_reports(root, list(sweep.rows)))
+    of_rows = sweep_results.read_reports(root, list(sweep.rows) if has_paper else runs)
+    reports, behind = sweep_results.finished(reports | of_rows)
     setups = sweep_results.setups(reports)
     wanted = sweep.tables
     if metrics:
@@ -99,7 +110,10 @@ def fill(
         entries = sweep_results.against_row(values, reference, seedless=also.keys())
     compared_with = "paper" if has_paper else reference
     notes = [_legend(has_paper, reference), _steps(reports), *behind, *(f"{n}: {s}." for n, s in setups.items())]
-    return [Table(title, columns, entries, compared_with) for title, columns in wanted.items()], notes
+    if published_only and has_paper:
+        notes.append(f"Published numbers alone, as no config trains them: {', '.join(published_only)}.")
+    made = [Table(title, columns, entries, compared_with, published_only) for title, columns in wanted.items()]
+    return made, notes
 
 
 def named(also: Sequence[str]) -> dict[str, str]:
@@ -133,7 +147,8 @@ def lay_out(table: Table) -> list[list[str]]:
     lines = [["row", "", *table.columns]]
     for name, row in table.entries.items():
         cells = [row[metric] for metric in table.columns.values()]
-        lines.append([name, *_line("ours", [cell.ours for cell in cells], "{:.2f}")])
+        if name not in table.published_only:
+            lines.append([name, *_line("ours", [cell.ours for cell in cells], "{:.2f}")])
         if any(cell.paper is not None for cell in cells):
             published = ["-" if cell.paper is None else f"{cell.paper:.2f}" for cell in cells]
             lines.append([name, "paper", *published])

@@ -26,7 +26,9 @@ _FIELDS = {
     "arg": (lambda value: isinstance(value, str), "a text"),
     "overrides": (lambda value: _is_dict(value, object), "a dict {field of the config: value}"),
     "paper": (lambda value: _is_dict(value, int | float), "a dict {metric: number}"),
+    "config": (lambda value: value is None or isinstance(value, str), "the path of a config file, or None"),
 }
+_OPTIONAL = {"config"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,12 +40,14 @@ class Row:
       arg: argument of the config file, such as 'policy=maug'; '' for none.
       overrides: {dotted field of the config: value}.
       paper: {metric: the published number in percent}.
+      config: the config file that it changes; None for a row that cannot run and only stands in the tables.
     """
 
     name: str
     arg: str
     overrides: Mapping[str, Any]
     paper: Mapping[str, float | int]
+    config: str | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +56,7 @@ class Sweep:
 
     Attributes:
       title: first line of the file's docstring.
-      base: the config file that every row changes.
+      base: the config file of every row that names none itself.
       tables: {title of a table: {title of a column: metric, or metrics joined by '+' for their mean}}.
       rows: the rows by their names, in order.
     """
@@ -61,6 +65,11 @@ class Sweep:
     base: str
     tables: Mapping[str, Mapping[str, str]]
     rows: Mapping[str, Row]
+
+    @property
+    def published_only(self) -> list[str]:
+        """The names of the rows that cannot run."""
+        return [name for name, row in self.rows.items() if row.config is None]
 
 
 def read(path: str | os.PathLike) -> Sweep:
@@ -82,28 +91,26 @@ def read(path: str | os.PathLike) -> Sweep:
         raise UserError(f"rows() of {path} returns {yielded!r}: let it yield one dict per run")
     rows: dict[str, Row] = {}
     for plain in yielded:
-        row = _row(plain, path=path, metrics=metrics)
+        row = _row(plain, path=path, metrics=metrics, base=found["BASE"])
         if row.name in rows:
             raise UserError(f"{path} has two rows named {row.name}: give each a name of its own")
         rows[row.name] = row
-    if not rows:
-        raise UserError(f"{path} yields no row: let rows() give one dict per run")
+    if all(row.config is None for row in rows.values()):
+        raise UserError(f"{path} yields no row that can run: let rows() give one dict per run")
     return Sweep(title, found["BASE"], found["TABLES"], rows)
 
 
-def arguments(
-    sweep: Sweep, row: Row, *, seed: int, changes: Sequence[str], root: str | os.PathLike, data_dir: str
-) -> list[str]:
+def arguments(row: Row, *, seed: int, changes: Sequence[str], root: str | os.PathLike, data_dir: str) -> list[str]:
     """Returns the arguments of `python -m lrfr_jax.main` for one run.
 
     Args:
-      sweep, row: what to run.
+      row: what to run; one that has a config.
       seed: the run's `config.seed`.
       changes: 'field=value' for all rows; they win over the row's own.
       root: folder of all runs.
       data_dir: folder of the prepared sets.
     """
-    config = f"{sweep.base}:{row.arg}" if row.arg else sweep.base
+    config = f"{row.config}:{row.arg}" if row.arg else row.config
     overrides = [f"{field}={value}" for field, value in row.overrides.items()]
     return [
         *("--config", config, "--workdir", str(folder(root, row.name, seed)), "--data_dir", data_dir),
@@ -148,13 +155,18 @@ def _check_parts(found: Mapping[str, Any], *, path: str | os.PathLike) -> None:
         raise UserError(f"rows of {path} must be a function: let it yield one dict per run")
 
 
-def _row(plain: Any, *, path: str | os.PathLike, metrics: set[str]) -> Row:
-    if not isinstance(plain, Mapping) or plain.keys() != _FIELDS.keys():
-        raise UserError(f"{path} yields {plain!r}: a row is a dict of exactly {', '.join(sorted(_FIELDS))}")
-    for field, (is_right, wanted) in _FIELDS.items():
-        if not is_right(plain[field]):
+def _row(plain: Any, *, path: str | os.PathLike, metrics: set[str], base: str) -> Row:
+    needed = _FIELDS.keys() - _OPTIONAL
+    if not isinstance(plain, Mapping) or plain.keys() - _OPTIONAL != needed:
+        known = f"{', '.join(sorted(needed))}, and {', '.join(_OPTIONAL)} where it has its own"
+        raise UserError(f"{path} yields {plain!r}: a row is a dict of exactly {known}")
+    for field, value in plain.items():
+        is_right, wanted = _FIELDS[field]
+        if not is_right(value):
             raise UserError(f"{path} yields {plain!r}, whose {field} must be {wanted}")
-    row = Row(**plain)
+    row = Row(**{"config": base} | dict(plain))
+    if row.config is None and (row.arg or row.overrides or not row.paper):
+        raise UserError(f"row {row.name} of {path} has no config: it can hold published numbers alone, and must")
     if not _NAME.fullmatch(row.name):
         raise UserError(f"{path} names a row {row.name!r}: use letters, digits and _ . + - only, as it names a folder")
     strangers = row.paper.keys() - metrics

@@ -4,6 +4,7 @@ import pytest
 
 from lrfr_jax.analysis import tables
 from lrfr_jax.errors import UserError
+from tests.analysis import made_up_sweep
 from tests.analysis.made_up_sweep import evaluation, write_run, write_sweep
 
 
@@ -48,6 +49,22 @@ def test_ours_beside_the_papers(call, tmp_path):
     assert (float(first["mean"]), float(first["paper"]), float(first["difference"])) == pytest.approx((91, 90.5, 0.5))
     assert (first["compared_with"], float(first["standard_deviation"])) == ("paper", pytest.approx(2**0.5))
     assert (last["table"], last["row"], last["n"], last["mean"], last["difference"]) == ("Mean", "third", "0", "", "")
+
+
+def test_a_row_without_a_config_has_its_published_numbers_alone(call, monkeypatch, capsys):
+    told = 'yield {"name": "told", "arg": "", "overrides": {}, "paper": {"faces/accuracy": 80.5}, "config": None}'
+    monkeypatch.setattr(made_up_sweep, "TEXT", made_up_sweep.TEXT.replace("    for name", f"    {told}\n    for name"))
+    lines = call()
+    assert lines[2:6] == [
+        "Faces",
+        "row 112 px 7 px",
+        "told paper 80.50 -",
+        "first ours, n=2 91.00 +- 1.41 50.00 +- 0.00",
+    ]
+    assert "Published numbers alone, as no config trains them: told." in lines
+    assert not any("told" in line for line in call("--reference", "first"))
+    with pytest.raises(UserError, match="--reference told is no row that runs: choose one of first, second, third"):
+        call("--reference", "told")
 
 
 def test_without_a_paper_the_first_row_is_the_reference(call):
@@ -100,7 +117,7 @@ def test_nothing_has_run_yet(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (("--reference", "fourth"), "--reference fourth is no row: choose one of first, second, third"),
+        (("--reference", "fourth"), "--reference fourth is no row that runs: choose one of first, second, third"),
         (("--metrics", "faces/accuracy,faces/acc"), "no run was evaluated for faces/acc: choose"),
         (("--also", "first"), "--also 'first' must be NAME=DIR"),
         (("--also", "x=nosuch"), "nosuch holds no evaluation"),

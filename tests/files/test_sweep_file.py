@@ -29,6 +29,7 @@ def test_reads_what_the_file_says(written):
     assert (sweep.title, sweep.base, list(sweep.rows)) == ("A table.", "configs/a.py", ["first", "second"])
     assert sweep.tables == {"T": {"one": "faces/accuracy"}}
     assert sweep.rows["second"].paper == {"faces/accuracy": 9.5}
+    assert (sweep.rows["second"].config, sweep.published_only) == ("configs/a.py", [])
     assert sweep_file.read(written(GOOD[GOOD.index("BASE") :])).title == "table"
     assert sweep_file.read(written('"""  """\n' + GOOD[GOOD.index("BASE") :])).title == "table"
 
@@ -37,7 +38,7 @@ def test_arguments_of_a_run(written):
     sweep = sweep_file.read(written(GOOD))
 
     def arguments(name, *changes):
-        return sweep_file.arguments(sweep, sweep.rows[name], seed=4, changes=changes, root="R", data_dir="D")
+        return sweep_file.arguments(sweep.rows[name], seed=4, changes=changes, root="R", data_dir="D")
 
     assert arguments("first", "loss.p=3") == [
         *("--config", "configs/a.py", "--workdir", "R/first/seed4", "--data_dir", "D"),
@@ -46,9 +47,22 @@ def test_arguments_of_a_run(written):
     assert arguments("second")[1] == "configs/a.py:policy=aug"
 
 
+def test_a_row_has_a_config_of_its_own_or_none(written):
+    own = '"arg": "policy=aug", "config": "configs/c.py"'
+    sweep = sweep_file.read(written(GOOD.replace('"arg": "policy=aug"', own)))
+    arguments = sweep_file.arguments(sweep.rows["second"], seed=4, changes=(), root="R", data_dir="D")
+    assert arguments[1] == "configs/c.py:policy=aug"
+    assert sweep.rows["first"].config == sweep.base == "configs/a.py"
+    sweep = sweep_file.read(written(GOOD.replace('"arg": "policy=aug"', '"arg": "", "config": None')))
+    assert (sweep.published_only, sweep.rows["second"].config) == (["second"], None)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "sentence"),
     [
+        ('"arg": "policy=aug"', '"arg": "policy=aug", "config": None', "row second of .* has no config: it can hold"),
+        ('"paper": {}}', '"paper": {}, "config": None}', "row first of .* has no config"),
+        ('"arg": ""', '"arg": "", "config": 3', "whose config must be the path of a config file, or None"),
         ("BASE =", "BSE =", "table.py is no sweep file, as it defines no BASE"),
         ("def rows", "def row", "defines no rows"),
         ('"second"', '"first"', "two rows named first"),

@@ -65,6 +65,19 @@ def test_without_rows_the_commands_are_shown(tmp_path, sweep, capsys):
     assert not (tmp_path / "R").exists()
 
 
+def test_a_row_without_a_config_is_a_comment_and_does_not_run(tmp_path, sweep, capsys):
+    text = SWEEP.replace("TABLES = {}", 'TABLES = {"T": {"one": "faces/accuracy"}}')
+    text += '    yield {"name": "told", "arg": "", "overrides": {}, "paper": {"faces/accuracy": 9.5}, "config": None}\n'
+    (tmp_path / "table.py").write_text(text)
+    assert sweep() == 0
+    first, *commands = capsys.readouterr().out.splitlines()
+    assert first == "# told has no config: its published numbers stand in the tables alone"
+    assert len(commands) == 3
+    assert sweep("--rows", "good,told") == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "1 of 1 runs done, 0 failed, 0 not finished"
+    assert not (tmp_path / "R/told").exists()
+
+
 @pytest.mark.parametrize("chosen", [None, "glibc.malloc.arena_max=1"])
 def test_runs_get_huge_pages_unless_the_user_chose(tmp_path, sweep, monkeypatch, chosen):
     monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
