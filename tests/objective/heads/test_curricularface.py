@@ -44,16 +44,6 @@ def test_early_training_eases_hard_negatives():
     np.testing.assert_array_equal(head.others(hard, jnp.asarray([[0.7]]), {"t": 0.5}), hard)
 
 
-@in_double
-@pytest.mark.parametrize("t", [-0.3, 0.0, 0.3, 0.9])
-def test_bound_of_the_others_holds_and_is_reached(t):
-    head, state = make("curricularface"), {"t": t}
-    for highest in (-0.9, -0.2, 0.0, 0.3, 0.95):
-        cosines, bars = jnp.linspace(-1, highest, 101)[:, None], jnp.linspace(-1.01, 1, 41)[None]
-        most = head.others(jnp.broadcast_to(cosines, (101, 41)), jnp.broadcast_to(bars, (101, 41)), state).max()
-        np.testing.assert_allclose(head.bound(jnp.asarray([highest]), state), [most], atol=1e-12)
-
-
 @pytest.mark.parametrize(("change", "sentence"), [({"rate": 0}, "rate=0 must be"), ({"scale": -1}, "scale=-1 must be")])
 def test_refuses(change, sentence):
     with pytest.raises(ValueError, match=sentence):
