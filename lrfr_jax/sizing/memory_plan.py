@@ -22,9 +22,9 @@ FLOAT = 4
 COPIES = {"sgd": 3, "adamw": 4}
 # What the program of `classifier.classification` and its gradient holds at a time: so many arrays as large as the
 # cosines of a chunk (with chunks none are kept for the gradient), and so many as large as the centers that take part:
-# those of a sample are gathered, and with chunks so is their gradient. From jax 0.12 on the compiler keeps no copy of
-# all chunks.
-COSINES, COSINES_IN_CHUNKS = 3, 2.5
+# those of a sample are gathered, and with chunks so is their gradient. The compiler of jax 0.10 lays cosines out once
+# and, with chunks, twice more; from jax 0.12 on it keeps no copy of all chunks.
+COSINES, COSINES_IN_CHUNKS = (3, 2.5) if jax.__version_info__ >= (0, 11) else (4, 4.5)
 CENTERS, CENTERS_IN_CHUNKS = 0, int(jax.__version_info__ < (0, 12))
 CENTERS_OF_SAMPLE, CENTERS_OF_SAMPLE_IN_CHUNKS = 1, 2
 
@@ -86,8 +86,8 @@ def head_bytes(classifier: Classifier, *, batch: int, images: float | int, dim: 
 
     .. math:: 4\,(a\,n\,r / c + k\,r\,d), \quad r = \text{rows of a shard that take part}
 
-    n images of all views meet the centers of one shard, r of them in c chunks; a is 3, or 2.5 with chunks; k is 1 for a
-    sample, or 2 with chunks, and else 0, or 1 with chunks before jax 0.12.
+    n images of all views meet the centers of one shard, r of them in c chunks; a is 3, or 2.5 with chunks (4 and 4.5
+    before jax 0.11); k is 1 for a sample, or 2 with chunks, and else 0, or 1 with chunks before jax 0.12.
 
     Args:
       classifier: layout of the centers.
