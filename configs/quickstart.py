@@ -41,6 +41,9 @@ SMALL_HEADS = {
     "rpcl_arcface_released": {"scale": 24.0, "margin": 0.25, "probability_gap": 7e-3},
 }
 
+# A hinge on cosines has no scale: its gradient is 2 where that of the others is up to 24. At 0.05 NPT gets 91.7 %.
+LEARNING_RATES = {"npt": 0.3, "npt_released": 0.3}
+
 
 def get_config(arg=None):
     args = common.parse_arg(arg, policy="maug", batch_size=16, num_epochs=3.5, head="cosface")
@@ -77,7 +80,7 @@ def get_config(arg=None):
     config.optimizer = ConfigDict(
         {
             "schedule": "cosine",
-            "learning_rate": 0.05,
+            "learning_rate": LEARNING_RATES.get(args.head, 0.05),
             "warmup_epochs": 0.5,
             "milestone_epochs": (),
             "decay_factor": 1.0,

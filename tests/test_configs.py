@@ -51,6 +51,7 @@ def test_quickstart_changes_numbers_that_the_head_has(head):
     assert config.head.to_dict().keys() == common.head(head).to_dict().keys()
     assert list(quickstart.SMALL_HEADS) == list(common.HEADS)
     assert load("quickstart").head.to_dict() == {"name": "cosface", "scale": 24.0, "margin": 0.2}
+    assert config.optimizer.learning_rate == (0.3 if head.startswith("npt") else 0.05)
 
 
 def test_numbers_of_the_systems():
