@@ -82,7 +82,12 @@ def _work(config: ConfigDict) -> list[str]:
     run = experiment.build_run(config, _IDENTITIES.value, STEPS_PER_EPOCH)
     views = len(config.augment.views)
     of_step = operations.of_training(
-        run.backbone, run.classifier, embedding_size=config.model.embedding_size, batch=config.batch_size, views=views
+        run.backbone,
+        run.classifier,
+        run.head,
+        embedding_size=config.model.embedding_size,
+        batch=config.batch_size,
+        views=views,
     )
     steps = math.ceil(config.num_epochs * _IMAGES.value / config.batch_size)
     hours = of_step * steps / (_TERAFLOPS.value * TERA * _DEVICES.value) / SECONDS_PER_HOUR

@@ -48,7 +48,7 @@ def train_step(setting: Setting) -> Part:
 
     run_of, size = setting.run, setting.config.model.embedding_size
     counted = {"batch": setting.config.batch_size, "views": setting.views}
-    count = operations.of_training(run_of.backbone, run_of.classifier, embedding_size=size, **counted)
+    count = operations.of_training(run_of.backbone, run_of.classifier, run_of.head, embedding_size=size, **counted)
     sent = {f"by {kind}": sent for kind, sent in communication.of_program(program.as_text()).items()}
     if sent:
         rows, axes = run_of.classifier.rows, setting.mesh.shape
@@ -102,7 +102,8 @@ def head(setting: Setting) -> Part:
     centers = jax.jit(init, out_shardings=placement)(rng)
     arguments = jax.device_put(features, sharding.replicated(setting.mesh)), centers, setting.labels, rng
     program, known = _compiled(gradient, setting, *arguments)
-    count = operations.of_head(classifier, embedding_size=size, batch=setting.config.batch_size, views=setting.views)
+    counted = {"batch": setting.config.batch_size, "views": setting.views}
+    count = operations.of_head(classifier, head, embedding_size=size, **counted)
     return Part(functools.partial(_finish, program, *arguments), setting.config.batch_size, operations=count, **known)
 
 

@@ -219,14 +219,12 @@ def _best(cosines, ids):
 
 def _added(register, cosines, is_other, ids, bar, state, head):
     """The register after the rows of one chunk of every shard."""
-    scale = head.scale
+    scale, others = head.scale, jnp.where(is_other, cosines, LOWEST)
     if head.sum == "rival":
-        others = jnp.where(is_other, cosines, LOWEST)
         best, who = _best(others, ids)
         rest = jnp.where(ids[..., None] == who[:, None], LOWEST, others)
         rest = jnp.sum(jnp.exp(scale * (rest - best[:, None])), axis=1)
         return _with_rival(register, _Register(best, who, best, rest), scale)
-    others = jnp.where(is_other, cosines, LOWEST)
     highest = jnp.maximum(register.highest, jnp.max(others, axis=1))
     if head.sum == "sigmoid":
         total = register.total + jnp.sum(jax.nn.softplus(scale * others), axis=1)

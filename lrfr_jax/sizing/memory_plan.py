@@ -13,7 +13,8 @@ from ml_collections import ConfigDict
 from lrfr_jax import image_ops, models
 from lrfr_jax.objective import train_step
 from lrfr_jax.objective.classifier import Classifier
-from lrfr_jax.run import device_cache
+from lrfr_jax.objective.heads import Head
+from lrfr_jax.run import device_cache, experiment
 from lrfr_jax.sizing import kept_activations
 
 # Bytes of a float32, which parameters, gradients, momentum and everything in the classifier are.
@@ -24,7 +25,12 @@ COPIES = {"sgd": 3, "adamw": 4}
 # cosines of a chunk (with chunks none are kept for the gradient), and so many as large as the centers that take part:
 # those of a sample are gathered, and with chunks so is their gradient. The compiler of jax 0.10 lays cosines out once
 # and, with chunks, twice more; from jax 0.12 on it keeps no copy of all chunks.
-COSINES, COSINES_IN_CHUNKS = (3, 2.5) if jax.__version_info__ >= (0, 11) else (4, 4.5)
+# {`Head.sum`: (arrays without chunks, with chunks)}.
+COSINES = (
+    {"softmax": (3, 2.5), "rival": (5, 3), "sigmoid": (3, 3.5), "nearest": (2, 2)}
+    if jax.__version_info__ >= (0, 11)
+    else {"softmax": (4, 4.5), "rival": (5, 4.5), "sigmoid": (4, 4.5), "nearest": (2, 2)}
+)
 CENTERS, CENTERS_IN_CHUNKS = 0, int(jax.__version_info__ < (0, 12))
 CENTERS_OF_SAMPLE, CENTERS_OF_SAMPLE_IN_CHUNKS = 1, 2
 
@@ -65,7 +71,7 @@ def of_config(config: ConfigDict, *, num_identities: int, num_images: int, devic
       num_identities, num_images: of the training set.
       devices: over which batch and, by `classifier.shards`, class centers are split.
     """
-    classifier = Classifier(num_identities, **config.classifier)
+    classifier, head = Classifier(num_identities, **config.classifier), experiment.head_of(config.head.to_dict())
     views, copies = len(config.augment.views), COPIES[config.optimizer.algorithm]
     batch = config.batch_size / devices
     parameters, statistics, kept = _of_network(config.model.to_json(), config.remat)
@@ -74,31 +80,37 @@ def of_config(config: ConfigDict, *, num_identities: int, num_images: int, devic
     return Memory(
         backbone=copies * parameters + statistics,
         class_centers=copies * FLOAT * rows * dim,
-        cosines=head_bytes(classifier, batch=config.batch_size, images=views * batch * classifier.shards, dim=dim),
+        cosines=head_bytes(
+            classifier, head, batch=config.batch_size, images=views * batch * classifier.shards, dim=dim
+        ),
         activations=views * batch / config.batch_parts * kept,
         images=batch * pixels * (1 + views * FLOAT),
         cache=device_cache.bytes_of(num_images) if config.input.cache == "device" else 0,
     )
 
 
-def head_bytes(classifier: Classifier, *, batch: int, images: float | int, dim: int) -> float:
+def head_bytes(classifier: Classifier, head: Head, *, batch: int, images: float | int, dim: int) -> float:
     r"""Bytes that the classification and its gradient hold on one device beside centers and features.
 
     .. math:: 4\,(a\,n\,r / c + k\,r\,d), \quad r = \text{rows of a shard that take part}
 
-    n images of all views meet the centers of one shard, r of them in c chunks; a is 3, or 2.5 with chunks (4 and 4.5
-    before jax 0.11); k is 1 for a sample, or 2 with chunks, and else 0, or 1 with chunks before jax 0.12.
+    n images of all views meet the centers of one shard, r of them in c chunks; a is that of `COSINES`; k is 1 for a
+    sample, or 2 with chunks, and else 0, or 1 with chunks before jax 0.12.
 
     Args:
       classifier: layout of the centers.
+      head: whose sum decides how many arrays of cosines there are.
       batch: images of a step on all devices; a sample holds the centers of all their labels.
       images: n: images of all views, times shards, over devices.
       dim: d, length of a feature.
     """
     rows = classifier.rows_taking_part(batch)
-    cosines, copies = (COSINES, CENTERS) if classifier.chunks == 1 else (COSINES_IN_CHUNKS, CENTERS_IN_CHUNKS)
+    in_chunks = classifier.chunks > 1
+    cosines = COSINES[head.sum][in_chunks]
     if classifier.sampled_share < 1:
-        copies = CENTERS_OF_SAMPLE if classifier.chunks == 1 else CENTERS_OF_SAMPLE_IN_CHUNKS
+        copies = CENTERS_OF_SAMPLE_IN_CHUNKS if in_chunks else CENTERS_OF_SAMPLE
+    else:
+        copies = CENTERS_IN_CHUNKS if in_chunks else CENTERS
     return FLOAT * (cosines * images * rows / classifier.chunks + copies * rows * dim)
 
 

@@ -11,6 +11,7 @@ from jax.extend import core
 
 from lrfr_jax import image_ops
 from lrfr_jax.objective.classifier import Classifier
+from lrfr_jax.objective.heads import Head
 
 # The primitives that a network's time is counted by.
 PRODUCTS = ("conv_general_dilated", "dot_general")
@@ -76,18 +77,24 @@ def of_forward(backbone: nn.Module) -> int:
     return count(functools.partial(backbone.apply, train=False), variables, image)
 
 
-def of_head(classifier: Classifier, *, embedding_size: int, batch: int, views: int) -> int:
-    """Operations of the cosines of all views' features to the class centers that take part, and of both gradients."""
+def of_head(classifier: Classifier, head: Head, *, embedding_size: int, batch: int, views: int) -> int:
+    """Operations of the cosines of all views' features to the class centers that take part, and of both gradients.
+
+    A head of the nearest centers has no gradient by all others.
+    """
     rows = min(classifier.shards * classifier.rows_taking_part(batch), classifier.num_identities)
-    return 3 * 2 * views * batch * rows * embedding_size
+    products = 1 if head.sum == "nearest" else 3
+    return products * 2 * views * batch * rows * embedding_size
 
 
-def of_training(backbone: nn.Module, classifier: Classifier, *, embedding_size: int, batch: int, views: int) -> int:
+def of_training(
+    backbone: nn.Module, classifier: Classifier, head: Head, *, embedding_size: int, batch: int, views: int
+) -> int:
     """Operations of a training step: the network's forward pass and both its gradients, and the head.
 
     Args:
       batch: images of a step on all devices.
       views: of each of them.
     """
-    head = of_head(classifier, embedding_size=embedding_size, batch=batch, views=views)
-    return 3 * views * batch * of_forward(backbone) + head
+    of_classification = of_head(classifier, head, embedding_size=embedding_size, batch=batch, views=views)
+    return 3 * views * batch * of_forward(backbone) + of_classification

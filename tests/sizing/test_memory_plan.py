@@ -10,7 +10,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from configs import finetune_lfw_pubfig, ms1m_r50, quickstart
 from lrfr_jax.machines import sharding
-from lrfr_jax.objective.classifier import Classifier, classification
+from lrfr_jax.objective.classifier import Classifier, classification, init_bias
 from lrfr_jax.objective.heads import HEADS
 from lrfr_jax.run import experiment
 from lrfr_jax.sizing import memory_plan
@@ -18,25 +18,36 @@ from lrfr_jax.sizing import memory_plan
 BATCH, DIM = 1024, 512
 
 
-def reserved(classifier):
+COSFACE = HEADS["cosface"](scale=64.0, margin=0.4)
+# One for each way to add up.
+EACH_SUM = {
+    "softmax": COSFACE,
+    "rival": HEADS["rpcl_cosface"](scale=32.0, margin=0.2, guard="easy", rival_share=0.5, rival_threshold=0.7),
+    "sigmoid": HEADS["uniface"](scale=64.0, margin=0.4, negative_weight=1.0, bias_factor=10.0),
+    "nearest": HEADS["npt"](radius=1.0, delta=0.5, num_nearest=1),
+}
+
+
+def reserved(classifier, head=COSFACE):
     """Temporary bytes of the compiled gradient on one of eight devices."""
     mesh = sharding.make_mesh(classifier.shards)
-    head = HEADS["cosface"](scale=64.0, margin=0.4)
     over_views = NamedSharding(mesh, PartitionSpec(None, ("data", "model")))
     split = NamedSharding(mesh, PartitionSpec("model"))
 
-    def value(features, centers, labels, rng):
-        params = {"class_centers": centers}
+    bias = jax.eval_shape(lambda: init_bias(head, classifier))
+
+    def value(features, params, labels, rng):
         return jnp.mean(classification(features, params, labels, rng, {}, classifier=classifier, head=head)[0])
 
     shapes = (
         jax.ShapeDtypeStruct((2, BATCH, DIM), jnp.float32, sharding=over_views),
-        jax.ShapeDtypeStruct((classifier.rows, DIM), jnp.float32, sharding=split),
+        {"class_centers": jax.ShapeDtypeStruct((classifier.rows, DIM), jnp.float32, sharding=split), **bias},
         jax.ShapeDtypeStruct((BATCH,), jnp.int32, sharding=sharding.over_batch(mesh)),
         jax.eval_shape(jax.random.key, 0),
     )
+    places = {"class_centers": split} | dict.fromkeys(bias, sharding.replicated(mesh))
     with jax.set_mesh(mesh):
-        program = jax.jit(jax.grad(value, argnums=(0, 1)), out_shardings=(over_views, split)).lower(*shapes).compile()
+        program = jax.jit(jax.grad(value, argnums=(0, 1)), out_shardings=(over_views, places)).lower(*shapes).compile()
     return program.memory_analysis().temp_size_in_bytes
 
 
@@ -44,8 +55,17 @@ def reserved(classifier):
 @pytest.mark.parametrize("num_identities", [85_742, 2_000_000, 10_000_000])
 def test_head(num_identities, chunks):
     classifier = Classifier(num_identities, 8, chunks, 1)
-    expected = memory_plan.head_bytes(classifier, batch=BATCH, images=2 * BATCH, dim=DIM)
+    expected = memory_plan.head_bytes(classifier, COSFACE, batch=BATCH, images=2 * BATCH, dim=DIM)
     assert reserved(classifier) == pytest.approx(expected, rel=0.1, abs=3e7)
+
+
+@pytest.mark.parametrize("chunks", [1, 4])
+@pytest.mark.parametrize("name", list(EACH_SUM))
+def test_every_way_to_add_up(name, chunks):
+    classifier, head = Classifier(2_000_000, 8, chunks, 1), EACH_SUM[name]
+    assert head.sum == name
+    expected = memory_plan.head_bytes(classifier, head, batch=BATCH, images=2 * BATCH, dim=DIM)
+    assert reserved(classifier, head) == pytest.approx(expected, rel=0.1)
 
 
 @pytest.mark.parametrize("chunks", [1, 16])
@@ -53,14 +73,14 @@ def test_a_sample_takes_its_share(chunks):
     whole, sample = (Classifier(2_000_000, 8, chunks, share) for share in (1, 0.1))
     found = reserved(sample)
     assert found < (0.2 if chunks == 1 else 0.5) * reserved(whole)  # with chunks little is held of the whole either
-    as_planned = memory_plan.head_bytes(sample, batch=BATCH, images=2 * BATCH, dim=DIM)
+    as_planned = memory_plan.head_bytes(sample, COSFACE, batch=BATCH, images=2 * BATCH, dim=DIM)
     # The draw itself, a number for each center, is not in the formula.
     assert as_planned < found < as_planned + 128 * whole.rows / 8
 
 
 def test_a_sample_holds_all_labels_of_the_batch():
     sample = Classifier(40_000, 8, 1, 0.01)  # 50 centers of a shard's 5,000, but the batch may have 1,024 of them
-    as_planned = memory_plan.head_bytes(sample, batch=BATCH, images=2 * BATCH, dim=DIM)
+    as_planned = memory_plan.head_bytes(sample, COSFACE, batch=BATCH, images=2 * BATCH, dim=DIM)
     assert as_planned == pytest.approx(reserved(sample), rel=0.25)
 
 

@@ -9,6 +9,7 @@ import pytest
 from configs import common
 from lrfr_jax import models
 from lrfr_jax.objective.classifier import Classifier
+from lrfr_jax.objective.heads import HEADS
 from lrfr_jax.sizing import operations
 
 
@@ -34,9 +35,12 @@ def test_products_convolutions_loops_and_branches():
 
 
 def test_the_head_counts_the_centers_that_take_part():
-    count = functools.partial(operations.of_head, embedding_size=512, batch=128, views=2)
+    cosface = HEADS["cosface"](scale=64.0, margin=0.4)
+    count = functools.partial(operations.of_head, head=cosface, embedding_size=512, batch=128, views=2)
     assert count(Classifier(20_000, 8, 1, 1)) == 3 * 2 * 256 * 20_000 * 512
     assert count(Classifier(20_000, 8, 1, 0.1)) == 3 * 2 * 256 * 2_000 * 512
+    npt = HEADS["npt"](radius=1.0, delta=0.5, num_nearest=1)
+    assert count(Classifier(20_000, 8, 1, 1), head=npt) == 2 * 256 * 20_000 * 512  # no gradient by all centers
     # A sample has room for all labels of the batch in each shard, so a small share is none.
     assert count(Classifier(20_000, 8, 1, 0.01)) == 3 * 2 * 256 * 8 * 128 * 512
 

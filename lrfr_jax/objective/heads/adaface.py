@@ -82,5 +82,4 @@ def adaface(
         own=own,
         first_state={"mean": first_mean, "std": first_std},
         update=update,
-        reads_norms=True,
     )

@@ -48,8 +48,6 @@ class Head:
       first_bias: number of identities that take part -> the first value of the bias.
       logits_of_all: (cosines [..., identities], labels [...]) -> logits, for a loss that needs the whole row; the rest
         is a softmax then, and neither chunks, shards nor a sample are possible.
-      reads_norms: whether `own`, `norm_term` or `update` reads the features' lengths, so that a backbone whose features
-        all have length 1 cannot be trained with it.
     """
 
     scale: Number
@@ -69,4 +67,3 @@ class Head:
     bias: str = "none"
     first_bias: Callable = lambda identities: 0.0
     logits_of_all: Callable | None = None
-    reads_norms: bool = False

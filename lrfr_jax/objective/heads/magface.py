@@ -131,4 +131,4 @@ def _by_norm(
         clipped = jnp.clip(norms, lower, upper)
         return norm_weight * (clipped / upper**2 + 1 / clipped)
 
-    return Head(scale=scale, own=own, norm_term=norm_term, reads_norms=True)
+    return Head(scale=scale, own=own, norm_term=norm_term)
