@@ -9,7 +9,7 @@ import functools
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from lrfr_jax.models import layers
+from lrfr_jax.models import layers, taps
 from lrfr_jax.models.convolution import Conv
 
 CONV_INITIAL_STDDEV = 0.1  # as arcface_torch draws every convolution
@@ -68,5 +68,6 @@ class IResNet(nn.Module):
         for number, size in enumerate(self.stage_sizes):
             settings = {"dtype": self.dtype, "remat": self.remat, "name": f"stage{number + 1}"}
             x = layers.Stage(IBasicBlock, size, channels[number], 2, **settings)(x, train)
+            taps.show(self, f"stage{number + 1}", x)
         neck = layers.Neck(self.embedding_size, self.dropout, learn_scale=False, name="neck")
         return neck(x, train)
