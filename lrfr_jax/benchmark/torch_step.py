@@ -177,7 +177,7 @@ def parts(setting: Setting) -> dict[str, Part]:
       UserError: another network or loss than the reference has.
     """
     config = setting.config
-    has = "resnet" in config.model.backbone and config.model.batch_norm == "per_view"
+    has = config.model.backbone.startswith(("resnet", "iresnet")) and config.model.batch_norm == "per_view"
     if not _has_usual_views(config.augment):
         raise UserError("--against torch has one high-resolution view, or that and a low-resolution one, only")
     if config.optimizer.algorithm != "sgd" or config.optimizer.weight_decay_by_prefix:
