@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from lrfr_jax.image_ops import FIVE_POINTS, IMAGE_SIZE
-from lrfr_jax.models import layers, transformer
+from lrfr_jax.models import dropout, layers, transformer
 from lrfr_jax.models.vit import check_columns, token_length
 
 DIM, PATCH = 512, 8
@@ -149,8 +149,8 @@ class KeypointTransformer(nn.Module):
         init = {"kernel_init": linear_init}
         x = transformer.PatchEmbed(dim, PATCH, PATCH, self.dtype, **init, name="patches")(x)
         is_random = train and (self.dropout or self.drop_path)
-        seeds = transformer.draw_seeds(self, self.depth + 1) if is_random else None
-        x = transformer.dropout(Position(name="tokens")(x), self.dropout, None if seeds is None else seeds[0, 0])
+        seeds = dropout.draw_seeds(self, self.depth + 1) if is_random else None
+        x = dropout.dropout(Position(name="tokens")(x), self.dropout, None if seeds is None else seeds[0, 0])
         kind = transformer.BlockKind(
             heads=dim // self.head,
             scale=self.head**-0.5,

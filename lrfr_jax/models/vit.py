@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from lrfr_jax.errors import UserError
 from lrfr_jax.image_ops import IMAGE_SIZE
-from lrfr_jax.models import layers, transformer
+from lrfr_jax.models import dropout, layers, transformer
 
 DIM, HEAD, MLP_RATIO, STRIDE = 512, 64, 4, 8
 
@@ -58,8 +58,8 @@ class FaceTransformer(nn.Module):
         dim = token_length(self.width, DIM, HEAD)
         x = layers.to_convention(images, self.input)
         x = transformer.PatchEmbed(dim, self.patch, STRIDE, self.dtype, name="patches")(x)
-        seeds = transformer.draw_seeds(self, self.depth + 1) if train and self.dropout else None
-        x = transformer.dropout(Tokens(name="tokens")(x), self.dropout, None if seeds is None else seeds[0, 0])
+        seeds = dropout.draw_seeds(self, self.depth + 1) if train and self.dropout else None
+        x = dropout.dropout(Tokens(name="tokens")(x), self.dropout, None if seeds is None else seeds[0, 0])
         kind = transformer.BlockKind(
             heads=dim // HEAD,
             scale=dim**-0.5,

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lrfr_jax.models import transformer
+from lrfr_jax.models import dropout, transformer
 from lrfr_jax.models.transformer import Attention, PatchEmbed
 
 
@@ -46,7 +46,7 @@ def test_dropout_keeps_its_share_anew_for_every_seed():
     x = jnp.ones((4, 50, 1000))
 
     def dropped(key, **how):
-        return np.asarray(transformer.dropout(x, 0.1, seed(key), **how))
+        return np.asarray(dropout.dropout(x, 0.1, seed(key), **how))
 
     first = dropped(0)
     assert set(np.unique(first)) == {np.float32(0), np.float32(1 / 0.9)}
@@ -58,13 +58,13 @@ def test_dropout_keeps_its_share_anew_for_every_seed():
     for axis in range(3):  # of neighbors too
         near = (is_kept & np.roll(is_kept, 1, axis)).mean()
         np.testing.assert_allclose(near, 0.81, atol=5 * math.sqrt(0.81 * 0.19 / x.size))
-    assert transformer.dropout(x, 0.1, None) is x
+    assert dropout.dropout(x, 0.1, None) is x
     images = dropped(3, by_image=True)
     assert all(len(np.unique(image)) == 1 for image in images)
 
 
 def test_random_bits_are_uniform():
-    bits = np.asarray(transformer.random_bits(seed(5), (300, 1000)))
+    bits = np.asarray(dropout.random_bits(seed(5), (300, 1000)))
     assert bits.dtype == np.uint32
     for shift in (0, 8, 16, 24):
         counts = np.bincount((bits.ravel() >> shift) & 255, minlength=256)
