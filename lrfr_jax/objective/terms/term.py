@@ -8,10 +8,10 @@ from jaxtyping import Array, Float, Int
 
 Number = float | int
 # Of a batch: embeddings [b, dim], maps [b, h, w, c], or the maps of all blocks.
-Feature = Float[Array, "batch *rest"] | tuple[Float[Array, "batch *rest"], ...]
+Feature = Float[Array, "..."] | tuple[Float[Array, "..."], ...]
 Features = tuple[Feature, ...]
 # One array for each feature.
-Labels = tuple[Int[Array, " batch"], ...]
+Labels = tuple[Int[Array, "..."], ...]
 State = Mapping[str, Any]
 
 

@@ -1,5 +1,7 @@
 """Terms on arrays in float64, as their published codes were run, and batches of P identities x K images."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,7 @@ import numpy as np
 from lrfr_jax.objective.terms import TERMS
 from tests.objective.heads.toy import close, in_double
 
-__all__ = ["angles", "batch_of", "close", "in_double", "slopes", "value_and_slopes", "value_of"]
+__all__ = ["angles", "batch_of", "close", "compiled", "in_double", "slopes", "value_and_slopes", "value_of"]
 
 # Numbers of every term, at which nothing is switched off.
 NUMBERS = {
@@ -15,12 +17,37 @@ NUMBERS = {
     "mse": {},
     "squared_distance": {},
     "cosine": {"over": "sum"},
+    "octuplet": {"metric": "euclidean", "margin": 0.5},
+    "datl": {"bandwidth": 0.5, "iterations": 10, "margin": 0.5, "memory": 0},
+    "daql": {"bandwidth": 0.5, "iterations": 10, "margin": 0.5, "second_margin": 0.25, "memory": 0},
+    "ddl": {
+        "images_per_identity": 2,
+        "bandwidth": 0.1,
+        "num_bins": 1000,
+        "positive_weight": 0.1,
+        "negative_weight": 0.02,
+        "order_weight": 0.5,
+        "negatives": "released",
+    },
+    "coupled_triplet": {"margin": 0.2},
+    "contrastive": {"margin": 1.0},
+    "center_loss": {"update": "wen", "rate": 0.5, "over_dims": "sum"},
+    "cross_relation": {"images_per_identity": 2},
+    "hkd": {"temperature": 4.0},
+    "attention_transfer": {},
 }
 
 
+@functools.cache
 def make(name, **changes):
     """The term of that name, with the numbers above, some of them changed."""
     return TERMS[name](**NUMBERS[name] | changes)
+
+
+@functools.partial(jax.jit, static_argnames="term")
+def compiled(term, features, labels, state):
+    """(value, its gradient with respect to each feature)."""
+    return jax.value_and_grad(lambda given: term.value(given, labels, state))(features)
 
 
 def _arrays(features):
@@ -34,7 +61,7 @@ def value_and_slopes(term, *features, labels=None, state=None):
         labels = [0] * len(jax.tree.leaves(features)[0])
     labels = labels if isinstance(labels, tuple) else (labels,) * len(features)
     labels = tuple(jnp.asarray(each, jnp.int32) for each in labels)
-    return jax.value_and_grad(lambda given: term.value(given, labels, state or {}))(features)
+    return compiled(term, features, labels, jax.tree.map(jnp.asarray, state or {}))
 
 
 def value_of(term, *features, **more):
