@@ -53,7 +53,8 @@ def init_state(
     of_classifier = {"class_centers": centers, **classifiers.init_bias(head, classifier)}
     params = {"backbone": variables["params"], "classifier": of_classifier}
     state = {name: jnp.asarray(value, jnp.float32) for name, value in head.first_state.items()}
-    return TrainState(jnp.zeros((), jnp.int32), params, variables["batch_stats"], optimizer.init(params), state)
+    stats = variables.get("batch_stats", {})  # a network without BatchNorm has none
+    return TrainState(jnp.zeros((), jnp.int32), params, stats, optimizer.init(params), state)
 
 
 def embed_views(
@@ -69,7 +70,7 @@ def embed_views(
     """Runs the views through the one backbone; returns their raw features and the new BatchNorm statistics.
 
     Args:
-      params, batch_stats: the backbone's parameters and statistics.
+      params, batch_stats: the backbone's parameters and statistics; those of a network without BatchNorm are empty.
       views: of the batch, normalized.
       rng: of the dropout.
       batch_norm: `per_view`: one forward after the other, each normalized by its own batch statistics and both updating
@@ -100,7 +101,7 @@ def _forward(params, batch_stats, images, rng, *, backbone, batch_norm, parts):
         return _in_parts(lambda part: backbone.apply(variables, part, train=False), images, parts), batch_stats
     rngs, mutable = {"dropout": rng}, ["batch_stats"]
     features, updated = backbone.apply(variables, images, train=True, rngs=rngs, mutable=mutable)
-    return features, jax.lax.stop_gradient(updated["batch_stats"])
+    return features, jax.lax.stop_gradient(updated.get("batch_stats", batch_stats))
 
 
 def _in_parts(
