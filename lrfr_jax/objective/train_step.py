@@ -238,7 +238,7 @@ def train_step(
     Randomness is a function of (seed, step), so a resumed run draws what the uninterrupted one would have drawn.
 
     Args:
-      make_views: (rng, images) -> views; policy and rounding bound.
+      make_views: (rng, images, step) -> {name: view}; policy and rounding bound.
       batch_norm, parts: see `embed_views`.
       is_frozen: parameters -> tree of bools: which of them stay as they are.
       loss: the remaining arguments of `total_loss_gradient`.
@@ -247,7 +247,7 @@ def train_step(
       (new state, metrics: the loss, its parts, `grad_norm`, the global norm of the gradient before clipping and decay).
     """
     rng = jax.random.fold_in(jax.random.key(seed), state.step)
-    views = make_views(jax.random.fold_in(rng, AUGMENTATION), images)
+    views = tuple(make_views(jax.random.fold_in(rng, AUGMENTATION), images, step=state.step).values())
     dropout_rng = jax.random.fold_in(rng, DROPOUT)
 
     def embed(params):
