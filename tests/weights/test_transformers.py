@@ -53,7 +53,9 @@ def test_face_transformers(patch, tmp_path):
     weights = made.Weights()
     expected = made.face_transformer(weights, PIXELS, patch=patch, **SMALL)
     path = tmp_path / "Backbone_VIT.pth"
-    path.write_bytes(torch_writer.write_zip({name: torch_writer.Tensor(array) for name, array in weights.state.items()}))
+    path.write_bytes(
+        torch_writer.write_zip({name: torch_writer.Tensor(array) for name, array in weights.state.items()})
+    )
     pretrained.main(["--source", str(path), "--out", str(tmp_path / "out")])
     variables, metadata = checkpoint.load_backbone(tmp_path / "out")
     assert metadata["model"] == {
