@@ -44,6 +44,6 @@ def dropout(
     if seed is None or not share:
         return x
     kept = 1 - share
-    shape = (len(x),) + (1,) * (x.ndim - 1) if by_image else x.shape
+    shape = (x.shape[0],) + (1,) * (x.ndim - 1) if by_image else x.shape
     is_kept = random_bits(seed, shape) < jnp.uint32(kept * 2**32)
     return jnp.where(is_kept, x * (1 / kept), jnp.zeros((), x.dtype))

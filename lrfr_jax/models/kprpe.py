@@ -47,7 +47,7 @@ def offsets(keypoints: Float[Array, "images 5 2"], side: int) -> Float[Array, "i
     centers = (jnp.arange(side) + 0.5) / side
     x, y = jnp.tile(centers, side), jnp.repeat(centers, side)
     grid = jnp.stack([x, y], axis=-1)[None, :, None]
-    return (grid - keypoints[:, None]).reshape(len(keypoints), side**2, -1)
+    return (grid - keypoints[:, None]).reshape(keypoints.shape[0], side**2, -1)
 
 
 def template() -> Float[np.ndarray, "1 5 2"]:
@@ -73,7 +73,7 @@ class KeypointBias(nn.Module):
         kernel = self.param("kernel", nn.initializers.zeros, (2 * points.shape[1], size))
         shift = self.param("bias", nn.initializers.zeros, (size,))
         table = offsets(jnp.asarray(points), self.side) @ kernel + shift[None, None]
-        table = table.reshape(len(points), self.side**2, self.heads, SIDE**2).transpose(0, 2, 1, 3)
+        table = table.reshape(points.shape[0], self.side**2, self.heads, SIDE**2).transpose(0, 2, 1, 3)
         # A product with ones and zeros: on a CPU looking the numbers up takes ten times as long, more with a gradient.
         place = jax.nn.one_hot(buckets(self.side), SIDE**2, axis=1)
         return jnp.einsum("bhnk,nkm->bhnm", table, place, precision=jax.lax.Precision.HIGHEST)
@@ -103,7 +103,7 @@ class TokensNeck(nn.Module):
             momentum=layers.BATCH_NORM_MOMENTUM,
             epsilon=BATCH_NORM_EPSILON,
         )
-        y = norm(name="bn1")(dense(x.shape[-1], name="linear1")(x.reshape(len(x), -1)))
+        y = norm(name="bn1")(dense(x.shape[-1], name="linear1")(x.reshape(x.shape[0], -1)))
         return norm(name="bn2")(dense(self.embedding_size, name="linear2")(y))
 
 

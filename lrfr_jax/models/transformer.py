@@ -50,7 +50,7 @@ class PatchEmbed(nn.Module):
         x = jnp.pad(images.astype(self.dtype), ((0, 0), pad, pad, (0, 0)))
         x = _windows(x, rows, patch=self.patch, stride=self.stride, axis=1)
         x = _windows(x, columns, patch=self.patch, stride=self.stride, axis=3)
-        x = x.transpose(0, 1, 3, 2, 4, 5).reshape(len(images), rows * columns, -1)
+        x = x.transpose(0, 1, 3, 2, 4, 5).reshape(images.shape[0], rows * columns, -1)
         tokens = x @ kernel.reshape(-1, self.dim).astype(self.dtype)
         return tokens + bias.astype(self.dtype)[None, None]
 
@@ -279,5 +279,5 @@ def run_blocks(
         stage = Quarter(kind, tuple(shares[own]), module.remat, name=f"stage{number + 1}")
         x = stage(x, context, None if seeds is None else seeds[own], some)
         if is_tapped:
-            taps.show(module, f"stage{number + 1}", x[:, extra:].reshape(len(x), side, side, -1))
+            taps.show(module, f"stage{number + 1}", x[:, extra:].reshape(x.shape[0], side, side, -1))
     return x[:, :queries]

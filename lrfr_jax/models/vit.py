@@ -23,7 +23,7 @@ class Tokens(nn.Module):
         _, patches, dim = x.shape
         first = self.param("first", nn.initializers.normal(1.0), (1, 1, dim)).astype(x.dtype)
         position = self.param("position", nn.initializers.normal(1.0), (1, patches + 1, dim)).astype(x.dtype)
-        return jnp.concatenate([jnp.broadcast_to(first, (len(x), 1, dim)), x], axis=1) + position
+        return jnp.concatenate([jnp.broadcast_to(first, (x.shape[0], 1, dim)), x], axis=1) + position
 
 
 class FaceTransformer(nn.Module):
@@ -73,7 +73,7 @@ class FaceTransformer(nn.Module):
         only_first = {"extra": 1, "queries": 1}
         x = transformer.run_blocks(self, x, None, own, kind=kind, depth=self.depth, drop_path=0.0, **only_first)
         x = transformer.layer_norm("float32", name="norm")(layers.at_least_float32(x))
-        return x.reshape(len(x), dim)
+        return x.reshape(x.shape[0], dim)
 
     def check(self) -> None:
         """Raises `UserError` for a width, columns or a length of the feature that it cannot have."""
