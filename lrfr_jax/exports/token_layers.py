@@ -18,10 +18,10 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
-from lrfr_jax.models import kprpe, transformer, vit
+from lrfr_jax.models import kprpe, products, transformer, vit
 
 
-def _patches(arrays: Mapping, module: transformer.PatchEmbed, shape: tuple[int, ...]):
+def _patches(arrays: Mapping, module: products.PatchEmbed, shape: tuple[int, ...]):
     convolution = {"kernel": arrays["kernel"].transpose(3, 2, 0, 1), "bias": arrays["bias"]}
     settings = {"stride": module.stride, "padding": module.padding, "groups": 1}
     return [("convolve", convolution, settings), ("to_tokens", {}, {})]
@@ -48,12 +48,12 @@ def _layer_norm(arrays: Mapping, module: nn.LayerNorm, shape: tuple[int, ...]):
 
 # (arrays, module, its result's shape without the batch) -> operations.
 LAYERS = {
-    transformer.PatchEmbed: _patches,
+    products.PatchEmbed: _patches,
     vit.Tokens: lambda arrays, *_: [("prepend", {name: arrays[name] for name in ("first", "position")}, {})],
     kprpe.Position: lambda arrays, *_: [("shift", dict(arrays), {})],
     kprpe.KeypointBias: _bias,
     transformer.Attention: _attention,
-    transformer.Gelu: lambda *_: [("gelu", {}, {})],
-    transformer.Relu6: lambda *_: [("relu6", {}, {})],
+    products.Gelu: lambda *_: [("gelu", {}, {})],
+    products.Relu6: lambda *_: [("relu6", {}, {})],
     nn.LayerNorm: _layer_norm,
 }

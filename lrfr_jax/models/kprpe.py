@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from lrfr_jax.image_ops import FIVE_POINTS, IMAGE_SIZE
-from lrfr_jax.models import dropout, layers, transformer
+from lrfr_jax.models import dropout, layers, products, transformer
 from lrfr_jax.models.vit import check_columns, token_length
 
 DIM, PATCH = 512, 8
@@ -147,7 +147,7 @@ class KeypointTransformer(nn.Module):
         dim, side = token_length(self.width, DIM, self.head), IMAGE_SIZE // PATCH
         x = layers.to_convention(images, self.input)
         init = {"kernel_init": linear_init}
-        x = transformer.PatchEmbed(dim, PATCH, PATCH, self.dtype, **init, name="patches")(x)
+        x = products.PatchEmbed(dim, PATCH, PATCH, self.dtype, **init, name="patches")(x)
         is_random = train and (self.dropout or self.drop_path)
         seeds = dropout.draw_seeds(self, self.depth + 1) if is_random else None
         x = dropout.dropout(Position(name="tokens")(x), self.dropout, None if seeds is None else seeds[0, 0])
@@ -155,7 +155,7 @@ class KeypointTransformer(nn.Module):
             heads=dim // self.head,
             scale=self.head**-0.5,
             hidden=self.mlp_ratio * dim,
-            activation=transformer.Relu6,
+            activation=products.Relu6,
             dropout=self.dropout,
             dtype=self.dtype,
             bias=functools.partial(KeypointBias, dim // self.head, side),
@@ -163,7 +163,7 @@ class KeypointTransformer(nn.Module):
         )
         how = {"kind": kind, "depth": self.depth, "drop_path": self.drop_path, "extra": 0, "queries": side**2}
         x = transformer.run_blocks(self, x, keypoints, None if seeds is None else seeds[1:], **how)
-        x = transformer.layer_norm("float32", name="norm")(layers.at_least_float32(x))
+        x = products.layer_norm("float32", name="norm")(layers.at_least_float32(x))
         return TokensNeck(self.embedding_size, name="neck")(x, train)
 
     def check(self) -> None:

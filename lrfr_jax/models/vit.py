@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from lrfr_jax.errors import UserError
 from lrfr_jax.image_ops import IMAGE_SIZE
-from lrfr_jax.models import dropout, layers, transformer
+from lrfr_jax.models import dropout, layers, products, transformer
 
 DIM, HEAD, MLP_RATIO, STRIDE = 512, 64, 4, 8
 
@@ -57,14 +57,14 @@ class FaceTransformer(nn.Module):
     def __call__(self, images: Float[Array, "batch height width 3"], train: bool) -> Float[Array, "batch dim"]:
         dim = token_length(self.width, DIM, HEAD)
         x = layers.to_convention(images, self.input)
-        x = transformer.PatchEmbed(dim, self.patch, STRIDE, self.dtype, name="patches")(x)
+        x = products.PatchEmbed(dim, self.patch, STRIDE, self.dtype, name="patches")(x)
         seeds = dropout.draw_seeds(self, self.depth + 1) if train and self.dropout else None
         x = dropout.dropout(Tokens(name="tokens")(x), self.dropout, None if seeds is None else seeds[0, 0])
         kind = transformer.BlockKind(
             heads=dim // HEAD,
             scale=dim**-0.5,
             hidden=MLP_RATIO * dim,
-            activation=transformer.Gelu,
+            activation=products.Gelu,
             dropout=self.dropout,
             kernel_init=layers.linear_init,
             dtype=self.dtype,
@@ -72,7 +72,7 @@ class FaceTransformer(nn.Module):
         own = None if seeds is None else seeds[1:]
         only_first = {"extra": 1, "queries": 1}
         x = transformer.run_blocks(self, x, None, own, kind=kind, depth=self.depth, drop_path=0.0, **only_first)
-        x = transformer.layer_norm("float32", name="norm")(layers.at_least_float32(x))
+        x = products.layer_norm("float32", name="norm")(layers.at_least_float32(x))
         return x.reshape(x.shape[0], dim)
 
     def check(self) -> None:

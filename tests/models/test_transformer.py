@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lrfr_jax.models import dropout, transformer
-from lrfr_jax.models.transformer import Attention, PatchEmbed
+from lrfr_jax.models import dropout, products
+from lrfr_jax.models.products import PatchEmbed
+from lrfr_jax.models.transformer import Attention
 
 
 def patches_of(image, *, patch):
@@ -76,9 +77,19 @@ def test_gelu_is_exact_with_its_gradient():
     x = np.linspace(-4, 4, 33)
     share = np.array([0.5 * (1 + math.erf(value / math.sqrt(2))) for value in x])
     density = np.exp(-(x**2) / 2) / math.sqrt(2 * math.pi)
-    found, gradient = jax.vmap(jax.value_and_grad(transformer.gelu))(jnp.asarray(x, jnp.float32))
+    found, gradient = jax.vmap(jax.value_and_grad(products.gelu))(jnp.asarray(x, jnp.float32))
     np.testing.assert_allclose(found, x * share, atol=1e-6)
     np.testing.assert_allclose(gradient, share + x * density, atol=1e-6)
+
+
+def test_the_gradient_of_a_product_is_its_own():
+    draw = np.random.default_rng(0)
+    x, kernel, gradient = (draw.normal(size=shape) for shape in ((2, 5, 3), (3, 4), (2, 5, 4)))
+    found, pull = jax.vjp(products.product, jnp.asarray(x, jnp.float32), jnp.asarray(kernel, jnp.float32))
+    of_x, of_kernel = pull(jnp.asarray(gradient, jnp.float32))
+    np.testing.assert_allclose(found, x @ kernel, atol=1e-5)
+    np.testing.assert_allclose(of_x, gradient @ kernel.T, atol=1e-5)
+    np.testing.assert_allclose(of_kernel, np.einsum("bni,bno->io", x, gradient), atol=1e-5)
 
 
 def test_attention_is_the_formula():
