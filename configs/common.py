@@ -171,6 +171,12 @@ def loss(policy: str) -> ConfigDict:
     )
 
 
+def teacher(checkpoint: str = "", *, cache: str = "none", compatible_from: int = 0) -> ConfigDict:
+    """A frozen network that terms may name, and from which side length on it reads faces itself (0: no promise)."""
+    # 'records': its embeddings of both orientations are made once and lie beside the set.
+    return ConfigDict({"checkpoint": checkpoint, "cache": cache, "compatible_from": compatible_from})
+
+
 def verification(*, resolutions: tuple[int, ...] = (56, 28, 20, 14, 10, 7)) -> ConfigDict:
     """A verification set at full and at lower resolutions, by InsightFace's protocol."""
     return ConfigDict(

@@ -72,6 +72,7 @@ def _sizes(memory: Memory) -> list[str]:
         "cosines and their gradient": memory.cosines,
         "activations": memory.activations,
         "images and views": memory.images,
+        "teacher": memory.teacher,
         "cache of the training set": memory.cache,
         "together": memory.total,
     }
@@ -80,15 +81,7 @@ def _sizes(memory: Memory) -> list[str]:
 
 def _work(config: ConfigDict) -> list[str]:
     run = experiment.build_run(config, _IDENTITIES.value, STEPS_PER_EPOCH)
-    views = len(config.augment.views)
-    of_step = operations.of_training(
-        run.backbone,
-        run.classifier,
-        run.head,
-        embedding_size=config.model.embedding_size,
-        batch=config.batch_size,
-        views=views,
-    )
+    of_step = operations.of_training(run, embedding_size=config.model.embedding_size, batch=config.batch_size)
     steps = math.ceil(config.num_epochs * _IMAGES.value / config.batch_size)
     hours = of_step * steps / (_TERAFLOPS.value * TERA * _DEVICES.value) / SECONDS_PER_HOUR
     return [

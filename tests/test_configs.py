@@ -10,7 +10,7 @@ import pytest
 from configs import common, quickstart
 from lrfr_jax.errors import UserError
 from lrfr_jax.objective import heads
-from lrfr_jax.run import experiment
+from lrfr_jax.run import experiment, objectives
 
 FOLDER = pathlib.Path(common.__file__).parent
 SYSTEMS = sorted(f"systems.{path.stem}" for path in FOLDER.glob("systems/*.py") if path.stem != "__init__")
@@ -180,7 +180,7 @@ def test_wrong_value_is_found_before_training(group, field, value):
 )
 def test_head_fields(changes, sentence):
     with pytest.raises(UserError, match=sentence):
-        experiment.head_of({"name": "cosface", "scale": 64.0, "margin": 0.4} | changes)
+        objectives.head_of({"name": "cosface", "scale": 64.0, "margin": 0.4} | changes)
 
 
 def test_a_set_of_one_identity_is_refused():

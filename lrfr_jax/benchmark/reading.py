@@ -158,10 +158,14 @@ def training(setting: Setting) -> Part:
 
     def in_range(arrays: dict[str, jax.Array]) -> dict[str, jax.Array]:
         # Labels of the set on the disk, identities of the benchmark: within range of both.
-        identities = setting.run.classifier.num_identities
-        return arrays | {"label": arrays["label"] % identities} if "label" in arrays else arrays
+        found = dict(arrays)
+        if "label" in arrays and setting.run.classifier is not None:
+            found["label"] = arrays["label"] % setting.run.classifier.num_identities
+        if setting.run.teacher is not None and setting.run.teacher.is_kept:
+            found["teacher"] = setting.batch["teacher"]
+        return found
 
-    known = in_range(known)
+    known = in_range(known) if known else known
 
     def run() -> None:
         since = time.perf_counter()
@@ -170,7 +174,7 @@ def training(setting: Setting) -> Part:
                 asked = time.perf_counter()
                 batch = sharding.to_devices(next(batches), setting.mesh)
                 waited.append(time.perf_counter() - asked)
-                held[0], metrics = step(held[0], in_range(batch), known)
+                held[0], metrics = step(held[0], in_range(batch), known, setting.of_teacher)
             jax.block_until_ready((held[0], metrics))
         spent.append(time.perf_counter() - since)
 

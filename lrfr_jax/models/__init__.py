@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from lrfr_jax.errors import UserError
@@ -89,6 +91,13 @@ def create_backbone(
     return BACKBONES[backbone](
         width=width, embedding_size=embedding_size, dropout=dropout, dtype=dtype, input=convention, remat=remat
     )
+
+
+def feature_size(backbone: nn.Module) -> int:
+    """The length of a backbone's feature, by shapes alone."""
+    images = jax.ShapeDtypeStruct((1, IMAGE_SIZE, IMAGE_SIZE, 3), jnp.float32)
+    init = functools.partial(backbone.init_with_output, train=False)
+    return jax.eval_shape(init, jax.eval_shape(jax.random.key, 0), images)[0].shape[-1]
 
 
 def in_words(model: Mapping[str, Any]) -> str:

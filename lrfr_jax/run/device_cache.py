@@ -86,12 +86,14 @@ def feed(
 
 
 def on_batch(step: Callable, mesh: Mesh) -> Callable:
-    """Makes a function of (state, images, labels) one of (state, batch, cached), the last two from `feed`."""
+    """Makes a step of (state, batch, of_teacher) one of (state, batch, cached, of_teacher): two of them from `feed`."""
 
     # Named as what it stands for: a compiled program, which is kept by its name too, is then the same.
-    def train_step(state: Any, batch: Mapping[str, jax.Array], cached: Mapping[str, jax.Array]) -> Any:
+    def train_step(
+        state: Any, batch: Mapping[str, jax.Array], cached: Mapping[str, jax.Array], of_teacher: Mapping[str, Any]
+    ) -> Any:
         found = look_up(cached, batch["record"], mesh) if cached else batch
-        return step(state, found["image"], found["label"])
+        return step(state, found, of_teacher)
 
     return train_step
 
@@ -120,7 +122,7 @@ def _load(
     )
     with progress.bar(total, "device cache", "images") as told:
         for chunk in chunks:
-            cached = write(cached, {key: _everywhere(array, whole) for key, array in chunk.items()}, done)
+            cached = write(cached, {key: everywhere(array, whole) for key, array in chunk.items()}, done)
             done += len(chunk["label"])
             told.update(len(chunk["label"]))
         jax.block_until_ready(cached)
@@ -133,7 +135,7 @@ def _written(cached: dict[str, jax.Array], chunk: dict[str, jax.Array], first: j
     return {key: jax.lax.dynamic_update_slice_in_dim(cached[key], part, first, 0) for key, part in chunk.items()}
 
 
-def _everywhere(array: np.ndarray, whole: jax.sharding.NamedSharding) -> jax.Array:
+def everywhere(array: np.ndarray, whole: jax.sharding.NamedSharding) -> jax.Array:
     """Sends what every process holds to all devices; `jax.device_put` would compare the processes' copies first."""
     return jax.make_array_from_callback(array.shape, whole, lambda index: array[index])
 

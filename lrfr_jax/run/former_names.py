@@ -5,6 +5,10 @@ from typing import Any
 
 # Fields that came later, with the value that stands for what was done before there was a choice; as json has them.
 LATER = {
+    "classified": "feature",
+    "teacher.checkpoint": "",
+    "teacher.cache": "none",
+    "teacher.compatible_from": 0,
     "augment.crop.areas": [0.2, 1.0],
     "augment.crop.aspects": [3 / 4, 4 / 3],
     "augment.crop.probability": 0.0,

@@ -17,13 +17,22 @@ from flax.traverse_util import flatten_dict
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from lrfr_jax.checkpoints import checkpoint, lineage, model_card, newest_state
-from lrfr_jax.data import face_sets
+from lrfr_jax.checkpoints import checkpoint, compatibility, lineage, model_card, newest_state
+from lrfr_jax.data import face_sets, pipeline
 from lrfr_jax.evals import evaluation
 from lrfr_jax.files import paths
 from lrfr_jax.machines import processes, sharding
 from lrfr_jax.objective import train_step
-from lrfr_jax.run import continuation, device_cache, divergence, experiment, metric_writers, own_evaluation, warm_start
+from lrfr_jax.run import (
+    continuation,
+    device_cache,
+    divergence,
+    experiment,
+    metric_writers,
+    own_evaluation,
+    teachers,
+    warm_start,
+)
 from lrfr_jax.run import workdir as workdirs
 from lrfr_jax.terminal import progress
 
@@ -75,6 +84,7 @@ def train(config: ConfigDict, *, workdir: paths.AnyPath, data_dir: pathlib.Path)
     outputs = (sharding.of_state(mesh, state), sharding.replicated(mesh))
     step_fn = jax.jit(device_cache.on_batch(run.step, mesh), donate_argnums=0, out_shardings=outputs)
     batches, cached = _feed(config, training_set, mesh, start)
+    batches, cached, of_teacher = _taught(config, run, training_set, mesh, start, data_dir, metadata, batches, cached)
     length = {"step": start, "num_steps": num_steps, "steps_per_epoch": steps_per_epoch}
     timing = progress.Progress(**length, batch_size=config.batch_size, unit=run.unit)
     current, undescribed, stopping, step = None, None, False, start
@@ -87,7 +97,7 @@ def train(config: ConfigDict, *, workdir: paths.AnyPath, data_dir: pathlib.Path)
             batch = sharding.to_devices(next(batches), mesh)
             timing.waited(time.perf_counter() - since)
             with timing.compiling(step):
-                state, metrics = step_fn(state, batch, cached)
+                state, metrics = step_fn(state, batch, cached, of_teacher)
             # The step before is checked while this one runs: the device never waits for the host.
             previous, current = current, (step, metrics)
             divergence.check(previous, workdir)
@@ -140,8 +150,23 @@ def _metadata(config: ConfigDict, training_set: face_sets.TrainingSet, data_dir:
         "data": data,
         "evals": plain["evals"],
         "degradation_rounding": config.augment.rounding,
+        **_of_teacher(config),
         "history": [lineage.entry("training", **facts, licence=training_set.licence, recipe=recipe)],
     }
+
+
+def _of_teacher(config: ConfigDict) -> dict[str, Any]:
+    """The digest of the teacher's weights, and whether the run promises embeddings that fit the teacher's."""
+    path = config.teacher.checkpoint
+    if not path:
+        return {}
+    with progress.waiting("reading the teacher"):
+        digest = teachers.digest_of(path)
+    found: dict[str, Any] = {"teacher": {"checkpoint": path, "digest": digest}}
+    if config.teacher.compatible_from:
+        resolution = config.teacher.compatible_from
+        found[compatibility.KEY] = compatibility.entry(path, digest=digest, resolution=resolution)
+    return found
 
 
 def _model_arguments(config: ConfigDict) -> dict[str, Any]:
@@ -184,6 +209,9 @@ def _warm_start(
     logger.info("the backbone starts from %s", config.init_from)
     if config.class_centers == "random":
         return state
+    if config.class_centers == "checkpoint":
+        of_set = {"num_identities": training_set.num_identities, "mesh": mesh}
+        return warm_start.with_classifier_of(state, config.init_from, **of_set)
     return warm_start.with_mean_embeddings(
         state,
         run.backbone,
@@ -197,8 +225,10 @@ def _warm_start(
 
 def _split(state: train_step.TrainState) -> tuple[dict, dict]:
     backbone = {"params": state.params["backbone"], "batch_stats": state.batch_stats}
-    training = {"classifier": state.params["classifier"], "opt_state": state.opt_state, "step": state.step}
-    return backbone, training | ({"head": state.head} if state.head else {})
+    training = {name: value for name, value in state.params.items() if name != "backbone"}
+    training |= {"opt_state": state.opt_state, "step": state.step}
+    remembered = {"head": state.head, "terms": state.terms}
+    return backbone, training | {name: value for name, value in remembered.items() if value}
 
 
 def _save(
@@ -227,7 +257,9 @@ def _restore(manager: Any, state: train_step.TrainState, metadata: dict) -> tupl
     before: dict = {}
 
     def check(found: dict) -> None:
-        workdirs.check_data(checkpoint.folder_of(manager), found["data"], metadata["data"])
+        place = checkpoint.folder_of(manager)
+        workdirs.check_data(place, found["data"], metadata["data"])
+        workdirs.check_teacher(place, found.get("teacher", {}), metadata.get("teacher", {}))
         metadata["history"] = found.get("history", [])  # what it began with; the folder of `init_from` may be gone
         before.clear()
         before.update(continuation.config_at(found))
@@ -237,8 +269,10 @@ def _restore(manager: Any, state: train_step.TrainState, metadata: dict) -> tupl
     if restored is None:
         return 0, state, before
     step, backbone, training = restored
-    params = {"backbone": backbone["params"], "classifier": training["classifier"]}
-    changing = {"opt_state": training["opt_state"], "head": training.get("head", state.head)}
+    params = {name: training[name] for name in state.params if name != "backbone"}
+    params["backbone"] = backbone["params"]
+    changing = {"opt_state": training["opt_state"], "head": training.get("head", state.head), "terms": state.terms}
+    changing |= {"terms": training["terms"]} if state.terms else {}
     return step, train_step.TrainState(training["step"], params, backbone.get("batch_stats", {}), **changing), before
 
 
@@ -266,6 +300,39 @@ def _feed(
     reading = {key: value for key, value in config.input.items() if key != "dataset"}
     which = {"batch_size": config.batch_size, "seed": config.seed, "start_batch": start}
     return device_cache.feed(training_set, mesh=mesh, **which, **reading)
+
+
+def _taught(
+    config: ConfigDict,
+    run: experiment.Run,
+    training_set: face_sets.TrainingSet,
+    mesh: Mesh,
+    start: int,
+    data_dir: pathlib.Path,
+    metadata: dict[str, Any],
+    batches: Iterator[dict[str, Any]],
+    cached: dict[str, Any],
+) -> tuple[Iterator[dict[str, Any]], dict[str, Any], dict[str, Any]]:
+    """Returns what `_feed` returned, with the teacher's features if they are kept, and else the teacher's weights."""
+    if run.teacher is None:
+        return batches, cached, {}
+    path = config.teacher.checkpoint
+    if not run.teacher.is_kept:
+        with progress.waiting("loading the teacher"):
+            return batches, cached, teachers.load(path, run.teacher, mesh)
+    how = {
+        "digest": metadata["teacher"]["digest"],
+        "batch_size": sharding.rounded_up("--config.eval_batch_size", config.eval_batch_size, mesh),
+        "num_threads": config.input.num_threads,
+    }
+    folder = face_sets.folder_of(str(data_dir), config.input.dataset)
+    kept = teachers.kept_features(path, run.teacher, training_set, folder, mesh=mesh, **how)
+    if cached:
+        whole = sharding.replicated(mesh)
+        return batches, cached | {"teacher": device_cache.everywhere(np.asarray(kept), whole)}, {}
+    which = {"batch_size": config.batch_size, "seed": config.seed, "start_batch": start}
+    which |= {"process_index": jax.process_index(), "process_count": jax.process_count()}
+    return teachers.with_kept(batches, pipeline.training_numbers(training_set, **which), kept), cached, {}
 
 
 def _build_evaluation(

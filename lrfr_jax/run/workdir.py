@@ -25,6 +25,9 @@ FREE = (
     "input.num_threads",
     "input.prefetch_images",
     "eval_batch_size",
+    # Where the teacher lies, not who it is: its digest is compared.
+    "teacher.checkpoint",
+    "teacher.cache",
 )
 # It says what is looked at and kept of the run, and when. A whole group is named by its name.
 WATCHING = ("log_every_steps", "checkpoint_every_steps", "eval_every_steps", "keep_checkpoints", "evals")
@@ -75,6 +78,24 @@ def check_data(place: paths.AnyPath, found: Mapping[str, Any], wanted: Mapping[s
             logger.warning("%s holds other images or pairs now: results on it before and from now on differ", test)
 
 
+def check_teacher(place: paths.AnyPath, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Compares the teacher that a run's checkpoints name with the one that it would go on with.
+
+    Args:
+      place: the checkpoints, to be named.
+      found, wanted: {} or {'checkpoint', 'digest'}; where the teacher lies may change, its weights may not.
+
+    Raises:
+      UserError: another teacher.
+    """
+    if found.get("digest", "") != wanted.get("digest", ""):
+        there, here = (f"{of['checkpoint']} ({of['digest'][:16]})" if of else "none" for of in (found, wanted))
+        raise UserError(
+            f"the checkpoints in {place} learned from the teacher {there}, and config.teacher.checkpoint is {here}: "
+            "bring that teacher back, or use a new --workdir"
+        )
+
+
 def claim(workdir: paths.AnyPath, config: dict, *, is_main_process: bool) -> None:
     """Writes the config into a new workdir; a run continues only with a config that differs in what may change.
 
@@ -109,5 +130,5 @@ def _write(path: paths.AnyPath, config: dict) -> None:
 
 
 def _what_stays(config: dict) -> dict:
-    fields = former_names.current(flatten_dict(config, sep=".", keep_empty_nodes=True))
+    fields = former_names.current(flatten_dict(config, sep="."))
     return {name: value for name, value in fields.items() if not may_change(name, FREE + WATCHING + AHEAD)}

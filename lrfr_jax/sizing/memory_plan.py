@@ -11,10 +11,12 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from lrfr_jax import image_ops, models
-from lrfr_jax.objective import train_step
+from lrfr_jax.checkpoints import checkpoint
+from lrfr_jax.objective import embedding, view_rules
 from lrfr_jax.objective.classifier import Classifier
 from lrfr_jax.objective.heads import Head
-from lrfr_jax.run import device_cache, experiment
+from lrfr_jax.objective.total_loss import STUDENT
+from lrfr_jax.run import device_cache, objectives, terms
 from lrfr_jax.sizing import kept_activations
 
 # Bytes of a float32, which parameters, gradients, momentum and everything in the classifier are.
@@ -45,6 +47,7 @@ class Memory:
       cosines: to the class centers, with what else the classification holds meanwhile.
       activations: that the forward pass leaves for the gradient, of all views.
       images: the batch as bytes, and its views in float32.
+      teacher: weights of a network that the run learns from, whole on every device; its features hold little beside.
       cache: the training set, if `input.cache` is 'device'; whole on every device.
     """
 
@@ -53,6 +56,7 @@ class Memory:
     cosines: float | int
     activations: float | int
     images: float | int
+    teacher: int
     cache: int
 
     @property
@@ -71,22 +75,36 @@ def of_config(config: ConfigDict, *, num_identities: int, num_images: int, devic
       num_identities, num_images: of the training set.
       devices: over which batch and, by `classifier.shards`, class centers are split.
     """
-    classifier, head = Classifier(num_identities, **config.classifier), experiment.head_of(config.head.to_dict())
-    views, copies = len(config.augment.views), COPIES[config.optimizer.algorithm]
+    views, classified = map(len, _views(config))
+    head, copies, teacher = objectives.head_of(config.head.to_dict()), COPIES[config.optimizer.algorithm], 0
     batch = config.batch_size / devices
     parameters, statistics, kept = _of_network(config.model.to_json(), config.remat)
-    rows, dim = classifier.rows / classifier.shards, config.model.embedding_size
+    rows, cosines, dim = 0, 0, config.model.embedding_size
+    if head is not None:
+        classifier = Classifier(num_identities, **config.classifier)
+        rows, images = classifier.rows / classifier.shards, classified * batch * classifier.shards
+        cosines = head_bytes(classifier, head, batch=config.batch_size, images=images, dim=dim)
+    if config.teacher.checkpoint and config.teacher.cache == "none":
+        model = checkpoint.load_metadata(config.teacher.checkpoint)["model"] | {"batch_norm": "frozen"}
+        teacher = sum(_of_network(json.dumps(model), "none")[:2])
     pixels = math.prod((image_ops.IMAGE_SIZE, image_ops.IMAGE_SIZE, 3))
     return Memory(
         backbone=copies * parameters + statistics,
         class_centers=copies * FLOAT * rows * dim,
-        cosines=head_bytes(
-            classifier, head, batch=config.batch_size, images=views * batch * classifier.shards, dim=dim
-        ),
+        cosines=cosines,
         activations=views * batch / config.batch_parts * kept,
-        images=batch * pixels * (1 + views * FLOAT),
+        images=batch * pixels * (1 + len(config.augment.views) * FLOAT),
+        teacher=teacher,
         cache=device_cache.bytes_of(num_images) if config.input.cache == "device" else 0,
     )
+
+
+def _views(config: ConfigDict) -> tuple[set[str], set[str]]:
+    """(the views that the student embeds, those of them that are classified)."""
+    rules = view_rules.views_of(config.augment.views.to_dict())
+    found = terms.terms_of(config.terms.to_dict(), {name: rule.source for name, rule in rules.items()})
+    classified = {name for name, rule in rules.items() if rule.weight}
+    return classified | {view for term in found for who, view, _ in term.of if who == STUDENT}, classified
 
 
 def head_bytes(classifier: Classifier, head: Head, *, batch: int, images: float | int, dim: int) -> float:
@@ -125,8 +143,8 @@ def _of_network(model: str, remat: str) -> tuple[int, int, int]:
         return jax.ShapeDtypeStruct((batch, image_ops.IMAGE_SIZE, image_ops.IMAGE_SIZE, 3), jnp.float32)
 
     def embed(params, stats, images):
-        settings = {"backbone": backbone, "batch_norm": batch_norm, "parts": 1}
-        return train_step.embed_views(params, stats, (images,), jax.random.key(0), **settings)
+        settings = {"backbone": backbone, "batch_norm": batch_norm, "parts": 1, "taps": {"hr": ("feature",)}}
+        return embedding.embed_views(params, stats, {"hr": images}, jax.random.key(0), **settings)
 
     rng = jax.eval_shape(jax.random.key, 0)
     variables = jax.eval_shape(functools.partial(backbone.init, train=False), rng, shape(1))

@@ -52,7 +52,7 @@ def main(data_dir: str, output: str, port: str = "", count: str = "1", process: 
     losses = []
     for _ in range(STEPS):
         batch = sharding.to_devices(next(batches), mesh)
-        state, metrics = step(state, batch["image"], batch["label"])
+        state, metrics = step(state, batch, {})
         losses.append(float(metrics["loss"]))
     statistics = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(state.batch_stats)])
     parameters = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(state.params)])

@@ -82,7 +82,7 @@ def test_steps_are_equal_bit_for_bit_and_compiled_once(training_set, resnet6):
         lines = []
         with jax.set_mesh(mesh):
             for batch in itertools.islice(batches, 3):
-                state, metrics = step(state, sharding.to_devices(batch, mesh), cached)
+                state, metrics = step(state, sharding.to_devices(batch, mesh), cached, {})
                 lines.append({key: float(value) for key, value in metrics.items()})
         assert step._cache_size() == 1
         results[cache] = lines, jax.tree.leaves(state)

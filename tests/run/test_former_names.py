@@ -7,7 +7,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from configs import casia_r34, quickstart
 from lrfr_jax.errors import UserError
-from lrfr_jax.run import continuation, experiment, former_names, workdir
+from lrfr_jax.run import continuation, former_names, objectives, workdir
 
 LATER = (
     "augment.crop.",
@@ -56,7 +56,7 @@ def test_former_heads(margin_type, head):
     found = former_names.current(former)
     assert {name.removeprefix("head."): found[name] for name in found if name.startswith("head.")} == head
     assert not {"loss.margin_type", "loss.scale", "loss.margin"} & found.keys()
-    experiment.head_of(head)
+    objectives.head_of(head)
 
 
 def test_views_of_before_had_one_operator_and_one_source():

@@ -66,7 +66,8 @@ def arguments_of(run, mesh):
     )
     rows = sharding.over_batch(mesh)
     images = jax.ShapeDtypeStruct((BATCH_SIZE, 112, 112, 3), np.uint8, sharding=rows)
-    return placed, images, jax.ShapeDtypeStruct((BATCH_SIZE,), np.int32, sharding=rows)
+    labels = jax.ShapeDtypeStruct((BATCH_SIZE,), np.int32, sharding=rows)
+    return placed, {"image": images, "label": labels}, {}
 
 
 def lowered(config, mesh):

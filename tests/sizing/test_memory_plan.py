@@ -94,7 +94,11 @@ def test_a_whole_step(resnet6):
     with jax.set_mesh(mesh):
         run = experiment.build_run(config, 100, 10.0)
         state = jax.eval_shape(run.init, jax.eval_shape(jax.random.key, 0))
-        program = jax.jit(run.step, out_shardings=sharding.replicated(mesh)).lower(state, images, labels).compile()
+        program = (
+            jax.jit(run.step, out_shardings=sharding.replicated(mesh))
+            .lower(state, {"image": images, "label": labels}, {})
+            .compile()
+        )
     found = program.memory_analysis()
     # Parameters and momentum are arguments, two thirds of the three.
     network = 2 * (memory.backbone + memory.class_centers) / 3
