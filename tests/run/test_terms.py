@@ -30,6 +30,7 @@ def test_entries_in_the_order_of_their_names():
         ({"term": "cosine", "over": "max"}, r"terms\.pull: over='max' is unknown: choose sum or mean"),
         ({"weight": -1.0}, r"terms\.pull\.weight=-1\.0 must be at least 0 and finite"),
         ({"weight": float("nan")}, r"terms\.pull\.weight=nan must be"),
+        ({"weight": float("inf")}, r"terms\.pull\.weight=inf must be"),
         ({"weight": True}, r"terms\.pull\.weight=True must be"),
         ({"weight": "1"}, r"terms\.pull\.weight=1 must be"),
         ({"weight_unit": "share"}, "weight_unit='share' is unknown: choose one of lambda, gradient_share"),
