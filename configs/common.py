@@ -142,7 +142,7 @@ def augment(policy: str) -> ConfigDict:
 
 def model_input() -> ConfigDict:
     """The input convention of networks that are trained here from scratch: RGB, (pixel - 127.5) / 127.5, all of it."""
-    return ConfigDict({"order": "rgb", "mean": 127.5, "scale": 127.5, "columns": 112})
+    return ConfigDict({"order": "rgb", "mean": 127.5, "scale": 127.5, "columns": 112, "size": 112})
 
 
 def classifier() -> ConfigDict:

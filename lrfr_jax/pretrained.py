@@ -133,7 +133,7 @@ def _report(converted: Converted, *, layout: str, out: str) -> str:
     lines += [f"left aside: {len(counters)} counters of batches (num_batches_tracked)"] if counters else []
     lines += [f"left aside: {listed(others)}"] if others else []
     lines.append(f"evaluate: python -m lrfr_jax.evaluate --checkpoint {out} --data_dir DIR --sets lfw")
-    changes = {f"input.{key}": value for key, value in model["input"].items() if value != PLAIN[key]}
+    changes = {f"input.{key}": value for key, value in model["input"].items() if value != PLAIN.get(key, IMAGE_SIZE)}
     changes |= {"width": model["width"]} if model["width"] != 1 else {}
     arguments = f"dataset=NAME,backbone={model['backbone']},embedding_size={model['embedding_size']}"
     settings = "".join(f" --config.model.{key}={value}" for key, value in changes.items())

@@ -115,7 +115,7 @@ def test_heads_are_those_that_exist():
 
 @pytest.mark.parametrize("policy", common.POLICIES)
 def test_every_policy_resolves_to_a_run(policy):
-    config = load("quickstart", f"policy={policy},batch_size=8")
+    config = load("quickstart", f"policy={policy},batch_size=16")
     assert experiment.build_run(config, num_identities=5, steps_per_epoch=10.0).backbone is not None
 
 

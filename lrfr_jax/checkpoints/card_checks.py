@@ -17,6 +17,7 @@ QMAG = {"alpha": float, "beta": float, "set": str, "impostor_pairs": int}
 MODEL = {"backbone": str, "width": float, "embedding_size": int, "dropout": float, "dtype": str, "input": dict}
 OPTIONAL = {"remat"}
 INPUT = {"order": str, "mean": float, "scale": float, "columns": int}
+INPUT_LATER = {"size": int}  # cards of before lack it
 EVERY_ENTRY = {"kind": str, "code": dict}
 HISTORY = {
     "import": {"file": str, "layout": str, "sha256": str, "licence": str},
@@ -36,7 +37,9 @@ def check(card: Any, *, path: paths.AnyPath) -> None:
     """
     _check({"": card}, CARD, path=path)
     _check({"model": card["model"]}, MODEL, path=path)
-    _check({"model.input": card["model"]["input"]}, INPUT, path=path)
+    convention = card["model"]["input"]
+    later = {name: kind for name, kind in INPUT_LATER.items() if name in convention}
+    _check({"model.input": convention}, INPUT | later, path=path)
     unknown = sorted(card["model"].keys() - MODEL.keys() - OPTIONAL)
     if unknown:
         raise UserError(f"{path} has model.{unknown[0]}, which no model has: {_REMEDY}")

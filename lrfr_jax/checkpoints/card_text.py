@@ -10,6 +10,7 @@ from lrfr_jax.evals.means import Mean
 from lrfr_jax.evals.protocols import MODE_TITLES
 from lrfr_jax.evals.reading import Reading
 from lrfr_jax.evals.thresholds import Threshold
+from lrfr_jax.image_ops import IMAGE_SIZE
 
 LIMITS = """
 The model embeds aligned faces: five points on the ArcFace template, 112x112 pixels. It was made for research on
@@ -43,10 +44,12 @@ def markdown(card: Any) -> str:
 def _facts(card: Any) -> Iterable[str]:
     model, convention = card.model, card.model["input"]
     yield f"- architecture: {model['backbone']} of width {model['width']:g}, {card.parameters:,} parameters"
+    size = convention.get("size", IMAGE_SIZE)
+    shrunk = "" if size == IMAGE_SIZE else f", shrunk to {size}x{size}"
     yield (
-        "- its weights want {order}, (pixel - {mean:g}) / {scale:g}, the middle {columns} columns; lrfr_jax and its "
-        "exported programs take RGB, (pixel - 127.5) / 127.5, and convert".format(
-            **{**convention, "order": convention["order"].upper()}
+        "- its weights want {order}, (pixel - {mean:g}) / {scale:g}, the middle {columns} columns{shrunk}; lrfr_jax "
+        "and its exported programs take RGB, (pixel - 127.5) / 127.5, and convert".format(
+            **{**convention, "order": convention["order"].upper(), "shrunk": shrunk}
         )
     )
     yield f"- a feature of {model['embedding_size']} numbers; as an embedding it is made as long as 1"

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from lrfr_jax.errors import UserError
 from lrfr_jax.image_ops import IMAGE_SIZE
+from lrfr_jax.models.bridge_student import BridgeStudent
 from lrfr_jax.models.iresnet import CBAMBlock, IResNet
 from lrfr_jax.models.layers import REMATS, InputConvention
 from lrfr_jax.models.mobilefacenet import MobileFaceNet
@@ -28,9 +29,11 @@ BACKBONES = {
     "cbam_iresnet18": functools.partial(IResNet, block=CBAMBlock, stage_sizes=(2, 2, 2, 2)),
     "cbam_iresnet50": functools.partial(IResNet, block=CBAMBlock, stage_sizes=(3, 4, 14, 3)),
     "mobilefacenet": MobileFaceNet,
+    "bridge_student": BridgeStudent,
 }
 DTYPES = ("float32", "bfloat16")
 ORDERS = ("rgb", "bgr")
+SMALLEST_SIZE = 4  # of an input: the student's poolings leave one pixel of it
 
 
 @runtime_checkable
@@ -79,14 +82,22 @@ def create_backbone(
         raise UserError(f"model.embedding_size={embedding_size} must be at least 1")
     if not 0 <= dropout < 1:
         raise UserError(f"model.dropout={dropout} must be in [0, 1): set it to 0 to switch dropout off")
+    size = input.get("size", IMAGE_SIZE)
+    if not isinstance(size, int) or not SMALLEST_SIZE <= size <= IMAGE_SIZE:
+        raise UserError(f"model.input.size={size} must be a side from {SMALLEST_SIZE} to {IMAGE_SIZE} pixels")
     try:
         convention = InputConvention(**input)
     except TypeError as error:
-        raise UserError(f"model.input={dict(input)} must have the keys order, mean, scale and columns") from error
+        raise UserError(f"model.input={dict(input)} must have the keys order, mean, scale, columns and size") from error
     if convention.order not in ORDERS or convention.scale <= 0 or not 1 <= convention.columns <= IMAGE_SIZE:
         raise UserError(
             f"model.input={dict(input)}: order must be one of {', '.join(ORDERS)}, scale above 0 and columns in "
             f"1..{IMAGE_SIZE}"
+        )
+    if IMAGE_SIZE not in (convention.size, convention.columns):
+        raise UserError(
+            f"model.input.size={convention.size} shrinks the whole image and model.input.columns={convention.columns} "
+            f"takes a part of it: set one of them to {IMAGE_SIZE}"
         )
     return BACKBONES[backbone](
         width=width, embedding_size=embedding_size, dropout=dropout, dtype=dtype, input=convention, remat=remat

@@ -17,6 +17,7 @@ LATER = {
     "augment.gray.probability": 0.0,
     "augment.light.probability": 0.0,
     "augment.light.strength": 0.5,
+    "model.input.size": 112,
     "optimizer.algorithm": "sgd",
     "optimizer.nesterov": False,
     "optimizer.betas": [],

@@ -17,7 +17,8 @@ LATER = (
     "augment.views.",
     "optimizer.algorithm",
 )
-LATER += ("optimizer.betas", "optimizer.epsilon", "optimizer.nesterov", "optimizer.weight_decay_by_prefix")
+LATER += ("model.input.size", "optimizer.betas", "optimizer.epsilon", "optimizer.nesterov")
+LATER += ("optimizer.weight_decay_by_prefix",)
 
 
 def today(policy="maug", module=quickstart):
