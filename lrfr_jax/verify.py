@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.fusion = rules.fusion if options.protocol else options.fusion
     embedder = model_options.load(options, default_fusion=None)
     rules = dataclasses.replace(rules, fusion=embedder.fusion, score=embedder.score.name, centering=embedder.centering)
-    rules = dataclasses.replace(rules, qmag=tuple(embedder.score.line or ()))
+    rules = dataclasses.replace(rules, qmag=tuple(embedder.score.line or ()), gallery=embedder.reading.gallery)
     held = _held(embedder, options)
     if protocol is None:
         made, similarities = {}, _similarities(embedder, source, listed, rules, options.resolutions)
@@ -105,6 +105,7 @@ def _evaluated(
     name = pathlib.Path(options.pairs).stem
     test_set = TestSet(name, "verification", pathlib.Path(options.pairs), source, protocol, is_partial=False)
     asked = {"resolutions": options.resolutions, "means": embedder.means}
+    asked |= {"gallery_from": embedder.gallery_from if embedder.gallery else None}
     planned = {name: evaluation.Evaluation(test_set, options.protocol or PROTOCOL, rules, **asked)}
     results = evaluation.run(planned, cache=None, **embedder.evaluation_arguments(evaluation.sizes_of(planned)))
     made = report.report_of(

@@ -19,7 +19,7 @@ from lrfr_jax.image_ops import IMAGE_SIZE
 from lrfr_jax.terminal import progress
 
 # The records that are embedded, by resolution.
-Wanted = Mapping[int, Int[np.ndarray, " records"]]
+Wanted = Mapping[int, Int[np.ndarray, " _"]]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

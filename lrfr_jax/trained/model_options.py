@@ -17,6 +17,7 @@ from lrfr_jax.pictures import sources
 from lrfr_jax.pictures.faces import Faces, way_to_face
 from lrfr_jax.pictures.stored_files import SourceImage
 from lrfr_jax.terminal import progress
+from lrfr_jax.trained import gallery_model
 from lrfr_jax.trained.embedder import Embedder
 from lrfr_jax.trained.model import find_model
 
@@ -29,12 +30,13 @@ CARDS_FUSION = "that of the model's last calibration, sum without one"
 
 
 def add_model(parser: argparse.ArgumentParser, *, required: bool = True, default_fusion: str = "sum") -> None:
-    """Declares `--checkpoint`, `--fusion`, `--centering` and `--batch_size`."""
+    """Declares `--checkpoint`, `--gallery_checkpoint`, `--gallery_from`, `--fusion`, `--centering`, `--batch_size`."""
     parser.add_argument(
         "--checkpoint",
         required=required,
         help="a run's folder (its newest checkpoint is taken), one checkpoint, or what `pretrained` or `export` made",
     )
+    gallery_model.add_options(parser)
     parser.add_argument(
         "--fusion",
         choices=sorted(FUSIONS),
@@ -126,6 +128,7 @@ def load(options: argparse.Namespace, *, default_fusion: str | None = "sum") -> 
     with progress.waiting(f"loading {options.checkpoint}"):
         asked = {name: getattr(options, name) for name in ("score", "qmag") if hasattr(options, name)}
         asked |= {"fusion": fusion, "centering": options.centering, "batch_size": options.batch_size}
+        asked |= {"gallery": options.gallery_checkpoint, "gallery_from": options.gallery_from}
         return Embedder.load(options.checkpoint, **asked)
 
 
@@ -145,6 +148,7 @@ def faces_of(options: argparse.Namespace, pictures: Sequence[Any]) -> Faces:
 
 def _looked_at(options: argparse.Namespace, pictures: Sequence[Any]) -> Faces:
     find_model(options.checkpoint)  # which takes no time, while looking at a million pictures does
+    gallery_model.look(options)
     source = Faces(pictures, make_face=way_to_face(resize=options.resize, align=options.align))
     source.look()
     return source
