@@ -47,6 +47,7 @@ def _embed(options: argparse.Namespace, embedder: Embedder, folder: Folder) -> t
             dim = part.vectors.shape[1]
         if not used:
             folder.source.require_all()
+        model_options.warn_of_large(embedder, folder.source, resolution=options.resolution)
         unreadable = folder.with_problems()
         file.finish(
             paths=used,

@@ -147,6 +147,7 @@ def _embed(embedder: Embedder, folder: Folder, what: str, resolution: int) -> Si
     good = [place for place in range(len(folder.paths)) if place not in folder.source.problems]
     if not good:
         folder.source.require_all()
+    model_options.warn_of_large(embedder, folder.source, resolution=resolution)
     pictures = [(folder.source, place) for place in good]
     names = [folder.paths[place] for place in good]
     return Side(names, found.vectors[good], folder.with_problems(), embedder.digest, embedder.spaces, pictures)

@@ -75,6 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     else:
         made, similarities = _evaluated(embedder, source, protocol, rules, options)
     source.require_all()
+    model_options.warn_of_large(embedder, source)
     decided = _decisions(held, source, listed, similarities, options.far)
     _show(options, listed, made, similarities, decided)
     return _status(decided.values())

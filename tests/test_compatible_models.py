@@ -150,6 +150,7 @@ def test_two_models_in_one_embedder(models, alone, both):
         ({"score": "qmag", "qmag": (0.1, 0.2)}, "score qmag and centering none do not go with two models"),
         ({"centering": "per_resolution"}, "do not go with two models"),
         ({"gallery": models["stranger"]}, "cannot be compared: name the model that one of them was trained to fit"),
+        ({"gallery": None, "gallery_from": 20}, "gallery_from=20 does nothing without gallery"),
         ({"gallery_from": 0}, "gallery_from is 0: it must be whole pixels in 1..113"),
     ):
         with pytest.raises(UserError, match=sentence):
@@ -179,6 +180,9 @@ def test_search_in_a_file_of_the_teacher(models, alone, faces, tmp_path, capsys)
     large = [f"--probes={folder}", "--json", f"--checkpoint={models['student']}", *beside]
     expected = alone["teacher"].embed(FACES).vectors
     np.testing.assert_allclose(hits(f"--gallery={tmp_path}/old.npz", *large), expected @ expected.T, atol=1e-5)
+    # A gallery of pictures is its model's whatever their sizes.
+    alone_there = hits(f"--gallery={folder}", *large, "--gallery_from=113")
+    np.testing.assert_allclose(alone_there, alone["student"].embed(FACES).vectors @ expected.T, atol=1e-5)
     with pytest.raises(UserError) as error:
         search.main([f"--gallery={tmp_path}/stranger.npz", *probes])
     stranger, student = Embedder.load(models["stranger"]).digest[:16], alone["student"].digest[:16]
@@ -242,6 +246,20 @@ def test_commands_decide_by_the_thresholds_of_both_models(
         assert listed["pairs"][1]["hr_lr_14"] == pytest.approx(expected, abs=1e-5)
         assert listed["pairs"][1]["same_hr_lr_14"] in (0, 1)
     assert listed["report"]["sets"]["pairs"]["protocol"] == f"insightface, gallery={reading.gallery}"
+
+
+def test_large_faces_that_a_model_leaves_to_another_are_told(models, faces, tmp_path, capsys):
+    folder, name = faces[0].parent, "/".join(models["teacher"].parts[-2:])
+    made = [f"--images={folder}", "--resize", f"--checkpoint={models['student']}"]
+    faces[1].write_bytes(resize.encode_png(np.ascontiguousarray(FACES[1][: FROM - 1])))
+    embed.main([*made, f"--output={tmp_path}/a.npz"])
+    words = f"warning: 3 of 4 faces have {FROM} px or more, which {models['student']} was made to leave to {name}"
+    assert words in capsys.readouterr().err
+    embed.main([*made, f"--output={tmp_path}/b.npz", "--resolution=14"])
+    embed.main([*made, f"--output={tmp_path}/c.npz", f"--gallery_checkpoint={models['teacher']}"])
+    assert "warning" not in capsys.readouterr().err
+    compare.main([str(faces[0]), str(faces[2]), f"--checkpoint={models['student']}", "--resolution=14"])
+    assert "warning: 1 of 2 faces" in capsys.readouterr().err
 
 
 def test_the_fusion_of_a_calibration_is_that_of_as_many_models(models, student):

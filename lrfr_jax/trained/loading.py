@@ -46,6 +46,8 @@ def fields_of(
     _check_choices(choices)
     if batch_size < 1:
         raise UserError(f"batch_size={batch_size} must be at least 1")
+    if gallery_from is not None and not gallery:
+        raise UserError(f"gallery_from={gallery_from} does nothing without gallery: name the model of the gallery")
     if gallery and (score, centering) != ("cosine", "none"):
         raise UserError(
             f"score {score} and centering {centering} do not go with two models, as lengths of features and means "

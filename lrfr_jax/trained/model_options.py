@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from lrfr_jax.checkpoints import compatibility
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals.centering import CENTERINGS
 from lrfr_jax.evals.fusion import FUSIONS
@@ -164,6 +165,28 @@ def check_new(options: argparse.Namespace, *names: str) -> None:
         paths.check_file(pathlib.Path(path), flag=f"--{name}")
     if len(set(map(os.path.abspath, given.values()))) < len(given):
         raise UserError(f"--{' and --'.join(given)} name one file: choose two")
+
+
+def warn_of_large(embedder: Embedder, source: Faces, *, resolution: int | Sequence[int] = IMAGE_SIZE) -> None:
+    """Says on stderr that faces were read by a model that leaves such large ones to another, which was not named.
+
+    Args:
+      embedder: that read all faces.
+      source: the faces, after they were read.
+      resolution: to which they were reduced, one for all or one for each.
+    """
+    known = compatibility.of_metadata(embedder.metadata)
+    if embedder.gallery or not known:
+        return
+    asked = [resolution] * len(source) if isinstance(resolution, int) else resolution
+    sizes = [min(source.sizes.get(place, IMAGE_SIZE), size) for place, size in enumerate(asked)]
+    large = sum(size >= known["resolution"] for size in sizes)
+    if large:
+        print(
+            f"warning: {large} of {len(sizes)} faces have {known['resolution']} px or more, which {embedder.path} was "
+            f"made to leave to {known['name']}: name that model with --gallery_checkpoint",
+            file=sys.stderr,
+        )
 
 
 class Folder(NamedTuple):
