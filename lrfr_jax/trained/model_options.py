@@ -149,7 +149,8 @@ def faces_of(options: argparse.Namespace, pictures: Sequence[Any]) -> Faces:
 
 def _looked_at(options: argparse.Namespace, pictures: Sequence[Any]) -> Faces:
     find_model(options.checkpoint)  # which takes no time, while looking at a million pictures does
-    gallery_model.look(options)
+    if hasattr(options, "gallery_checkpoint"):  # `adapt` reads pictures, and has one model
+        gallery_model.look(options)
     source = Faces(pictures, make_face=way_to_face(resize=options.resize, align=options.align))
     source.look()
     return source
