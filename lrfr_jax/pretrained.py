@@ -62,6 +62,7 @@ def import_weights(options: argparse.Namespace) -> str:
         "evals": {},
         "history": [*(card.history if card else ()), lineage.entry("import", **facts, licence=options.licence)],
     }
+    metadata |= {"compatible_with": card.compatible_with} if card and card.compatible_with else {}
     with progress.waiting(f"writing {options.out}"):
         checkpoint.save_backbone(options.out, converted.variables, metadata)
     made = model_card.of_checkpoint(options.out, variables=converted.variables, metadata=metadata)

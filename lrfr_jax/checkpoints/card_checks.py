@@ -12,8 +12,9 @@ from lrfr_jax.image_ops import ROUNDINGS
 
 # The keys of each part and the types of their values, where a whole number is a number too.
 CARD = {"weights": str, "model": dict, "degradation_rounding": str, "step": int, "parameters": int}
-CARD |= {"history": list, "results": dict, "thresholds": list, "means": list, "qmag": dict}
+CARD |= {"history": list, "results": dict, "thresholds": list, "means": list, "qmag": dict, "compatible_with": dict}
 QMAG = {"alpha": float, "beta": float, "set": str, "impostor_pairs": int}
+COMPATIBLE_WITH = {"digest": str, "name": str, "resolution": int}
 MODEL = {"backbone": str, "width": float, "embedding_size": int, "dropout": float, "dtype": str, "input": dict}
 OPTIONAL = {"remat"}
 INPUT = {"order": str, "mean": float, "scale": float, "columns": int}
@@ -55,6 +56,8 @@ def check(card: Any, *, path: paths.AnyPath) -> None:
     _check({f"results[{name!r}]": report for name, report in card["results"].items()}, {}, path=path)
     if card["qmag"]:
         _check({"qmag": card["qmag"]}, QMAG, path=path)
+    if card["compatible_with"]:
+        _check({"compatible_with": card["compatible_with"]}, COMPATIBLE_WITH, path=path)
     for key, kind in (("thresholds", Threshold), ("means", Mean)):
         hints, fields = get_type_hints(kind), dataclasses.fields(kind)
         needed = {field.name: hints[field.name] for field in fields if field.default is dataclasses.MISSING}

@@ -58,6 +58,14 @@ def _facts(card: Any) -> Iterable[str]:
             "- constants of the score qmag: alpha {alpha:g}, beta {beta:g}, fitted on {impostor_pairs:,} impostor "
             "pairs of {set}".format(**card.qmag)
         )
+    if card.compatible_with:
+        yield (
+            "- made for the embeddings of {name} (digest of the weights {digest}): a gallery of that model stays as it "
+            "is, this one reads faces of fewer than {resolution} px and that one the larger ones "
+            "(`--gallery_checkpoint`); its embeddings fit no other model's".format(**card.compatible_with)
+        )
+    else:
+        yield "- its embeddings fit no other model's, unless that one was trained to fit these"
     is_export = card.history and card.history[-1]["kind"] == "export"
     yield f"- step {card.step}; {'SHA-256 of the file' if is_export else 'digest of the weights'} {card.weights}"
 
@@ -122,17 +130,23 @@ def _thresholds(held: Sequence[Threshold]) -> str:
     """A table for each reading, set and protocol, those of the last calibration first."""
     if not held:
         return "Not calibrated: `python -m lrfr_jax.evaluate --calibrate` does it."
-    fusion = thresholds.newest_fusion(held)
-    used = thresholds.in_use(held, reading=Reading(fusion), calibrated_on=None)
-    names = ", ".join(dict.fromkeys(one.set for one in used))
     sources: dict[tuple, list[Threshold]] = {}
     for one in sorted(held, key=lambda one: -one.calibration):
         sources.setdefault((one.reading, one.set, one.protocol, one.digest), []).append(one)
-    taken = (
-        f"`compare`, `verify` and `demo` take fusion {fusion} and {names}, unless --fusion or --calibrated_on is given."
-    )
     blocks = [f"{_source(*source)}\n\n{_threshold_table(of_it)}" for source, of_it in sources.items()]
-    return "\n\n".join([taken, *blocks])
+    return "\n\n".join([*_taken(held), *blocks])
+
+
+def _taken(held: Sequence[Threshold]) -> Iterable[str]:
+    """Which thresholds the commands take, for this model by itself and beside a model whose gallery it fits."""
+    for gallery in sorted({one.gallery for one in held}):
+        fusion = thresholds.newest_fusion([one for one in held if one.gallery == gallery])
+        used = thresholds.in_use(held, reading=Reading(fusion, gallery=gallery), calibrated_on=None)
+        names = ", ".join(dict.fromkeys(one.set for one in used))
+        who = "`compare`, `verify` and `demo`"
+        if gallery:
+            who = f"`compare` and `verify` with `--gallery_checkpoint` (the model {gallery})"
+        yield f"{who} take fusion {fusion} and {names}, unless --fusion or --calibrated_on is given."
 
 
 def _source(reading: Reading, name: str, protocol: str, digest: str) -> str:
