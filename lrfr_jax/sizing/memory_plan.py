@@ -45,7 +45,7 @@ class Memory:
       cosines: to the class centers, with what else the classification holds meanwhile.
       activations: that the forward pass leaves for the gradient, of all views.
       images: the batch as bytes, and its views in float32.
-      cache: the training set, if `input.cache` is 'device'; whole on every device.
+      cache: the training sets, if `input.cache` is 'device'; whole on every device.
     """
 
     backbone: float | int
@@ -68,7 +68,8 @@ def of_config(config: ConfigDict, *, num_identities: int, num_images: int, devic
 
     Args:
       config: one that `experiment.build_run` accepts.
-      num_identities, num_images: of the training set.
+      num_identities: of the training set.
+      num_images: of it, and of a second set beside it.
       devices: over which batch and, by `classifier.shards`, class centers are split.
     """
     classifier, head = Classifier(num_identities, **config.classifier), experiment.head_of(config.head.to_dict())
