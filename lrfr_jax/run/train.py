@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
-import numpy as np
 from clu import parameter_overview
 from flax.traverse_util import flatten_dict
 from jax.sharding import Mesh
@@ -23,7 +22,16 @@ from lrfr_jax.evals import evaluation
 from lrfr_jax.files import paths
 from lrfr_jax.machines import processes, sharding
 from lrfr_jax.objective import train_step
-from lrfr_jax.run import continuation, device_cache, divergence, experiment, metric_writers, own_evaluation, warm_start
+from lrfr_jax.run import (
+    continuation,
+    device_cache,
+    divergence,
+    experiment,
+    metric_writers,
+    own_evaluation,
+    sources,
+    warm_start,
+)
 from lrfr_jax.run import workdir as workdirs
 from lrfr_jax.terminal import progress
 
@@ -43,9 +51,9 @@ def train(config: ConfigDict, *, workdir: paths.AnyPath, data_dir: pathlib.Path)
     # ---- Devices and data. A set that is missing is found now, not after hours.
     begins = not checkpoint.steps_of(workdir)
     mesh = sharding.make_mesh(config.classifier.shards)
-    sharding.check_batch_size("--config.batch_size", config.batch_size, mesh, parts=config.batch_parts, begins=begins)
-    training_set = face_sets.open_training_set(str(data_dir), config.input.dataset)
-    device_cache.check(config.input.cache, training_set, mesh)
+    taken = sources.open_sources(config, data_dir=data_dir, mesh=mesh, begins=begins)
+    device_cache.check(config.input.cache, taken, mesh)
+    training_set = taken[0].training_set
     steps_per_epoch = training_set.num_images / config.batch_size
 
     # ---- Model, state, restore.
@@ -57,7 +65,7 @@ def train(config: ConfigDict, *, workdir: paths.AnyPath, data_dir: pathlib.Path)
     evaluate = _build_evaluation(config, run, mesh, workdir, data_dir)
     plain, is_main_process = json.loads(config.to_json()), jax.process_index() == 0
     workdirs.claim(workdir, plain, is_main_process=is_main_process)
-    metadata = _metadata(config, training_set, data_dir)
+    metadata = _metadata(config, taken, data_dir)
     manager = checkpoint.create_manager(workdir, keep=config.keep_checkpoints)
     start, state = _first_state(config, run, training_set, mesh, manager, metadata, num_steps)
     evaluation_due = progress.is_due(config.eval_every_steps, start, num_steps)
@@ -74,7 +82,7 @@ def train(config: ConfigDict, *, workdir: paths.AnyPath, data_dir: pathlib.Path)
     # ---- The loop.
     outputs = (sharding.of_state(mesh, state), sharding.replicated(mesh))
     step_fn = jax.jit(device_cache.on_batch(run.step, mesh), donate_argnums=0, out_shardings=outputs)
-    batches, cached = _feed(config, training_set, mesh, start)
+    batches, cached = _feed(config, taken, mesh, start)
     length = {"step": start, "num_steps": num_steps, "steps_per_epoch": steps_per_epoch}
     timing = progress.Progress(**length, batch_size=config.batch_size, unit=run.unit)
     current, undescribed, stopping, step = None, None, False, start
@@ -121,18 +129,10 @@ def train(config: ConfigDict, *, workdir: paths.AnyPath, data_dir: pathlib.Path)
     logger.info("finished: checkpoints and their cards, metrics and evaluations are in %s", workdir)
 
 
-def _metadata(config: ConfigDict, training_set: face_sets.TrainingSet, data_dir: pathlib.Path) -> dict[str, Any]:
+def _metadata(config: ConfigDict, taken: tuple[sources.Source, ...], data_dir: pathlib.Path) -> dict[str, Any]:
     """What every checkpoint says of itself: how to build the model, which data it counts batches of, its history."""
-    data = {
-        "dataset": config.input.dataset,
-        "num_images": training_set.num_images,
-        "num_identities": training_set.num_identities,
-        "digest": training_set.digest,
-        "test_sets": {name: face_sets.digest_of(str(data_dir), name) for name in config.evals},
-        "batch_size": config.batch_size,
-        "seed": config.seed,
-    }
-    facts = {name: data[name] for name in ("dataset", "num_images", "num_identities", "digest")}
+    test_sets = {name: face_sets.digest_of(str(data_dir), name) for name in config.evals}
+    data = sources.facts(config, taken) | {"test_sets": test_sets, "seed": config.seed}
     plain = json.loads(config.to_json())
     recipe = flatten_dict({name: value for name, value in plain.items() if name != "evals"}, sep=".")
     return {
@@ -140,7 +140,7 @@ def _metadata(config: ConfigDict, training_set: face_sets.TrainingSet, data_dir:
         "data": data,
         "evals": plain["evals"],
         "degradation_rounding": config.augment.rounding,
-        "history": [lineage.entry("training", **facts, licence=training_set.licence, recipe=recipe)],
+        "history": [lineage.entry("training", **sources.lineage_facts(config, taken), recipe=recipe)],
     }
 
 
@@ -261,11 +261,10 @@ def _announce(config, run, state, training_set, mesh, start: int, num_steps: int
 
 
 def _feed(
-    config: ConfigDict, training_set: face_sets.TrainingSet, mesh: Mesh, start: int
-) -> tuple[Iterator[dict[str, np.ndarray]], dict[str, jax.Array]]:
-    reading = {key: value for key, value in config.input.items() if key != "dataset"}
-    which = {"batch_size": config.batch_size, "seed": config.seed, "start_batch": start}
-    return device_cache.feed(training_set, mesh=mesh, **which, **reading)
+    config: ConfigDict, taken: tuple[sources.Source, ...], mesh: Mesh, start: int
+) -> tuple[Iterator[dict[str, Any]], dict[str, Any]]:
+    reading = {name: config.input[name] for name in ("cache", "num_threads", "prefetch_images")}
+    return device_cache.feed(taken, mesh=mesh, start_batch=start, **reading)
 
 
 def _build_evaluation(
