@@ -3,10 +3,23 @@
 from ml_collections import ConfigDict
 
 
-def view(*sizes: int, ratios: tuple[float, ...] = (), share: float = 1.0, weight: float = 0.5) -> dict:
-    """Sizes that an image is brought to and how often each; the share of the batch; the part in the classification."""
+def view(
+    *sizes: int,
+    ratios: tuple[float, ...] = (),
+    share: float | dict = 1.0,  # or {"first": p, "increment": p, "every_images": n}: it grows
+    operator: str = "bicubic",
+    source: str = "first",
+    weight: float = 0.5,
+) -> dict:
+    """Sizes that an image is brought to, how often each and how; the share of the batch; the part in classification."""
     equal = (1.0,) * len(sizes)
-    return {"sizes": sizes, "ratios": ratios or equal, "share": share if sizes else 0.0, "weight": weight}
+    rule = {"sizes": sizes, "ratios": ratios or equal, "share": share if sizes else 0.0}
+    return rule | {"operator": operator, "source": source, "weight": weight}
+
+
+def _learns_from_hr(*sizes: int, **rule) -> dict:
+    """A teacher sees the image, a student alone what becomes of it."""
+    return {"hr": view(weight=0.0), "lr": view(*sizes, weight=1.0, **rule)}
 
 
 # Resolution policies: what the views of a batch are, and how often each size is drawn (Ling et al. 2022, Table 4).
@@ -22,6 +35,13 @@ POLICIES = {
     "bt_m": {"mixed": view(7, 14, 28, 56, share=0.5, weight=1.0)},
     "st_m1": {"hr": view(), "lr": view(7, 14, 28, 56)},
     "st_m2": {"first": view(7, 14, 28, 56, 112), "second": view(7, 14, 28, 56, 112)},
+    # Students of a teacher. Massoli et al. 2020: sides as at 224 px of theirs; the share is fixed, or grows by
+    # {"first": 0.1, "increment": 0.1, "every_images": 35000}. A-SKD (Shin et al. 2022) has one size a student.
+    "massoli": _learns_from_hr(8, 16, 32, 64, share=0.1, operator="bilinear"),
+    "askd56": _learns_from_hr(56, operator="askd_released"),
+    "askd28": _learns_from_hr(28, operator="askd_released"),
+    "askd14": _learns_from_hr(14, operator="askd_released"),
+    "fskd": _learns_from_hr(14, 28, 56, 112, operator="opencv"),
 }
 
 _MAGFACE = {
@@ -123,6 +143,7 @@ def augment(policy: str) -> ConfigDict:
             "crop": {"probability": 0.0, "areas": (0.2, 1.0), "aspects": (3 / 4, 4 / 3)},
             "low_resolution": {"probability": 0.0, "sides": (0.2, 1.0)},
             "light": {"probability": 0.0, "strength": 0.5},
+            "gray": {"probability": 0.0},  # Massoli's, at 0.2
             "flip": "shared",  # the paper says "random flip"; the released code flips the two views independently
         }
     )
@@ -147,12 +168,13 @@ def head(name: str) -> ConfigDict:
 
 def loss(policy: str) -> ConfigDict:
     """The distance of Eq. 7, LogExp, at the paper's numbers (section 4.1)."""
+    is_paired = len(POLICIES[policy]) == 2 and all(rule["weight"] for rule in POLICIES[policy].values())
     return ConfigDict(
         {
             "distance": "logexp",
             "p": 1.0,  # "p = 1 by default", Eq. 5 and Table 4
             "reduction": "paper",  # 'released': one log over the whole batch, as the released ExpDist
-            "distance_weight": 1.0 if len(POLICIES[policy]) == 2 else 0.0,  # lambda; 5 is the best on XQLFW in Table 5
+            "distance_weight": 1.0 if is_paired else 0.0,  # lambda; 5 is the best on XQLFW in Table 5
             "weight_unit": "lambda",  # 'gradient_share': times the length of the classification's gradient
         }
     )

@@ -62,6 +62,8 @@ def adapt(options: argparse.Namespace) -> str:
     chosen = _chosen(len(source.records), options)
     with progress.waiting(f"loading {found}"):
         model = open_model(found)
+    if not model.variables.get("batch_stats"):
+        raise UserError(f"{found} holds a network without BatchNorm: it has no statistics to adapt, use it as it is")
     images = _pixels(source, chosen)
     adapted = dict(model.variables.get(statistics.ADAPTED, {}))
     for resolution in options.resolutions:

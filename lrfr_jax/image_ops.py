@@ -13,6 +13,8 @@ IMAGE_SIZE = 112
 HALF_RANGE = 127.5
 BYTE_MAX = 255
 ROUNDINGS = ("uint8", "none")
+# Pillow's BICUBIC (a = -0.5) and BILINEAR, by the names of `jax.image.resize`.
+KERNELS = ("cubic", "linear")
 
 
 def normalize(
@@ -42,29 +44,31 @@ def erase_borders(
     return jnp.where((inner_rows[:, :, None] & inner_columns[:, None, :])[..., None], images, 0)
 
 
-def _resize_rows(size: int, to: int) -> Float[Array, "to size"]:
-    shape, settings = (to, size), {"method": "cubic", "antialias": True, "precision": jax.lax.Precision.HIGHEST}
+def _resize_rows(size: int, to: int, kernel: str) -> Float[Array, "to size"]:
+    shape, settings = (to, size), {"method": kernel, "antialias": True, "precision": jax.lax.Precision.HIGHEST}
     return jax.image.resize(jnp.eye(size), shape, **settings)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _operators(sizes: tuple[int, ...], image_size: int) -> tuple[list[Array], list[Array]]:
-    return [_resize_rows(image_size, size) for size in sizes], [_resize_rows(size, image_size) for size in sizes]
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _operators(sizes: tuple[int, ...], image_size: int, kernel: str) -> tuple[list[Array], list[Array]]:
+    down = [_resize_rows(image_size, size, kernel) for size in sizes]
+    return down, [_resize_rows(size, image_size, kernel) for size in sizes]
 
 
 @functools.cache
 def resampling_operators(
-    sizes: tuple[int, ...], *, image_size: int
+    sizes: tuple[int, ...], *, image_size: int, kernel: str = "cubic"
 ) -> tuple[Float[np.ndarray, "sizes largest image_size"], Float[np.ndarray, "sizes image_size largest"]]:
     r"""Matrices that shrink one axis from `image_size` to each size (D), and that enlarge it again (U).
 
-    They are what `jax.image.resize` makes of identity matrices. Its bicubic kernel has a = -0.5 and widens when it
-    shrinks (antialias), as Pillow's BICUBIC; cv2.INTER_CUBIC is another kernel. The rows of D and columns of U beyond a
+    They are what `jax.image.resize` makes of identity matrices. Its kernels widen when they shrink (antialias) and the
+    bicubic one has a = -0.5, as Pillow's; cv2.INTER_CUBIC is another kernel. The rows of D and columns of U beyond a
     size are zero, up to the largest size.
 
     Args:
       sizes: side lengths in pixels.
       image_size: side length of the images.
+      kernel: one of `KERNELS`.
 
     Raises:
       ValueError: no sizes, or one that is not in 1..image_size.
@@ -77,7 +81,7 @@ def resampling_operators(
     # This is called while other programs are traced, on a mesh of devices or not. A thread of its own knows of neither,
     # and runs one small program; `jax.ensure_compile_time_eval` takes two seconds for each size, one by one operation.
     with concurrent.futures.ThreadPoolExecutor(1) as thread:
-        operators = thread.submit(_operators, sizes, image_size).result()
+        operators = thread.submit(_operators, sizes, image_size, kernel).result()
     for index, (size, shrink, enlarge) in enumerate(zip(sizes, *operators, strict=True)):
         down[index, :size], up[index, :, :size] = shrink, enlarge
     return down, up
@@ -89,13 +93,15 @@ def degrade(
     *,
     sizes: tuple[int, ...],
     rounding: str,
+    kernel: str = "cubic",
 ) -> Float[Array, "batch size size channels"]:
-    r"""Shrinks each image to its own resolution and enlarges it to its old size, both bicubic.
+    r"""Shrinks each image to its own resolution and enlarges it to its old size, both bicubic or both bilinear.
 
     .. math:: X' = U_r\,(D_r X D_r^T)\,U_r^T
 
     One set of shapes for all resolutions, so it compiles once and is free to differ from image to image. With 'uint8'
-    every one of the four passes ends in whole values of 0..255: Pillow's result but for one pixel in thousands. With
+    every one of the four passes ends in whole values of 0..255: Pillow's result but for one pixel in thousands
+    (bilinear: up to one in twelve, by a gray level, as many of its sums end in a half). With
     'none' the values are those of the formula and may leave 0..255 by some grey levels at edges.
 
     Args:
@@ -104,21 +110,24 @@ def degrade(
         checked, any other one gives an image of NaN.
       sizes: all resolutions that may occur; the image's own side length is allowed and changes nothing.
       rounding: 'uint8' or 'none'.
+      kernel: one of `KERNELS`.
 
     Returns:
       float32 images, still in 0..255.
 
     Raises:
-      ValueError: a bad size or rounding, or (outside jit) a resolution that is not in `sizes`.
+      ValueError: a bad size, rounding or kernel, or (outside jit) a resolution that is not in `sizes`.
 
     References:
       Ling et al. 2022, arXiv 2302.05621, Sec. 3.3; Pillow, src/libImaging/Resample.c (order and rounding of passes).
     """
     if rounding not in ROUNDINGS:
         raise ValueError(f"rounding={rounding!r} is unknown: choose one of {', '.join(ROUNDINGS)}")
+    if kernel not in KERNELS:
+        raise ValueError(f"kernel={kernel!r} is unknown: choose one of {', '.join(KERNELS)}")
     if not isinstance(resolutions, jax.core.Tracer) and not np.isin(resolutions, sizes).all():
         raise ValueError(f"resolutions hold {set(np.asarray(resolutions).tolist()) - set(sizes)}: add to {sizes=}")
-    down, up = resampling_operators(tuple(sizes), image_size=images.shape[1])
+    down, up = resampling_operators(tuple(sizes), image_size=images.shape[1], kernel=kernel)
     matches = resolutions[:, None] == jnp.asarray(sizes)[None, :]
     index = jnp.argmax(matches, axis=-1)
     down, up = jnp.asarray(down)[index], jnp.asarray(up)[index]

@@ -54,6 +54,23 @@ def test_quickstart_changes_numbers_that_the_head_has(head):
     assert config.optimizer.learning_rate == (0.3 if head.startswith("npt") else 0.05)
 
 
+def test_views_of_students_are_those_of_the_sources():
+    """At 112 px: Massoli's sides, A-SKD's one size, F-SKD's four of which one is the image itself."""
+    wanted = {
+        "massoli": ((8, 16, 32, 64), 0.1, "bilinear"),
+        "askd56": ((56,), 1.0, "askd_released"),
+        "askd28": ((28,), 1.0, "askd_released"),
+        "askd14": ((14,), 1.0, "askd_released"),
+        "fskd": ((14, 28, 56, 112), 1.0, "opencv"),
+    }
+    for policy, rule in wanted.items():
+        views = load("quickstart", f"policy={policy}").augment.views
+        assert (views.lr.sizes, views.lr.share, views.lr.operator) == rule
+        assert len(set(views.lr.ratios)) == 1
+        assert (views.hr.weight, views.lr.weight, views.hr.sizes) == (0.0, 1.0, ())
+        assert load("quickstart", f"policy={policy}").loss.distance_weight == 0
+
+
 def test_numbers_of_the_systems():
     magface = load("systems.magface")
     assert (magface.model.backbone, magface.batch_size, magface.num_epochs) == ("iresnet50", 512, 25.0)

@@ -23,15 +23,16 @@ def images():
     return np.stack([127.5 * (1 + wave) for wave in waves]).round().astype(np.uint8)
 
 
-def degrade_to(images, resolution, *, sizes=SIZES, rounding="uint8"):
-    degrade = jax.jit(image_ops.degrade, static_argnames=("sizes", "rounding"))
+def degrade_to(images, resolution, *, sizes=SIZES, **settings):
+    settings = {"rounding": "uint8"} | settings
+    degrade = jax.jit(image_ops.degrade, static_argnames=("sizes", "rounding", "kernel"))
     resolutions = jnp.full(len(images), resolution, jnp.int32)
-    return np.asarray(degrade(jnp.asarray(images), resolutions, sizes=sizes, rounding=rounding))
+    return np.asarray(degrade(jnp.asarray(images), resolutions, sizes=sizes, **settings))
 
 
-def with_pillow(image, resolution):
-    small = Image.fromarray(image).resize((resolution, resolution), Image.Resampling.BICUBIC)
-    return np.asarray(small.resize((112, 112), Image.Resampling.BICUBIC))
+def with_pillow(image, resolution, kernel=Image.Resampling.BICUBIC):
+    small = Image.fromarray(image).resize((resolution, resolution), kernel)
+    return np.asarray(small.resize((112, 112), kernel))
 
 
 def assert_equals_pillow(actual, expected):
@@ -43,6 +44,18 @@ def assert_equals_pillow(actual, expected):
 def test_degrade_is_pillows_bicubic(images, resolution):
     expected = np.stack([with_pillow(image, resolution) for image in images])
     assert_equals_pillow(degrade_to(images, resolution), expected)
+
+
+@pytest.mark.parametrize("resolution", [8, 16, 32, 64])
+def test_degrade_is_pillows_bilinear(images, resolution):
+    expected = np.stack([with_pillow(image, resolution, Image.Resampling.BILINEAR) for image in images])
+    difference = np.abs(degrade_to(images, resolution, sizes=(8, 16, 32, 64), kernel="linear") - expected)
+    assert difference.max() <= 2
+    # Its weights are simple fractions, 1/14 and its like from 64 to 112: many sums end in a half, which Pillow's
+    # fixed-point weights push up or down.
+    assert (difference == 0).mean() > 0.9
+    off_by_one = np.abs(degrade_to(images, resolution, sizes=(8, 16, 32, 64)) - expected)
+    assert (off_by_one == 0).mean() < 0.8  # bicubic is another image
 
 
 @pytest.mark.parametrize("resolution", [5, 7, 10, 14, 20, 28, 56])
@@ -100,6 +113,11 @@ def test_degrade_refuses_sizes(images, sizes):
 def test_degrade_refuses_a_rounding(images):
     with pytest.raises(ValueError, match="rounding='int8' is unknown"):
         degrade_to(images, 7, rounding="int8")
+
+
+def test_degrade_refuses_a_kernel(images):
+    with pytest.raises(ValueError, match="kernel='area' is unknown: choose one of cubic, linear"):
+        degrade_to(images, 7, kernel="area")
 
 
 def test_normalize_takes_bytes_to_minus_one_and_one():

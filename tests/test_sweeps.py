@@ -49,7 +49,7 @@ def config_of(monkeypatch):
 
 
 def check_views(settings):
-    make_views = functools.partial(views.make_views, **settings.to_dict())
+    make_views = functools.partial(views.make_views, step=0, **settings.to_dict())
     rng = jax.eval_shape(jax.random.key, 0)
     assert len(jax.eval_shape(make_views, rng, jax.ShapeDtypeStruct((4, 112, 112, 3), jnp.uint8))) == 2
 

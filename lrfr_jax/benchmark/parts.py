@@ -75,7 +75,7 @@ def forward(setting: Setting) -> Part:
 
 def degradation(setting: Setting) -> Part:
     """The views of a batch: flips, resolutions drawn, bicubic down and up, normalized."""
-    make_views = jax.jit(functools.partial(views.make_views, **setting.config.augment.to_dict()))
+    make_views = jax.jit(functools.partial(views.make_views, step=0, **setting.config.augment.to_dict()))
     rng = jax.random.key(0)
     program, known = _compiled(make_views, setting, rng, setting.images)
     return Part(functools.partial(_finish, program, rng, setting.images), setting.config.batch_size, **known)

@@ -18,7 +18,7 @@ from lrfr_jax import image_ops
 from lrfr_jax.benchmark.setting import Part, Setting
 from lrfr_jax.errors import UserError
 from lrfr_jax.models import layers
-from lrfr_jax.objective.views import views_of
+from lrfr_jax.objective.view_rules import views_of
 
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 IRESNET_BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 14, 3), 100: (3, 13, 30, 3)}
@@ -165,8 +165,8 @@ def _has_usual_views(augment: ConfigDict) -> bool:
     """Whether they are those of the paper, of equal weight, and nothing else is done to the images."""
     views = views_of(augment.views.to_dict())
     is_paired = list(views) in (["hr"], ["hr", "lr"]) and not views["hr"].sizes
-    is_whole = all(view.share == 1 for name, view in views.items() if name == "lr")
-    extras = any(augment[name].probability for name in ("crop", "low_resolution", "light"))
+    is_whole = all((view.share, view.operator) == (1, "bicubic") for name, view in views.items() if name == "lr")
+    extras = any(augment[name].probability for name in ("crop", "low_resolution", "light", "gray"))
     return is_paired and is_whole and len({view.weight for view in views.values()}) == 1 and not extras
 
 
@@ -177,7 +177,7 @@ def parts(setting: Setting) -> dict[str, Part]:
       UserError: another network or loss than the reference has.
     """
     config = setting.config
-    has = "resnet" in config.model.backbone and config.model.batch_norm == "per_view"
+    has = config.model.backbone.startswith(("resnet", "iresnet")) and config.model.batch_norm == "per_view"
     if not _has_usual_views(config.augment):
         raise UserError("--against torch has one high-resolution view, or that and a low-resolution one, only")
     if config.optimizer.algorithm != "sgd" or config.optimizer.weight_decay_by_prefix:

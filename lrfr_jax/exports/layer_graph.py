@@ -21,6 +21,7 @@ from lrfr_jax.models.depthwise import DepthwiseConv
 from lrfr_jax.models.mobilefacenet import WeightedSum
 
 IMAGES = "images"  # the name of the network's input
+CHANNELS_FIRST = (0, 3, 1, 2)  # the axes here in the order that they have in a list of operations
 
 
 class Node(NamedTuple):
@@ -31,7 +32,10 @@ class Node(NamedTuple):
       scale      scale [i], shift [i]: x scale + shift
       product    kernel [o, i], bias [o]
       prelu      slope [i]
-      relu, add
+      relu, sigmoid, add
+      gate       the product of two maps, of which one may have sides or channels of length 1
+      pool       `kind` ('mean', 'max') over `axes`, which keep the length 1
+      concatenate  along the channels
       flatten    [batch, i, h, w] becomes [batch, i h w], of h w `positions`
       max_pool   of `kernel`, `stride`, `padding`
       crop       columns `start` to `stop`
@@ -100,6 +104,10 @@ def _max_pool(arrays: Mapping, module: layers.MaxPoolOfRelu, sides: tuple[int, .
     return [("max_pool", {}, {"kernel": module.kernel, "stride": module.stride, "padding": module.kernel // 2})]
 
 
+def _pooled(arrays: Mapping, module: layers.Pooled, sides: tuple[int, ...]) -> _Parts:
+    return [("pool", {}, {"kind": module.kind, "axes": [CHANNELS_FIRST.index(axis) for axis in module.axes]})]
+
+
 LAYERS: dict[type[nn.Module], Callable[[Mapping, Any, tuple[int, ...]], _Parts]] = {
     Conv: _conv,
     nn.Conv: _flax_conv,
@@ -108,6 +116,7 @@ LAYERS: dict[type[nn.Module], Callable[[Mapping, Any, tuple[int, ...]], _Parts]]
     nn.Dropout: lambda *_: [],
     layers.PReLU: lambda arrays, *_: [("prelu", {"slope": arrays["slope"]}, {})],
     layers.MaxPoolOfRelu: _max_pool,
+    layers.Pooled: _pooled,
     DepthwiseConv: _depthwise,
     WeightedSum: _weighted_sum,
 }
@@ -185,11 +194,16 @@ def _read(
     equation: core.JaxprEqn, found: Sequence[tuple[nn.Module, dict]], *, number: int, sides: tuple[int, ...]
 ) -> tuple[str, _Parts]:
     """The name of an equation's operations, and what they are; `sides` are those of a map that its input flattens."""
+    if equation.primitive is jax.lax.broadcast_in_dim_p and equation.params["broadcast_dimensions"] == (0, 1, 2, 3):
+        return "", []  # to the shape of what it is multiplied with, as formats do of themselves
     if equation.primitive is not _layer:
         operation, settings = _plain_operation(equation)
         return f"{operation}_{number}", [(operation, {}, settings)]
     module, arrays = found[equation.params["number"]]
     name = "/".join(module.path)
+    # A layer that is applied twice has two operations.
+    if any(other is not arrays and others.path == module.path for others, other in found[: equation.params["number"]]):
+        name = f"{name}_{number}"
     if sides and not isinstance(module, nn.Dense | nn.Dropout):
         raise UserError(f"the layer {name} takes a flattened map, whose channels it cannot tell apart: no export")
     return name, LAYERS[type(module)](arrays, module, sides)
@@ -201,6 +215,12 @@ def _plain_operation(equation: core.JaxprEqn) -> tuple[str, dict[str, int]]:
     match equation.primitive.name:
         case "add" if len(set(shapes)) == 1:
             return "add", {}
+        case "mul" if len(shapes[-1]) == 4:
+            return "gate", {}
+        case "logistic":
+            return "sigmoid", {}
+        case "concatenate" if equation.params["dimension"] == 3:
+            return "concatenate", {}
         case "reshape" if [len(shape) for shape in shapes] == [4, 2]:
             return "flatten", {"positions": math.prod(shapes[0][1:3])}
         case "custom_jvp_call" if [part.params.get("name") for part in equation.params["call_jaxpr"].eqns] == ["relu"]:

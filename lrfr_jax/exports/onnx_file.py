@@ -87,6 +87,11 @@ def _max_pool(node: Node):
     return "MaxPool", {}, {"kernel_shape": [kernel] * 2, "strides": [stride] * 2, "pads": [padding] * 4}
 
 
+def _pool(node: Node):
+    operator = {"mean": "ReduceMean", "max": "ReduceMax"}[node.settings["kind"]]
+    return operator, {}, {"axes": node.settings["axes"], "keepdims": 1}
+
+
 def _crop(node: Node):
     limits = {"starts": node.settings["start"], "ends": node.settings["stop"], "axes": 3}
     return "Slice", {name: np.array([value]) for name, value in limits.items()}, {}
@@ -99,7 +104,11 @@ OPERATORS = {
     "product": lambda node: ("Gemm", node.arrays, {"transB": 1}),
     "prelu": lambda node: ("PRelu", {"slope": node.arrays["slope"][:, None, None]}, {}),
     "relu": lambda node: ("Relu", {}, {}),
+    "sigmoid": lambda node: ("Sigmoid", {}, {}),
     "add": lambda node: ("Add", {}, {}),
+    "gate": lambda node: ("Mul", {}, {}),
+    "pool": _pool,
+    "concatenate": lambda node: ("Concat", {}, {"axis": 1}),
     "flatten": lambda node: ("Flatten", {}, {"axis": 1}),
     "max_pool": _max_pool,
     "crop": _crop,

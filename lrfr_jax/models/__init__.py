@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from lrfr_jax.errors import UserError
 from lrfr_jax.image_ops import IMAGE_SIZE
-from lrfr_jax.models.iresnet import IResNet
+from lrfr_jax.models.iresnet import CBAMBlock, IResNet
 from lrfr_jax.models.layers import REMATS, InputConvention
 from lrfr_jax.models.mobilefacenet import MobileFaceNet
 from lrfr_jax.models.resnet import BasicBlock, Bottleneck, ResNet
@@ -23,6 +23,8 @@ BACKBONES = {
     "iresnet34": functools.partial(IResNet, stage_sizes=(3, 4, 6, 3)),
     "iresnet50": functools.partial(IResNet, stage_sizes=(3, 4, 14, 3)),
     "iresnet100": functools.partial(IResNet, stage_sizes=(3, 13, 30, 3)),
+    "cbam_iresnet18": functools.partial(IResNet, block=CBAMBlock, stage_sizes=(2, 2, 2, 2)),
+    "cbam_iresnet50": functools.partial(IResNet, block=CBAMBlock, stage_sizes=(3, 4, 14, 3)),
     "mobilefacenet": MobileFaceNet,
 }
 DTYPES = ("float32", "bfloat16")

@@ -1,15 +1,19 @@
 """IResNet18/34/50/100, the backbones of InsightFace's arcface_torch: pre-normalized blocks, PReLU, no max-pool.
 
+With attention in every block they are the CBAM-IResNets of A-SKD.
+
 References:
   Duta et al. 2020, arXiv 2004.04989; Deng et al. 2019, arXiv 1801.07698, Sec. 3.1; layout of InsightFace arcface_torch.
 """
 
 import functools
+from collections.abc import Callable
 
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from lrfr_jax.models import layers
+from lrfr_jax.models import layers, taps
+from lrfr_jax.models.attention import Attention
 from lrfr_jax.models.convolution import Conv
 
 CONV_INITIAL_STDDEV = 0.1  # as arcface_torch draws every convolution
@@ -17,11 +21,15 @@ conv = functools.partial(Conv, kernel_init=nn.initializers.normal(CONV_INITIAL_S
 
 
 class IBasicBlock(nn.Module):
-    """x + bn(conv3x3(prelu(bn(conv3x3(bn(x)))))), the stride in the second convolution; nothing follows the sum."""
+    """x + bn(conv3x3(prelu(bn(conv3x3(bn(x)))))), the stride in the second convolution; nothing follows the sum.
+
+    `attention` is made with a type and applied before the sum.
+    """
 
     channels: int
     stride: int
     dtype: str
+    attention: Callable[..., nn.Module] | None = None
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch height width channels"], train: bool) -> Float[Array, "batch h w c"]:
@@ -31,10 +39,14 @@ class IBasicBlock(nn.Module):
         y = layers.PReLU(self.dtype, name="prelu")(norm(name="bn2")(y))
         y = conv(self.channels, 3, self.stride, dtype=self.dtype, name="conv2")(y)
         y = norm(name="bn3")(y)
+        y = self.attention(self.dtype, name="attention")(y) if self.attention else y
         if self.stride != 1 or x.shape[-1] != self.channels:
             x = conv(self.channels, 1, self.stride, dtype=self.dtype, name="shortcut_conv")(x)
             x = norm(name="shortcut_bn")(x)
         return x + y
+
+
+CBAMBlock = functools.partial(IBasicBlock, attention=Attention)
 
 
 class IResNet(nn.Module):
@@ -48,6 +60,7 @@ class IResNet(nn.Module):
       dtype: of the body, 'float32' or 'bfloat16'; parameters, statistics and neck are float32.
       input: how the weights want their images.
       remat: what the gradient computes again, a key of `layers.REMATS`.
+      block: `IBasicBlock` or `CBAMBlock`.
     """
 
     stage_sizes: tuple[int, ...]
@@ -57,6 +70,7 @@ class IResNet(nn.Module):
     dtype: str
     input: layers.InputConvention
     remat: str
+    block: Callable[..., nn.Module] = IBasicBlock
 
     @nn.compact
     def __call__(self, images: Float[Array, "batch height width 3"], train: bool) -> Float[Array, "batch dim"]:
@@ -67,6 +81,7 @@ class IResNet(nn.Module):
         x = layers.PReLU(self.dtype, name="stem_prelu")(x)
         for number, size in enumerate(self.stage_sizes):
             settings = {"dtype": self.dtype, "remat": self.remat, "name": f"stage{number + 1}"}
-            x = layers.Stage(IBasicBlock, size, channels[number], 2, **settings)(x, train)
+            x = layers.Stage(self.block, size, channels[number], 2, **settings)(x, train)
+            taps.show(self, f"stage{number + 1}", x)
         neck = layers.Neck(self.embedding_size, self.dropout, learn_scale=False, name="neck")
         return neck(x, train)

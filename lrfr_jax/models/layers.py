@@ -137,6 +137,19 @@ class MaxPoolOfRelu(nn.Module):
         return functools.reduce(jnp.maximum, [x[:, :, shift : shift + columns : stride] for shift in shifts])
 
 
+class Pooled(nn.Module):
+    """The mean or the largest value ('mean', 'max') over some axes, which keep the length 1."""
+
+    kind: str
+    axes: tuple[int, ...]
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch h w c"]:
+        if self.kind == "max":
+            return jnp.max(x, axis=self.axes, keepdims=True)
+        return jnp.mean(at_least_float32(x), axis=self.axes, keepdims=True).astype(x.dtype)
+
+
 @jax.custom_vjp
 def prelu(
     x: Float[Array, "batch height width channels"], slope: Float[Array, " channels"]

@@ -9,13 +9,15 @@ import functools
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from lrfr_jax.models import layers
+from lrfr_jax.models import layers, taps
 from lrfr_jax.models.convolution import Conv
 from lrfr_jax.models.depthwise import DepthwiseConv
 
 STEM_CHANNELS, LAST_CHANNELS = 64, 512
 # Hidden channels, output channels, blocks and stride of each stage.
 STAGES = ((128, 64, 5, 2), (256, 128, 1, 2), (256, 128, 6, 1), (512, 128, 1, 2), (256, 128, 2, 1))
+# Taps by the stage that they follow, 0 the stem: the last map of each size, as in networks of four stages.
+TAPS = {0: "stage1", 1: "stage2", 3: "stage3", 5: "stage4"}
 conv = functools.partial(Conv, kernel_init=nn.initializers.variance_scaling(2, "fan_out", "normal"))
 
 
@@ -70,10 +72,13 @@ class MobileFaceNet(nn.Module):
         x = layers.PReLU(self.dtype, name="stem_prelu")(norm(name="stem_bn")(x))
         x = DepthwiseConv(3, 1, self.dtype, name="stem_depthwise")(x)
         x = layers.PReLU(self.dtype, name="stem_depthwise_prelu")(norm(name="stem_depthwise_bn")(x))
+        taps.show(self, TAPS[0], x)
         for number, (hidden, channels, size, stride) in enumerate(STAGES):
             block = functools.partial(InvertedBottleneck, scaled(hidden))
             settings = {"dtype": self.dtype, "remat": self.remat, "name": f"stage{number + 1}"}
             x = layers.Stage(block, size, scaled(channels), stride, **settings)(x, train)
+            if number + 1 in TAPS:
+                taps.show(self, TAPS[number + 1], x)
         x = conv(scaled(LAST_CHANNELS), 1, 1, dtype=self.dtype, name="last_conv")(x)
         x = layers.PReLU(self.dtype, name="last_prelu")(norm(name="last_bn")(x))
         neck = GlobalDepthwiseNeck(self.embedding_size, self.dropout, name="neck")

@@ -9,7 +9,7 @@ import functools
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from lrfr_jax.models import layers
+from lrfr_jax.models import layers, taps
 from lrfr_jax.models.convolution import Conv
 
 BOTTLENECK_EXPANSION = 4
@@ -99,5 +99,6 @@ class ResNet(nn.Module):
             stride = 1 if number == 0 else 2
             settings = {"dtype": self.dtype, "remat": self.remat, "name": f"stage{number + 1}"}
             x = layers.Stage(self.block, size, channels[number], stride, **settings)(x, train)
+            taps.show(self, f"stage{number + 1}", x)
         neck = layers.Neck(self.embedding_size, self.dropout, learn_scale=True, name="neck")
         return neck(x, train)

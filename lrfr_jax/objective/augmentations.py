@@ -1,4 +1,4 @@
-"""AdaFace's three augmentations of a training image: a crop on black, a low resolution by any kernel, other light.
+"""Augmentations of a training image: AdaFace's crop on black, low resolution by any kernel and other light; gray.
 
 Each is done to a random share of the batch; with the probability 0 nothing is computed.
 """
@@ -106,6 +106,31 @@ def random_light(rng: PRNGKeyArray, images: Images, *, probability: float | int,
     return _some(rng, images, probability, change)
 
 
+def random_gray(rng: PRNGKeyArray, images: Images, *, probability: float | int) -> Images:
+    """Makes some RGB images gray, three equal channels as Pillow's mode L.
+
+    Args:
+      rng, images, probability: see `random_crop`.
+
+    Raises:
+      UserError: a probability that is out of its range.
+
+    References:
+      Massoli, Amato, Falchi 2020, arXiv 1912.02851; fvmassoli/cross-resolution-face-recognition: probability 0.2.
+    """
+    _check_probability("gray", probability)
+
+    def change(key: PRNGKeyArray, pixels: Float[Array, "batch size size 3"]) -> Float[Array, "batch size size 3"]:
+        return jnp.broadcast_to(gray_of(pixels), pixels.shape)
+
+    return _some(rng, images, probability, change)
+
+
+def gray_of(images: Float[Array, "batch size size 3"]) -> Float[Array, "batch size size 1"]:
+    """Each pixel's own gray, a whole value."""
+    return jnp.round(sum(share * images[..., band, None] for band, share in enumerate(GREY)))
+
+
 def random_boxes(
     rng: PRNGKeyArray,
     batch_size: int,
@@ -169,7 +194,7 @@ def change_light(
         kind = orders[:, turn, None]
         factor = jnp.take_along_axis(factors, kind, axis=1)[:, :, None, None]
         kind = kind[:, :, None, None]
-        grey = jnp.round(sum(share * images[..., band, None] for band, share in enumerate(GREY)))
+        grey = gray_of(images)
         mean = jnp.round(jnp.mean(grey, axis=(1, 2, 3), keepdims=True))
         origin = jnp.where(kind == BRIGHTNESS, 0, jnp.where(kind == CONTRAST, mean, grey))
         images = jnp.clip(jnp.floor(origin + factor * (images - origin)), 0, BYTE_MAX)

@@ -1,7 +1,10 @@
-"""Shrinking and enlarging on device by the kernels of OpenCV, another one for each image of a batch."""
+"""Shrinking and enlarging on device by kernels of OpenCV, another one for each image of a batch, and as A-SKD does."""
+
+import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
 BYTE_MAX = 255
@@ -11,6 +14,8 @@ NEAREST, LINEAR, AREA, CUBIC, LANCZOS4 = range(len(KERNELS))
 CUBIC_SLOPE = -0.75
 # Source pixels that the widest kernel (Lanczos) reads, counted from the one below the place that is read.
 REACH = tuple(range(-3, 5))
+# A-SKD's blur of 5x5: its sigmas (0.1, 2.0) are those of x and y, and 0.1 leaves a row as it is.
+BLUR_REACH, BLUR_SIGMA = 2, 2.0
 
 
 def _weights(kernel: Int[Array, " batch"], offset: Float[Array, "batch rows"]) -> Float[Array, "batch rows taps"]:
@@ -92,3 +97,51 @@ def shrink_and_enlarge(
         pixels = jnp.einsum("bchw,bvh->bcvw", pixels, matrix, precision=jax.lax.Precision.HIGHEST)
         pixels = jnp.clip(jnp.floor(pixels + 1 / 2), 0, BYTE_MAX)
     return jnp.transpose(pixels, (0, 2, 3, 1))
+
+
+@functools.cache
+def nearest_and_blur_operators(
+    sizes: tuple[int, ...], *, image_size: int
+) -> tuple[Float[np.ndarray, "sizes image_size image_size"], Float[np.ndarray, "sizes image_size image_size"]]:
+    """Matrices for the rows and for the columns of an image that bring it to each size and back as A-SKD does."""
+    place = np.arange(image_size)
+    columns = np.stack([np.eye(image_size)[(place * size // image_size) * image_size // size] for size in sizes])
+    offsets = np.arange(-BLUR_REACH, BLUR_REACH + 1)
+    window = np.exp(-0.5 * (offsets / BLUR_SIGMA) ** 2)
+    reflected = np.abs(place[:, None] + offsets)
+    reflected = np.minimum(reflected, 2 * (image_size - 1) - reflected)
+    blur = (np.eye(image_size)[reflected] * (window / window.sum())[:, None]).sum(axis=1)
+    return (blur @ columns).astype(np.float32), columns.astype(np.float32)
+
+
+def nearest_and_blur(
+    images: UInt8[Array, "batch size size channels"] | Float[Array, "batch size size channels"],
+    resolutions: Int[Array, " batch"],
+    *,
+    sizes: tuple[int, ...],
+) -> Float[Array, "batch size size channels"]:
+    r"""Low resolution as A-SKD's released code makes it: nearest pixels down and up, then a blur along the columns.
+
+    .. math:: i \to \lfloor \lfloor i\,r/n \rfloor\, n/r \rfloor
+
+    It was meant as a blur of 5x5 with a sigma drawn from 0.1 to 2; the two became the sigmas of x and y, and the
+    blur a vertical one with the weights .152469, .221841, .251379, .221841, .152469. Borders are reflected, nothing is
+    rounded.
+
+    Args:
+      images: square, at least 3 pixels, values in any range.
+      resolutions: of each image, one of `sizes`; another one gives an image of NaN.
+      sizes: all that may occur.
+
+    References:
+      gist-ailab/teaching-where-to-look, noise.py; torch.nn.functional.interpolate, mode 'nearest'.
+    """
+    matches = resolutions[:, None] == jnp.asarray(sizes)[None, :]
+    index = jnp.argmax(matches, axis=-1)
+    rows, columns = nearest_and_blur_operators(tuple(sizes), image_size=images.shape[1])
+    pixels = jnp.transpose(jnp.asarray(images, jnp.float32), (0, 3, 1, 2))
+    # HIGHEST: a nearest pixel is to be that pixel.
+    precision = jax.lax.Precision.HIGHEST
+    pixels = jnp.einsum("bchw,bvw->bchv", pixels, jnp.asarray(columns)[index], precision=precision)
+    pixels = jnp.einsum("bchw,bvh->bcvw", pixels, jnp.asarray(rows)[index], precision=precision)
+    return jnp.where(matches.any(axis=-1)[:, None, None, None], jnp.transpose(pixels, (0, 2, 3, 1)), jnp.nan)

@@ -53,7 +53,8 @@ def init_state(
     of_classifier = {"class_centers": centers, **classifiers.init_bias(head, classifier)}
     params = {"backbone": variables["params"], "classifier": of_classifier}
     state = {name: jnp.asarray(value, jnp.float32) for name, value in head.first_state.items()}
-    return TrainState(jnp.zeros((), jnp.int32), params, variables["batch_stats"], optimizer.init(params), state)
+    stats = variables.get("batch_stats", {})  # a network without BatchNorm has none
+    return TrainState(jnp.zeros((), jnp.int32), params, stats, optimizer.init(params), state)
 
 
 def embed_views(
@@ -69,7 +70,7 @@ def embed_views(
     """Runs the views through the one backbone; returns their raw features and the new BatchNorm statistics.
 
     Args:
-      params, batch_stats: the backbone's parameters and statistics.
+      params, batch_stats: the backbone's parameters and statistics; those of a network without BatchNorm are empty.
       views: of the batch, normalized.
       rng: of the dropout.
       batch_norm: `per_view`: one forward after the other, each normalized by its own batch statistics and both updating
@@ -100,7 +101,7 @@ def _forward(params, batch_stats, images, rng, *, backbone, batch_norm, parts):
         return _in_parts(lambda part: backbone.apply(variables, part, train=False), images, parts), batch_stats
     rngs, mutable = {"dropout": rng}, ["batch_stats"]
     features, updated = backbone.apply(variables, images, train=True, rngs=rngs, mutable=mutable)
-    return features, jax.lax.stop_gradient(updated["batch_stats"])
+    return features, jax.lax.stop_gradient(updated.get("batch_stats", batch_stats))
 
 
 def _in_parts(
@@ -237,7 +238,7 @@ def train_step(
     Randomness is a function of (seed, step), so a resumed run draws what the uninterrupted one would have drawn.
 
     Args:
-      make_views: (rng, images) -> views; policy and rounding bound.
+      make_views: (rng, images, step) -> {name: view}; policy and rounding bound.
       batch_norm, parts: see `embed_views`.
       is_frozen: parameters -> tree of bools: which of them stay as they are.
       loss: the remaining arguments of `total_loss_gradient`.
@@ -246,7 +247,7 @@ def train_step(
       (new state, metrics: the loss, its parts, `grad_norm`, the global norm of the gradient before clipping and decay).
     """
     rng = jax.random.fold_in(jax.random.key(seed), state.step)
-    views = make_views(jax.random.fold_in(rng, AUGMENTATION), images)
+    views = tuple(make_views(jax.random.fold_in(rng, AUGMENTATION), images, step=state.step).values())
     dropout_rng = jax.random.fold_in(rng, DROPOUT)
 
     def embed(params):

@@ -19,7 +19,7 @@ from lrfr_jax.data import face_sets
 from lrfr_jax.errors import UserError
 from lrfr_jax.machines import sharding
 from lrfr_jax.models import layers
-from lrfr_jax.objective import distances, optimizer, train_step, views
+from lrfr_jax.objective import distances, optimizer, train_step, view_rules, views
 from lrfr_jax.objective.classifier import Classifier
 from lrfr_jax.objective.heads import HEADS, Head
 
@@ -98,7 +98,8 @@ def build_run(config: ConfigDict, num_identities: int, steps_per_epoch: float) -
         update = {name: config.optimizer[name] for name in UPDATE}
         schedule = schedule_of(dict(config.optimizer), num_epochs=config.num_epochs, steps_per_epoch=steps_per_epoch)
         update_rule = optimizer.make_optimizer(schedule, **update)
-        rules = views.views_of(config.augment.views.to_dict())
+        rules = view_rules.views_of(config.augment.views.to_dict())
+        view_rules.check_weights(rules)
         view_weights = {name: rule.weight for name, rule in rules.items()}
         step = functools.partial(
             train_step.train_step,

@@ -16,6 +16,7 @@ LATER = {
     "augment.crop.probability": 0.0,
     "augment.low_resolution.probability": 0.0,
     "augment.low_resolution.sides": [0.2, 1.0],
+    "augment.gray.probability": 0.0,
     "augment.light.probability": 0.0,
     "augment.light.strength": 0.5,
     "optimizer.algorithm": "sgd",
@@ -24,6 +25,9 @@ LATER = {
     "optimizer.epsilon": 0.0,
     "optimizer.weight_decay_by_prefix": [],
 }
+# Of every view.
+LATER_OF_VIEWS = {"operator": "bicubic", "source": "first"}
+VIEWS = "augment.views."
 
 
 def current(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -40,6 +44,8 @@ def current(fields: Mapping[str, Any]) -> dict[str, Any]:
     fields = LATER | dict(fields)
     if "augment.sizes" in fields:
         fields |= _views(fields.pop("augment.sizes"), fields.pop("augment.ratios"))
+    names = {name.removeprefix(VIEWS).partition(".")[0] for name in fields if name.startswith(VIEWS)}
+    fields = {f"{VIEWS}{name}.{field}": value for name in names for field, value in LATER_OF_VIEWS.items()} | fields
     if "loss.margin_type" in fields:
         fields |= _head(*(fields.pop(f"loss.{field}") for field in ("margin_type", "scale", "margin")))
     return fields
@@ -50,7 +56,7 @@ def _views(sizes: list[int], ratios: list[float]) -> dict[str, Any]:
     rules = {"hr": {"sizes": [], "ratios": [], "share": 0.0, "weight": weight}}
     if sizes:
         rules["lr"] = {"sizes": sizes, "ratios": ratios, "share": 1.0, "weight": weight}
-    return {f"augment.views.{name}.{field}": value for name, rule in rules.items() for field, value in rule.items()}
+    return {f"{VIEWS}{name}.{field}": value for name, rule in rules.items() for field, value in rule.items()}
 
 
 def _head(margin_type: str, scale: float, margin: float) -> dict[str, Any]:

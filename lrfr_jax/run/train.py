@@ -239,7 +239,7 @@ def _restore(manager: Any, state: train_step.TrainState, metadata: dict) -> tupl
     step, backbone, training = restored
     params = {"backbone": backbone["params"], "classifier": training["classifier"]}
     changing = {"opt_state": training["opt_state"], "head": training.get("head", state.head)}
-    return step, train_step.TrainState(training["step"], params, backbone["batch_stats"], **changing), before
+    return step, train_step.TrainState(training["step"], params, backbone.get("batch_stats", {}), **changing), before
 
 
 def _log(step: int, metrics: dict, rate: float, timing: progress.Progress, writer: Any, side_writer: Any) -> None:

@@ -70,7 +70,7 @@ def with_backbone_of(state: TrainState, path: str | os.PathLike, *, mesh: Mesh) 
     variables, _ = checkpoint.load_backbone(path)
     variables = jax.device_put(variables, sharding.replicated(mesh))
     params = state.params | {"backbone": variables["params"]}
-    return state.replace(params=params, batch_stats=variables["batch_stats"])
+    return state.replace(params=params, batch_stats=variables.get("batch_stats", {}))
 
 
 def with_mean_embeddings(

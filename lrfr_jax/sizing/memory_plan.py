@@ -131,7 +131,7 @@ def _of_network(model: str, remat: str) -> tuple[int, int, int]:
 
     rng = jax.eval_shape(jax.random.key, 0)
     variables = jax.eval_shape(functools.partial(backbone.init, train=False), rng, shape(1))
-    params, stats = variables["params"], variables["batch_stats"]
+    params, stats = variables["params"], variables.get("batch_stats", {})
     kept = [kept_activations.count(embed, params, stats, shape(batch)) for batch in (1, 2)]
     return _bytes(params), _bytes(stats), kept[1] - kept[0]
 

@@ -20,7 +20,12 @@ OPERATORS = {
     "resnet14": {"Conv", "Relu", "Add", "MaxPool", "Flatten", "Gemm"},
     "iresnet18": {"Conv", "PRelu", "Add", "BatchNormalization", "Flatten", "Gemm"},
     "mobilefacenet": {"Conv", "PRelu", "Add", "Flatten", "Gemm"},
+    "cbam_iresnet18": {"Conv", "PRelu", "Add", "BatchNormalization", "Flatten", "Gemm", "Relu"}
+    | {"ReduceMean", "ReduceMax", "Concat", "Sigmoid", "Mul"},
 }
+
+# OpenCV 5.0 refuses a BatchNormalization behind the product of a map with its gates.
+NOT_IN_OPENCV = ("cbam_iresnet18",)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -49,9 +54,10 @@ def test_runtimes_give_the_models_features(backbone):
     wanted = networks.features(model, variables, pixels)
     networks.assert_same(run(content, pixels), wanted)
     networks.assert_same(np.concatenate([run(content, pixels[:1]), run(content, pixels[1:])]), wanted)
-    net = cv2.dnn.readNetFromONNX(np.frombuffer(content, np.uint8))
-    net.setInput(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))
-    networks.assert_same(net.forward(), wanted)
+    if backbone not in NOT_IN_OPENCV:
+        net = cv2.dnn.readNetFromONNX(np.frombuffer(content, np.uint8))
+        net.setInput(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))
+        networks.assert_same(net.forward(), wanted)
     graph = onnx.load_from_string(content).graph
     assert {node.op_type for node in graph.node} == OPERATORS[backbone]
     shapes = [
@@ -61,7 +67,7 @@ def test_runtimes_give_the_models_features(backbone):
     assert shapes == [["batch", 3, 112, 112], ["batch", 24]]
     # What makes the insightface package feed raw pixels.
     assert not [node.name for node in graph.node if node.name.lower().startswith(("sub", "_minus", "mul", "_mul"))]
-    assert sum(node.op_type == "BatchNormalization" for node in graph.node) == (8 if backbone == "iresnet18" else 0)
+    assert sum(node.op_type == "BatchNormalization" for node in graph.node) == (8 if "iresnet18" in backbone else 0)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +98,7 @@ class Gated(nn.Module):
     def __call__(self, images, train):
         x = nn.Conv(4, (3, 3), strides=8, padding=(self.last != "padding" and 1) or "SAME", use_bias=False)(images)
         if self.last == "gate":
-            x = x * nn.sigmoid(x)
+            x = x * nn.tanh(x)
         if self.last == "constant":
             x = x + 1.0
         x = x.reshape(len(x), -1)
@@ -104,7 +110,7 @@ class Gated(nn.Module):
 @pytest.mark.parametrize(
     ("last", "sentence"),
     [
-        ("gate", "computes mul outside of a known layer|computes logistic|computes .* outside of a known layer"),
+        ("gate", "computes tanh outside of a known layer"),
         ("constant", "computes add with numbers that are no layer's"),
         ("order", "bn takes a flattened map"),
         ("padding", "convolution Conv_0 has a bias, groups or a padding by name"),

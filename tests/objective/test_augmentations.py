@@ -125,6 +125,18 @@ def test_light_is_that_of_pillow(order):
     assert np.mean(errors) < 0.1
 
 
+def test_gray_is_that_of_pillow_in_some_images():
+    images = np.tile(IMAGES, (4, 1, 1, 1))
+    found = run(augmentations.random_gray, {"probability": 0.5}, images)
+    touched = changed(found, images)
+    assert 0.35 < touched.mean() < 0.65
+    wanted = np.stack([np.asarray(PIL.Image.fromarray(image).convert("L"), np.float32) for image in images[touched]])
+    assert np.abs(found[touched] - wanted[..., None]).max() <= 1
+    assert (found[touched] == wanted[..., None]).mean() > 0.99
+    program = jax.make_jaxpr(functools.partial(augmentations.random_gray, probability=0.0))(KEY, IMAGES)
+    assert not program.jaxpr.eqns
+
+
 def test_light_follows_the_order_and_factor_one_changes_nothing():
     images, orders = jnp.asarray(IMAGES[:2], jnp.float32), jnp.array([[0, 1, 2], [1, 0, 2]])
     np.testing.assert_array_equal(augmentations.change_light(images, orders, jnp.ones((2, 3))), images)
@@ -145,6 +157,7 @@ def test_light_follows_the_order_and_factor_one_changes_nothing():
         (augmentations.random_crop, CROP | {"aspects": (0.0, 2.0)}, r"augment\.crop\.aspects=.* above 0 and finite"),
         (augmentations.random_low_resolution, LOW | {"sides": (0.2, 1.1)}, r"sides=.* above 0 and at most 1"),
         (augmentations.random_low_resolution, LOW | {"sides": ()}, r"sides=\(\) must be two numbers"),
+        (augmentations.random_gray, {"probability": -0.1}, r"augment\.gray\.probability=-0\.1 must be in \[0, 1\]"),
         (augmentations.random_light, LIGHT | {"strength": 2}, r"augment\.light\.strength=2 must be in \[0, 1\]"),
         (augmentations.random_light, LIGHT | {"probability": float("nan")}, r"augment\.light\.probability=nan"),
     ],

@@ -87,3 +87,27 @@ def test_images_are_those_of_opencv(down, up):
         errors = np.abs(cv2.resize(small, (SIZE, SIZE), interpolation=flags[1]) - ours)
         assert errors.max() <= (0 if down == "nearest" else 2)
         assert errors.mean() < 0.4
+
+
+def test_askd_reads_these_columns_and_blurs_downwards():
+    """Of torch's nearest and of torchvision's gaussian_blur with the sigmas (0.1, 2.0), reflected at borders."""
+    rows, columns = resampling.nearest_and_blur_operators((24, 56), image_size=112)
+    read = columns.argmax(axis=2)
+    assert (columns.sum(axis=2) == 1).all()
+    assert read[0][:15].tolist() == [0, 0, 0, 0, 0, 4, 4, 4, 4, 4, 9, 9, 9, 9, 14]
+    assert read[1].tolist() == [2 * (i // 2) for i in range(112)]
+    window = np.array([0.152469, 0.221841, 0.251379, 0.221841, 0.152469])
+    nearest = columns[1]
+    np.testing.assert_allclose(rows[1][50], window @ nearest[48:53], atol=1e-6)
+    np.testing.assert_allclose(rows[1][0], window @ nearest[[2, 1, 0, 1, 2]], atol=1e-6)
+    np.testing.assert_allclose(rows[1][111], window @ nearest[[109, 110, 111, 110, 109]], atol=1e-6)
+
+    images = np.random.default_rng(0).integers(0, 256, (3, 112, 112, 3)).astype(np.float32)
+    resolutions = np.array([56, 24, 7])
+    found = resampling.nearest_and_blur(jnp.asarray(images), jnp.asarray(resolutions), sizes=(24, 56))
+    for image, result, which in zip(images[:2], found, (1, 0), strict=False):
+        small = image[read[which]][:, read[which]]
+        padded = np.pad(small, ((2, 2), (0, 0), (0, 0)), mode="reflect")
+        wanted = sum(weight * padded[shift : shift + 112] for shift, weight in enumerate(window))
+        np.testing.assert_allclose(result, wanted, atol=2e-3)
+    assert np.isnan(found[2]).all()

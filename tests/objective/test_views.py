@@ -8,16 +8,18 @@ import pytest
 
 from lrfr_jax import image_ops
 from lrfr_jax.errors import UserError
-from lrfr_jax.objective import views
+from lrfr_jax.objective import resampling, view_rules, views
 
-HR = {"sizes": (), "ratios": (), "share": 0.0, "weight": 0.5}
-LR = {"sizes": (4, 8), "ratios": (1, 2.0), "share": 1.0, "weight": 0.5}
+HR = {"sizes": (), "ratios": (), "share": 0.0, "operator": "bicubic", "source": "first", "weight": 0.5}
+GROWTH = {"first": 0.1, "increment": 0.1, "every_images": 100}
+LR = HR | {"sizes": (4, 8), "ratios": (1, 2.0), "share": 1.0}
 POLICY = {"views": {"hr": HR, "lr": LR}, "rounding": "uint8", "flip": "shared"}
 POLICY |= {"border_probability": 0.0, "border_largest": 0}
 NEVER = {
     "crop": {"probability": 0.0, "areas": (0.2, 1.0), "aspects": (3 / 4, 4 / 3)},
     "low_resolution": {"probability": 0.0, "sides": (0.2, 1.0)},
     "light": {"probability": 0.0, "strength": 0.5},
+    "gray": {"probability": 0.0},
 }
 POLICY |= NEVER
 KEY = jax.random.key(5)
@@ -28,8 +30,9 @@ def _jitted(policy):
     return jax.jit(functools.partial(views.make_views, **ast.literal_eval(policy)))
 
 
-def make_views(rng, images, **policy):
-    return _jitted(repr(policy))(rng, images)
+def make_views(rng, images, step=0, second=None, **policy):
+    """As a tuple: jit hands dicts back by the alphabet, in which order the views are."""
+    return tuple(_jitted(repr(policy))(rng, images, step=step, second=second).values())
 
 
 def of(lr=LR, **others):
@@ -167,15 +170,17 @@ def test_two_drawn_views_and_the_full_size_leaves_an_image_as_it_is(images):
 
 def test_views_are_named_and_ordered(images):
     rules = {"b": LR | {"weight": 2}, "a": HR | {"weight": 0.25}, "c": HR | {"weight": 0}}
-    found = views.views_of(rules)
+    found = view_rules.views_of(rules)
     assert list(found) == ["a", "b", "c"]
-    assert found["b"] == views.View(sizes=(4, 8), ratios=(1, 2.0), share=1.0, weight=2)
+    assert found["b"] == view_rules.View((4, 8), (1, 2.0), 1.0, "bicubic", "first", 2)
     assert len(make_views(KEY, images, **POLICY | {"views": rules})) == 3
 
 
 def test_every_draw_has_its_own_number():
-    numbers = [views.BORDER_COIN, views.BORDER_WIDTHS, views.CROP, views.LOW_RESOLUTION, views.LIGHT]
-    places = [(place, view) for view in range(4) for place in (views.RESOLUTION, views.FLIP, views.CHOICE)]
+    numbers = [views.BORDER_COIN, views.BORDER_WIDTHS, views.CROP, views.LOW_RESOLUTION, views.LIGHT, views.GRAY]
+    numbers.append(views.SECOND)
+    kinds = (views.RESOLUTION, views.FLIP, views.CHOICE, views.KERNEL)
+    places = [(place, view) for view in range(4) for place in kinds]
     keys = {jax.random.key_data(views._draw(KEY, *place)).tobytes() for place in places}
     keys |= {jax.random.key_data(jax.random.fold_in(KEY, number)).tobytes() for number in numbers}
     assert len(keys) == len(places) + len(numbers)
@@ -183,7 +188,7 @@ def test_every_draw_has_its_own_number():
 
 def test_augmentations_change_the_image_of_all_views(images):
     dark = images // 4 + 1
-    for group, change in (("crop", {}), ("low_resolution", {"sides": (0.2, 0.5)}), ("light", {})):
+    for group, change in (("crop", {}), ("low_resolution", {"sides": (0.2, 0.5)}), ("light", {}), ("gray", {})):
         policy = POLICY | {"flip": "none", group: NEVER[group] | {"probability": 0.5} | change}
         policy["views"] = {"hr": HR, "lr": LR | {"sizes": (16,), "ratios": (1,)}}
         hr_view, lr_view = make_views(KEY, dark, **policy)
@@ -204,11 +209,12 @@ def test_augmentations_change_the_image_of_all_views(images):
         (of({"sizes": (0, 8)}), "from 1 to 16 pixels"),
         (
             of({"size": 4}),
-            "augment.views.lr has the fields ratios, share, size, sizes, weight: give sizes, ratios, share",
+            "augment.views.lr has the fields operator, ratios, share, size, sizes, source, weight: give sizes, "
+            "ratios, share",
         ),
         (
             of(third={"sizes": ()}),
-            "augment.views.third has the fields sizes: give sizes, ratios, share, weight, and no",
+            "augment.views.third has the fields sizes: give sizes, ratios, share, operator, source, weight, and no",
         ),
         (of({"share": 1.5}), "augment.views.lr.share=1.5 must be above 0 and at most 1 with sizes, and 0 without"),
         (of({"share": 0.0}), "augment.views.lr.share=0.0 must be above 0"),
@@ -218,8 +224,20 @@ def test_augmentations_change_the_image_of_all_views(images):
         ),
         (of({"share": float("nan")}), "augment.views.lr.share=nan must be"),
         (of({"weight": -0.5}), "augment.views.lr.weight=-0.5 must be at least 0 and finite"),
-        (of({"weight": 0}, hr=HR | {"weight": 0.0}), "augment.views gives hr, lr no weight: set one view's above 0"),
-        (POLICY | {"views": {}}, "augment.views gives no view no weight"),
+        (
+            of({"operator": "area"}),
+            "augment.views.lr.operator='area' is unknown: choose one of bicubic, bilinear, askd",
+        ),
+        (of({"source": "third"}), "augment.views.lr.source='third' is unknown: choose one of first, second"),
+        (of({"source": "second"}), "augment.views.lr.source='second' needs a second set of images"),
+        (
+            of({"share": {"first": 0.1}}),
+            "lr.share has the fields first: give a number, or first, increment, every_images",
+        ),
+        (of({"share": GROWTH | {"increment": 0}}), "lr.share={'first': 0.1, 'increment': 0, 'every_images': 100} must"),
+        (of({"share": GROWTH | {"every_images": 0.5}}), "a whole number of every_images, at least 1"),
+        (of({"share": GROWTH | {"first": 1.5}}), "must have first in [0, 1]"),
+        (POLICY | {"gray": {"probability": 2}}, "augment.gray.probability=2 must be in [0, 1]"),
         (of({"share": 0.01}), "augment.views.lr.share=0.01 of a batch of 64 is no image: raise one of the two"),
         (POLICY | {"views": {"hr": HR}, "rounding": "uint16"}, "augment.rounding='uint16' is unknown"),
         (POLICY | {"flip": "both"}, "augment.flip='both' is unknown: choose one of shared, independent, none"),
@@ -228,18 +246,106 @@ def test_augmentations_change_the_image_of_all_views(images):
 )
 def test_policies_that_are_refused(policy, sentence, images):
     with pytest.raises(UserError) as error:
-        views.make_views(KEY, images, **policy)
+        views.make_views(KEY, images, step=0, **policy)
     assert sentence in str(error.value)
 
 
+def test_views_without_a_weight_are_refused():
+    rules = {"hr": HR | {"weight": 0.0}, "lr": LR | {"weight": 0}}
+    with pytest.raises(UserError, match=r"augment\.views gives hr, lr no weight: set one view's above 0"):
+        view_rules.check_weights(view_rules.views_of(rules))
+    with pytest.raises(UserError, match=r"augment\.views gives no view no weight"):
+        view_rules.check_weights({})
+    view_rules.check_weights(view_rules.views_of(rules | {"hr": HR}))
+
+
+def test_a_share_grows_with_the_images_seen(images):
+    """Massoli's curriculum: 0.1 more of a batch of 64 every 100 images, so from the steps 2, 4, 5, 7, ... on."""
+    growth = view_rules.Growth(**GROWTH)
+    seen = {step: min(1, 0.1 + 0.1 * (64 * step // 100)) for step in range(20)}
+    wanted = [int(share * 64 + 1e-9) for share in seen.values()]
+    assert [int(growth.number(step, 64)) for step in seen] == wanted
+    assert (wanted[:5], wanted[14:]) == ([6, 6, 12, 12, 19], [57, 64, 64, 64, 64, 64])
+    for step in (0, 4, 15):
+        (view,) = make_views(KEY, images, step=jnp.int32(step), **one(share=GROWTH))
+        touched = np.asarray((view != image_ops.normalize(images)).any(axis=(1, 2, 3)))
+        assert touched.sum() == wanted[step]
+        (whole,) = make_views(KEY, images, **one(share=1.0))
+        np.testing.assert_array_equal(np.asarray(view)[touched], np.asarray(whole)[touched])
+    assert int(view_rules.Growth(0.0, 1.0, 2**31).number(2**31 - 1, 64)) == 64  # more images than 32 bits hold
+    assert int(view_rules.Growth(1, 0.5, 10).number(0, 64)) == 64
+    assert int(view_rules.Growth(0.5, 0.3, 10).number(10**6, 64)) == 64
+
+
+def test_an_operator_is_what_its_function_does(images):
+    key = jax.random.fold_in(KEY, 0)  # the second view's resolutions, as ever
+    resolutions = views.sample_resolutions(key, 64, sizes=(4, 8), ratios=(1, 2.0))
+
+    def wanted(operator):
+        if operator == "opencv":
+            down, up = jax.random.randint(views._draw(KEY, views.KERNEL, 1), (2, 64), 0, 5)
+            assert len(set(map(tuple, zip(np.asarray(down).tolist(), np.asarray(up).tolist(), strict=True)))) > 15
+            return resampling.shrink_and_enlarge(images, resolutions, down=down, up=up)
+        if operator == "askd_released":
+            return resampling.nearest_and_blur(images, resolutions, sizes=(4, 8))
+        return image_ops.degrade(images, resolutions, sizes=(4, 8), rounding="uint8", kernel="linear")
+
+    found = {"bicubic": make_views(KEY, images, **POLICY | {"flip": "none"})[1]}
+    for operator in ("bilinear", "askd_released", "opencv"):
+        _, found[operator] = make_views(KEY, images, **of({"operator": operator}) | {"flip": "none"})
+        np.testing.assert_allclose(found[operator], image_ops.normalize(wanted(operator)), atol=1e-5)
+    assert len({np.asarray(view).tobytes() for view in found.values()}) == 4
+
+
+def test_full_size_is_left_alone_by_every_operator(images):
+    for operator in view_rules.OPERATORS:
+        (view,) = make_views(KEY, images, **one(sizes=(8, 16), ratios=(1, 1), operator=operator))
+        kept = (view == image_ops.normalize(images)).all(axis=(1, 2, 3))
+        key = views._draw(KEY, views.RESOLUTION, 0)
+        np.testing.assert_array_equal(kept, views.sample_resolutions(key, 64, sizes=(8, 16), ratios=(1, 1)) == 16)
+
+
+def test_a_second_source_is_dressed_by_its_own_views(images):
+    second = images[:24] // 2 + 60
+    rules = {"hr": HR, "native": HR | {"source": "second", "weight": 0}, "small": LR | {"source": "second"}}
+    policy = POLICY | {"views": rules}
+    hr_view, native, small = make_views(KEY, images, second=second, **policy)
+    np.testing.assert_array_equal(hr_view, make_views(KEY, images, **POLICY)[0])
+    flipped = is_flipped(native, second)
+    assert 5 < flipped.sum() < 19
+    _, small_flipped = nearest_dressing(small, second)
+    np.testing.assert_array_equal(small_flipped, flipped)
+    assert (flipped != is_flipped(hr_view, images)[:24]).any()
+    gray = make_views(KEY, images, second=second, **policy | {"gray": {"probability": 1.0}})
+    assert all((view == view[..., :1]).all() for view in gray[:2])
+
+
+@pytest.mark.parametrize("flip", views.FLIPS)
+def test_which_way_round_a_view_is_can_be_asked(images, flip):
+    second = images[:10]
+    rules = {"a": HR, "b": HR, "c": HR | {"source": "second"}, "d": HR | {"source": "second"}}
+    dressed = make_views(KEY, images, second=second, **POLICY | {"views": rules, "flip": flip})
+    coins = views.flips_of(KEY, 64, view_rules.views_of(rules), flip, second_size=10)
+    assert list(coins) == list(rules)
+    for name, view in zip(rules, dressed, strict=True):
+        seen = is_flipped(view, images if name in "ab" else second)
+        np.testing.assert_array_equal(seen, False if coins[name] is None else coins[name])
+    assert (flip == "none") == (coins["a"] is None)
+    if flip == "shared":
+        np.testing.assert_array_equal(coins["a"], coins["b"])
+    if flip == "independent":
+        assert (coins["a"] != coins["b"]).any()
+        assert (coins["c"] != coins["d"]).any()
+
+
 def test_a_share_is_rounded_down_as_it_is_written():
-    assert views._number_degraded(0.29, 100) == 29  # 28.999999999999996 in float64
-    assert views._number_degraded(0.5, 7) == 3
+    assert view_rules.number_degraded(0.29, 100) == 29  # 28.999999999999996 in float64
+    assert view_rules.number_degraded(0.5, 7) == 3
 
 
 def test_half_of_one_image_is_refused(images):
     with pytest.raises(UserError, match=r"share=0\.5 of a batch of 1 is no image"):
-        views.make_views(KEY, images[:1], **one(share=0.5))
+        views.make_views(KEY, images[:1], step=0, **one(share=0.5))
 
 
 def test_views_do_not_depend_on_the_number_of_devices(images):
@@ -270,4 +376,4 @@ def test_borders_are_erased_in_some_images_and_in_both_views(images):
 @pytest.mark.parametrize(("probability", "largest"), [(1.5, 2), (0.5, 8), (0.5, 0), (0.0, 3)])
 def test_borders_that_are_refused(images, probability, largest):
     with pytest.raises(UserError, match=f"augment.border_probability={probability} .*augment.border_largest={largest}"):
-        views.make_views(KEY, images, **POLICY | {"border_probability": probability, "border_largest": largest})
+        views.make_views(KEY, images, step=0, **POLICY | {"border_probability": probability, "border_largest": largest})

@@ -9,7 +9,14 @@ from configs import casia_r34, quickstart
 from lrfr_jax.errors import UserError
 from lrfr_jax.run import continuation, experiment, former_names, workdir
 
-LATER = ("augment.crop.", "augment.light.", "augment.low_resolution.", "augment.views.", "optimizer.algorithm")
+LATER = (
+    "augment.crop.",
+    "augment.gray.",
+    "augment.light.",
+    "augment.low_resolution.",
+    "augment.views.",
+    "optimizer.algorithm",
+)
 LATER += ("optimizer.betas", "optimizer.epsilon", "optimizer.nesterov", "optimizer.weight_decay_by_prefix")
 
 
@@ -50,6 +57,13 @@ def test_former_heads(margin_type, head):
     assert {name.removeprefix("head."): found[name] for name in found if name.startswith("head.")} == head
     assert not {"loss.margin_type", "loss.scale", "loss.margin"} & found.keys()
     experiment.head_of(head)
+
+
+def test_views_of_before_had_one_operator_and_one_source():
+    later = (".operator", ".source", "gray.probability")
+    before = {name: value for name, value in today("st_m2").items() if not name.endswith(later)}
+    assert len(before) < len(today("st_m2")) - 4
+    assert former_names.current(before) == today("st_m2")
 
 
 def test_a_config_of_today_stays_as_it_is_and_none_stays_none():
