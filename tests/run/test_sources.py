@@ -1,9 +1,12 @@
 """Runs on batches of identities and on two sets: killed and continued, and what their checkpoints say of the data."""
 
+import contextlib
 import pathlib
 import shutil
 import time
 
+import jax
+import numpy as np
 import pytest
 
 from configs import quickstart
@@ -38,52 +41,68 @@ def config_of(resnet6, **changes):
     return config
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def start(resnet6, data_dir):
     return lambda folder, **changes: train.train(config_of(resnet6, **changes), workdir=folder, data_dir=data_dir)
 
 
-def test_a_killed_run_goes_on_with_the_batches_of_both_sets(start, tmp_path, monkeypatch):
-    """The first steps from a device cache, the others without; what was in each batch is compared image by image."""
-    real, seen = sharding.to_devices, {}
+@contextlib.contextmanager
+def noted(before=lambda number: None):
+    """Collects the batches of a run, each before it is sent; `before` is called with its number in the run."""
+    real, batches = sharding.to_devices, []
 
     def noting(batch, mesh):
-        place = folder.name, "record" in batch
-        seen.setdefault(place, []).append(batch)
-        if place == ("killed", True) and len(seen[place]) == 5:
-            while not (folder / "checkpoints/4").exists():
-                time.sleep(0.01)
-            raise KeyboardInterrupt
+        before(len(batches))
+        batches.append(batch)
         return real(batch, mesh)
 
-    monkeypatch.setattr(sharding, "to_devices", noting)
-    folder = tmp_path / "whole"
-    start(folder)
-    folder = tmp_path / "killed"
-    with pytest.raises(KeyboardInterrupt):
-        start(folder, **{"input.cache": "device"})
-    start(folder)
-    assert (folder / "metrics.jsonl").read_text() == (tmp_path / "whole/metrics.jsonl").read_text()
-    whole, cached, rest = seen["whole", False], seen["killed", True], seen["killed", False]
-    assert (len(whole), len(cached), len(rest)) == (6, 5, 2)
-    for one, other in zip(whole[4:], rest, strict=True):
-        assert (one["image"] == other["image"]).all()
-        assert (one["second"]["image"] == other["second"]["image"]).all()
-    for batch, images in ((whole[0], 2), (whole[0]["second"], 4)):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sharding, "to_devices", noting)
+        yield batches
+
+
+@pytest.fixture(scope="module")
+def whole(start, tmp_path_factory):
+    """The folder of an uninterrupted run, and its batches."""
+    folder = tmp_path_factory.mktemp("whole")
+    with noted() as batches:
+        start(folder)
+    return folder, batches
+
+
+def test_a_killed_run_goes_on_with_the_batches_of_both_sets(start, whole, tmp_path):
+    """The first steps from a device cache, the others without; what was in each batch is compared image by image."""
+
+    def kill(number):
+        while number == 4 and not (tmp_path / "checkpoints/4").exists():
+            time.sleep(0.01)
+        if number == 4:
+            raise KeyboardInterrupt
+
+    with noted(kill) as cached, pytest.raises(KeyboardInterrupt):
+        start(tmp_path, **{"input.cache": "device"})
+    with noted() as rest:
+        start(tmp_path)
+    folder, batches = whole
+    assert (tmp_path / "metrics.jsonl").read_text() == (folder / "metrics.jsonl").read_text()
+    assert cached[0].keys() == {"record", "second"}
+    assert (len(batches), len(rest)) == (6, 2)
+    jax.tree.map(np.testing.assert_array_equal, batches[4:], rest)
+    for batch, images in ((batches[0], 2), (batches[0]["second"], 4)):
         groups = batch["label"].reshape(4, images)
         assert (groups == groups[:, :1]).all()
 
 
-def test_checkpoints_say_the_order_and_the_second_set_and_another_one_is_refused(start, tmp_path, data_dir):
-    start(tmp_path)
-    metadata = checkpoint.load_metadata(checkpoint.newest(tmp_path))
+def test_checkpoints_say_the_order_and_the_second_set_and_another_one_is_refused(start, whole, data_dir):
+    newest = checkpoint.newest(whole[0])
+    metadata = checkpoint.load_metadata(newest)
     digest = face_sets.digest_of(str(data_dir), "native_train")
     of_set = {"num_images": 48, "num_identities": 6, "digest": digest}
     assert metadata["data"]["second"] == SECOND | of_set
     assert (metadata["data"]["order"], metadata["data"]["images_per_identity"]) == ("identities", 2)
     [history] = metadata["history"]
     assert history["second"] == {"dataset": "native_train", "licence": history["licence"]} | of_set
-    card = (checkpoint.newest(tmp_path) / "card.md").read_text()
+    card = (newest / "card.md").read_text()
     assert f"Beside it native_train: 48 images of 6 identities, digest {digest}; licence: none needed" in card
     for field, value, was in (
         ("input.order", "shuffled", "identities"),
@@ -92,7 +111,7 @@ def test_checkpoints_say_the_order_and_the_second_set_and_another_one_is_refused
     ):
         changes = {field: value} | ({"input.images_per_identity": 1} if value == "shuffled" else {})
         with pytest.raises(UserError, match=rf"config\.{field} is {was} there, {value} here"):
-            start(tmp_path, **changes)
+            start(whole[0], **changes)
 
 
 @pytest.mark.parametrize(
