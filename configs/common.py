@@ -113,10 +113,19 @@ def parse_arg(arg: str | None, **defaults):
 
 
 def reading(dataset: str, *, num_threads: int, prefetch_images: int) -> ConfigDict:
-    """Which prepared set, and how its images reach the devices: decoded by so many threads, so many ahead."""
-    # 'device': the whole set in the memory of each device, 37.6 kB an image; docs/performance.md says what it saves.
+    """Which prepared set, in which order, and how its images reach the devices: by so many threads, so many ahead."""
     return ConfigDict(
-        {"dataset": dataset, "cache": "none", "num_threads": num_threads, "prefetch_images": prefetch_images}
+        {
+            "dataset": dataset,
+            "order": "shuffled",  # 'identities': so many images of each identity side by side, identities in turn
+            "images_per_identity": 1,
+            # Another set of which each batch holds so many images too; '': none.
+            "second": {"dataset": "", "batch_size": 0, "order": "shuffled", "images_per_identity": 1},
+            # 'device': whole sets in the memory of each device, 37.6 kB an image; what it saves: docs/performance.md.
+            "cache": "none",
+            "num_threads": num_threads,
+            "prefetch_images": prefetch_images,
+        }
     )
 
 

@@ -47,6 +47,8 @@ def test_a_cache_counts_and_is_the_first_thing_to_leave_out():
     casia = ["--identities=10572", "--images=490623", "--device_memory=16"]
     cached = run(*SMALL, *casia, "--config.input.cache=device").stdout
     assert "cache of the training set             18.47 GB a device" in cached
+    second = ["--second_images=490623", "--config.input.second.dataset=native", "--config.input.cache=device"]
+    assert "cache of the training set             36.94 GB a device" in run(*SMALL, *casia, *second).stdout
     assert "cache of the training set              0.00 GB a device" in run(*SMALL, *casia).stdout
     assert re.search(r"It does not fit: .* With --config\.input\.cache=none it takes", cached)
 
@@ -62,6 +64,11 @@ def test_nothing_fits():
         (MS1M, "--device_memory is missing"),
         ([*MS1M, "--device_memory=80", "--devices=3"], "--config.batch_size=1024 is no multiple of 3"),
         ([*MS1M, "--device_memory=80", "--config.input.cache=all"], "cache=all is unknown: choose one of none, device"),
+        (
+            [*MS1M, "--device_memory=80", "--config.input.second.dataset=native"],
+            "--second_images and --config.input.sec",
+        ),
+        ([*MS1M, "--device_memory=80", "--second_images=9"], "--second_images and --config.input.second.dataset need"),
         ([*MS1M, "--device_memory=80", "--config.classifier.shards=3"], "shards=3 does not divide --devices=8"),
     ],
 )

@@ -20,9 +20,10 @@ OPTIONAL = {"remat"}
 INPUT = {"order": str, "mean": float, "scale": float, "columns": int}
 INPUT_LATER = {"size": int}  # cards of before lack it
 EVERY_ENTRY = {"kind": str, "code": dict}
+SET = {"dataset": str, "num_images": int, "num_identities": int, "licence": str}
 HISTORY = {
     "import": {"file": str, "layout": str, "sha256": str, "licence": str},
-    "training": {"dataset": str, "num_images": int, "num_identities": int, "licence": str, "recipe": dict},
+    "training": SET | {"recipe": dict},
     "adaptation": {"faces": str, "num_images": int, "resolutions": list},
     "export": {"format": str, "names": str, "parity": str},
 }
@@ -53,6 +54,9 @@ def check(card: Any, *, path: paths.AnyPath) -> None:
             raise UserError(f"{path} has {key}={value!r}, which must be one of {', '.join(known)}: {_REMEDY}")
     for place, entry in entries.items():
         _check({place: entry}, HISTORY[entry["kind"]], path=path)
+    _check(
+        {f"{place}.second": entry["second"] for place, entry in entries.items() if "second" in entry}, SET, path=path
+    )
     _check({f"results[{name!r}]": report for name, report in card["results"].items()}, {}, path=path)
     if card["qmag"]:
         _check({"qmag": card["qmag"]}, QMAG, path=path)

@@ -87,11 +87,16 @@ def _import(entry: Mapping[str, Any]) -> str:
 
 
 def _training(entry: Mapping[str, Any]) -> str:
-    size = f"{entry['num_images']:,} images of {entry['num_identities']:,} identities"
-    size += f", digest {entry['digest']}" if entry.get("digest") else ""
+    sets = f"Trained on {_set(entry)}" + (f" Beside it {_set(entry['second'])}" if "second" in entry else "")
     recipe = "\n".join(f"   - {name}: {value}" for name, value in entry["recipe"].items())
-    text = f"Trained on {entry['dataset']}: {size}; {_licence(entry)}. {_code(entry)} Recipe:\n{recipe}"
+    text = f"{sets} {_code(entry)} Recipe:\n{recipe}"
     return "\n".join([text, *map(_change, entry.get("changes", []))])
+
+
+def _set(facts: Mapping[str, Any]) -> str:
+    size = f"{facts['num_images']:,} images of {facts['num_identities']:,} identities"
+    size += f", digest {facts['digest']}" if facts.get("digest") else ""
+    return f"{facts['dataset']}: {size}; {_licence(facts)}."
 
 
 def _change(change: Mapping[str, Any]) -> str:

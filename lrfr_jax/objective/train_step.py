@@ -142,13 +142,8 @@ def train_step(
     """
     rng = jax.random.fold_in(jax.random.key(seed), state.step)
     of_views = jax.random.fold_in(rng, AUGMENTATION)
-    second = batch.get("second")
-    views = make_views(of_views, batch["image"], step=state.step, second=None if second is None else second["image"])
-    of_source = {"first": batch["label"]}
-    if second is not None:
-        of_source["second"] = second["label"] + second_labels_from
-    labels = {view: of_source[source] for view, source in sources.items()}
-    known = {}
+    views, labels = _dressed(of_views, batch, state.step, make_views, sources, second_labels_from)
+    known: Mapping[tuple[str, str], PyTree] = {}
     if teacher is not None and teacher.is_kept:
         (view,) = teacher.read
         known = {(view, backbone_taps.FEATURE): _kept(batch["teacher"], flips_of(of_views, len(batch["image"]))[view])}
@@ -158,19 +153,13 @@ def train_step(
 
     def embed(params):
         settings = {"backbone": backbone, "batch_norm": batch_norm, "parts": parts}
-        taps = objective.student_taps()
-        return embed_views(params, state.batch_stats, views, dropout_rng, taps=taps, **settings)
+        return embed_views(params, state.batch_stats, views, dropout_rng, taps=objective.student_taps(), **settings)
 
     features, pull_back, batch_stats = jax.vjp(embed, state.params["backbone"], has_aux=True)
     above = {name: value for name, value in state.params.items() if name != "backbone"}
+    sample_rng, remembered = jax.random.fold_in(rng, CLASS_SAMPLE), {"head": state.head, "terms": state.terms}
     (features_gradient, above_gradient), metrics, remembered = total_loss_gradient(
-        features,
-        above,
-        labels,
-        jax.random.fold_in(rng, CLASS_SAMPLE),
-        {"head": state.head, "terms": state.terms},
-        known,
-        objective=objective,
+        features, above, labels, sample_rng, remembered, known, objective=objective
     )
     (backbone_gradient,) = pull_back(features_gradient)
     gradient = {"backbone": backbone_gradient} | _complete(above, above_gradient)
@@ -180,6 +169,16 @@ def train_step(
     metrics["grad_norm"] = optax.global_norm(gradient)
     params = optax.apply_updates(state.params, updates)
     return TrainState(state.step + 1, params, batch_stats, opt_state, **remembered), metrics
+
+
+def _dressed(rng, batch, step, make_views, sources, second_labels_from):
+    """({view: pixels}, {view: labels}), the labels of both sources apart from each other."""
+    second = batch.get("second")
+    views = make_views(rng, batch["image"], step=step, second=None if second is None else second["image"])
+    labels = {"first": batch["label"]}
+    if second is not None:
+        labels["second"] = second["label"] + second_labels_from
+    return views, {view: labels[source] for view, source in sources.items()}
 
 
 def _kept(features: Float[Array, "batch 2 dim"], is_mirrored: Any) -> Float[Array, "batch dim"]:

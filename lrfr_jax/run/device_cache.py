@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 from jaxtyping import Int32
 
 from lrfr_jax.data import face_sets, pipeline
+from lrfr_jax.data.batches import Source
 from lrfr_jax.errors import UserError
 from lrfr_jax.image_ops import IMAGE_SIZE
 from lrfr_jax.machines import sharding
@@ -24,16 +25,19 @@ logger = logging.getLogger("lrfr_jax")
 CACHES = ("none", "device")
 # Images that are decoded on the host before they are sent: 154 MB.
 CHUNK = 4096
+# Under this name a batch, and what is cached, hold those of a second source.
+SECOND = "second"
 
 
-def check(cache: str, training_set: face_sets.TrainingSet, mesh: Mesh) -> None:
-    """Raises `UserError` for a value that is none of `CACHES`, and for a set that does not fit into the devices."""
+def check(cache: str, sources: Sequence[Source], mesh: Mesh) -> None:
+    """Raises `UserError` for a value that is none of `CACHES`, and for sets that do not fit into the devices."""
     check_choice(cache)
-    wanted = bytes_of(training_set.num_images) if cache == "device" else 0
+    num_images = sum(source.training_set.num_images for source in sources)
+    wanted = bytes_of(num_images) if cache == "device" else 0
     free = _free_bytes(mesh.local_devices)
     if wanted > free:
         raise UserError(
-            f"--config.input.cache=device wants {wanted / 1e9:.3g} GB on each device for {training_set.num_images} "
+            f"--config.input.cache=device wants {wanted / 1e9:.3g} GB on each device for {num_images} "
             f"images, {free / 1e9:.3g} GB are free: set it to 'none', with raw records (`python -m lrfr_jax.prepare "
             "raw`) if decoding is too slow, or take devices with more memory"
         )
@@ -46,43 +50,37 @@ def check_choice(cache: str) -> None:
 
 
 def bytes_of(num_images: int) -> int:
-    """What a cached set takes on each device: pixels and labels."""
+    """What so many cached images take on each device: pixels and labels."""
     return num_images * (3 * IMAGE_SIZE**2 + np.dtype(np.int32).itemsize)
 
 
 def feed(
-    training_set: face_sets.TrainingSet,
-    *,
-    cache: str,
-    mesh: Mesh,
-    batch_size: int,
-    seed: int,
-    start_batch: int,
-    num_threads: int,
-    prefetch_images: int,
-) -> tuple[Iterator[dict[str, np.ndarray]], dict[str, jax.Array]]:
+    sources: Sequence[Source], *, cache: str, mesh: Mesh, start_batch: int, num_threads: int, prefetch_images: int
+) -> tuple[Iterator[dict[str, Any]], dict[str, Any]]:
     """Opens what `on_batch` takes: this process's share of the batches, and what its record numbers point into.
 
     Args:
-      training_set: what `face_sets.open_training_set` returned.
-      cache: of `CACHES`; 'device' decodes the whole set first.
-      mesh: whose devices each get the whole set.
-      batch_size, seed, start_batch: which batches, see `pipeline.training_batches`; they are the same with any cache.
-      num_threads, prefetch_images: how they are decoded, or with 'device' the set is.
+      sources: one, or two that go side by side (see `sources.open_sources`); the batches of both have the same numbers.
+      cache: of `CACHES`; 'device' decodes the whole sets first.
+      mesh: whose devices each get the whole sets.
+      start_batch: number of the first batch; which images are in it is the same with any cache.
+      num_threads, prefetch_images: how each set is decoded.
 
     Returns:
       Batches of {'image', 'label'} and {}; with 'device' batches of {'record'} and {'image', 'label'} of all records.
+      Of a second source each has the same once more, under 'second'.
 
     Raises:
-      UserError: as in `check`; a record cannot be decoded, or the batch is not divisible by the processes.
+      UserError: as in `check`; a record cannot be decoded, or a batch is not divisible by the processes.
     """
-    check(cache, training_set, mesh)
+    check(cache, sources, mesh)
     reading = {"num_threads": num_threads, "prefetch_images": prefetch_images}
-    which = {"batch_size": batch_size, "seed": seed, "start_batch": start_batch}
-    which |= {"process_index": jax.process_index(), "process_count": jax.process_count()}
+    which = {"start_batch": start_batch, "process_index": jax.process_index(), "process_count": jax.process_count()}
     if cache == "none":
-        return pipeline.training_batches(training_set, **which, **reading), {}
-    return pipeline.training_numbers(training_set, **which), _load(training_set, mesh, **reading)
+        return _side_by_side([pipeline.training_batches(source, **which, **reading) for source in sources]), {}
+    batches = _side_by_side([pipeline.training_numbers(source, **which) for source in sources])
+    first, *others = (_load(source.training_set, mesh, **reading) for source in sources)
+    return batches, first | ({SECOND: others[0]} if others else {})
 
 
 def on_batch(step: Callable, mesh: Mesh) -> Callable:
@@ -90,12 +88,21 @@ def on_batch(step: Callable, mesh: Mesh) -> Callable:
 
     # Named as what it stands for: a compiled program, which is kept by its name too, is then the same.
     def train_step(
-        state: Any, batch: Mapping[str, jax.Array], cached: Mapping[str, jax.Array], of_teacher: Mapping[str, Any]
+        state: Any, batch: Mapping[str, Any], cached: Mapping[str, Any], of_teacher: Mapping[str, Any]
     ) -> Any:
-        found = look_up(cached, batch["record"], mesh) if cached else batch
+        found = found_in(cached, batch, mesh) if cached else batch
         return step(state, found, of_teacher)
 
     return train_step
+
+
+def found_in(cached: Mapping[str, Any], batch: Mapping[str, Any], mesh: Mesh) -> dict[str, Any]:
+    """Looks the records of a batch up, those of a second source in its own set."""
+    own = {key: whole for key, whole in cached.items() if key != SECOND}
+    found: dict[str, Any] = look_up(own, batch["record"], mesh)
+    if SECOND in cached:
+        found[SECOND] = look_up(cached[SECOND], batch[SECOND]["record"], mesh)
+    return found
 
 
 def look_up(cached: Mapping[str, jax.Array], numbers: Int32[jax.Array, " batch"], mesh: Mesh) -> dict[str, jax.Array]:
@@ -104,6 +111,11 @@ def look_up(cached: Mapping[str, jax.Array], numbers: Int32[jax.Array, " batch"]
     found = jax.lax.with_sharding_constraint(found, sharding.over_batch(mesh))
     # Not fused with what follows, which is then compiled as it is for images from the host: the same to the last bit.
     return jax.lax.optimization_barrier(found)
+
+
+def _side_by_side(each: Sequence[Iterator[dict[str, np.ndarray]]]) -> Iterator[dict[str, Any]]:
+    first, *others = each
+    return map(lambda batch, other: batch | {SECOND: other}, first, *others) if others else first
 
 
 def _load(

@@ -48,7 +48,7 @@ class Memory:
       activations: that the forward pass leaves for the gradient, of all views.
       images: the batch as bytes, and its views in float32.
       teacher: weights of a network that the run learns from, whole on every device; its features hold little beside.
-      cache: the training set, if `input.cache` is 'device'; whole on every device.
+      cache: the training sets, if `input.cache` is 'device'; whole on every device.
     """
 
     backbone: float | int
@@ -72,7 +72,8 @@ def of_config(config: ConfigDict, *, num_identities: int, num_images: int, devic
 
     Args:
       config: one that `experiment.build_run` accepts.
-      num_identities, num_images: of the training set.
+      num_identities: of the training set.
+      num_images: of it, and of a second set beside it.
       devices: over which batch and, by `classifier.shards`, class centers are split.
     """
     views, classified = map(len, _views(config))

@@ -15,6 +15,9 @@ LATER = (
     "augment.light.",
     "augment.low_resolution.",
     "augment.views.",
+    "input.images_per_identity",
+    "input.order",
+    "input.second.",
     "optimizer.algorithm",
 )
 LATER += ("model.input.size", "optimizer.betas", "optimizer.epsilon", "optimizer.nesterov")
