@@ -21,6 +21,7 @@ from absl import logging as absl_logging
 from lrfr_jax.checkpoints import staged
 from lrfr_jax.errors import UserError, reason_of
 from lrfr_jax.files import paths
+from lrfr_jax.image_ops import IMAGE_SIZE
 from lrfr_jax.terminal import progress
 
 FOLDER = "checkpoints"
@@ -191,6 +192,10 @@ def _read_backbone(folder: pathlib.Path) -> Any:
 
 def model_digest(variables: Any, description: Mapping[str, Any]) -> str:
     """Digest of the weights and of what else decides about features: the model's arguments and the rounding."""
+    description = dict(description)
+    if description.get("input", {}).get("size") == IMAGE_SIZE:
+        # Not said before there was a choice; the digests of then stay those of now.
+        description["input"] = {name: value for name, value in description["input"].items() if name != "size"}
     digest = hashlib.sha256(repr(sorted(description.items())).encode())
     for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
         digest.update(jax.tree_util.keystr(path).encode())

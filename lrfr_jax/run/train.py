@@ -84,9 +84,8 @@ def train(config: ConfigDict, *, workdir: paths.AnyPath, data_dir: pathlib.Path)
     outputs = (sharding.of_state(mesh, state), sharding.replicated(mesh))
     step_fn = jax.jit(device_cache.on_batch(run.step, mesh), donate_argnums=0, out_shardings=outputs)
     batches, cached = _feed(config, taken, mesh, start)
-    batches, cached, of_teacher = teaching.taught(
-        config, run, taken[0], mesh, start, data_dir, metadata, batches, cached
-    )
+    place = {"mesh": mesh, "start": start, "data_dir": data_dir}
+    batches, cached, of_teacher = teaching.taught(config, run, taken[0], metadata, batches, cached, **place)
     length = {"step": start, "num_steps": num_steps, "steps_per_epoch": steps_per_epoch}
     timing = progress.Progress(**length, batch_size=config.batch_size, unit=run.unit)
     current, undescribed, stopping, step = None, None, False, start
