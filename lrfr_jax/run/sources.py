@@ -10,6 +10,7 @@ from lrfr_jax.data import batches, face_sets
 from lrfr_jax.data.batches import Source
 from lrfr_jax.errors import UserError
 from lrfr_jax.machines import sharding
+from lrfr_jax.run import experiment
 
 # `config.input.second` without a set.
 NONE = {"dataset": "", "batch_size": 0, "order": "shuffled", "images_per_identity": 1}
@@ -25,7 +26,7 @@ def open_sources(config: ConfigDict, *, data_dir: pathlib.Path, mesh: Mesh, begi
       begins: False where the run continues, and its batches cannot change any more.
 
     Raises:
-      UserError: a set that is missing, a batch that cannot be split, or an order that a set or a batch cannot have.
+      UserError: a number out of its range, a set that is missing, a batch that cannot be split, or an order that a set or a batch cannot have.
     """
     check_second(config)
     sizes = {"--config.batch_size": config.batch_size}
@@ -33,6 +34,7 @@ def open_sources(config: ConfigDict, *, data_dir: pathlib.Path, mesh: Mesh, begi
         sizes["--config.input.second.batch_size"] = config.input.second.batch_size
     for flag, size in sizes.items():
         sharding.check_batch_size(flag, size, mesh, parts=config.batch_parts, begins=begins)
+    experiment.check_ranges(config)  # before a seed out of range is drawn from
     names = [config.input.dataset, config.input.second.dataset]
     return bind(config, [face_sets.open_training_set(str(data_dir), name) for name in names if name])
 
