@@ -154,6 +154,11 @@ def model_input() -> ConfigDict:
     return ConfigDict({"order": "rgb", "mean": 127.5, "scale": 127.5, "columns": 112, "size": 112})
 
 
+def raw_input() -> ConfigDict:
+    """The input convention of the Face Transformer: RGB, the pixels as they are."""
+    return ConfigDict({"order": "rgb", "mean": 0.0, "scale": 1.0, "columns": 112})
+
+
 def classifier() -> ConfigDict:
     """All class centers on every device, compared with at once; docs/performance.md says when to change what."""
     return ConfigDict({"shards": 1, "chunks": 1, "sampled_share": 1.0})

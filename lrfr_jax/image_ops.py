@@ -13,6 +13,9 @@ IMAGE_SIZE = 112
 HALF_RANGE = 127.5
 BYTE_MAX = 255
 ROUNDINGS = ("uint8", "none")
+# ArcFace's template: x, y in pixels of the aligned 112x112 image, of the eye left in the image, the right one, the
+# nose's tip, the mouth's corners.
+FIVE_POINTS = ((38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041))
 # Pillow's BICUBIC (a = -0.5) and BILINEAR, by the names of `jax.image.resize`.
 KERNELS = ("cubic", "linear")
 

@@ -22,7 +22,7 @@ METHODS = (
     ("qmagface_r50", None, "", {}, (80.63, 99.73)),
     ("bt_m_r50", "configs/systems/btm_stm.py", "policy=bt_m", {}, (83.60, 99.30)),
     ("st_m2_r50", "configs/systems/btm_stm.py", "policy=st_m2", {}, (90.82, 95.87)),
-    ("face_transformer", None, "", {}, (87.90, 99.70)),
+    ("face_transformer", "configs/systems/face_transformer.py", "", {}, (87.90, 99.70)),
     ("st_m1_r50", "configs/systems/btm_stm.py", "policy=st_m1", {}, (90.97, 97.30)),
     ("maug_logexp1", BASE, "policy=maug", LOGEXP_1, (92.18, 99.03)),
     ("ours_r50", "configs/ms1m_r50.py", "policy=maug", LOGEXP_1, (94.33, 99.40)),

@@ -43,7 +43,7 @@ _IDENTITIES = flags.DEFINE_integer("identities", 10572, "Class centers of the cl
 _DATA_DIR = flags.DEFINE_string("data_dir", "", "Folder of prepared sets; generated faces are read without it.")
 _TURNS = flags.DEFINE_integer("turns", 5, "How often each part has its turn.", lower_bound=1)
 _SECONDS = flags.DEFINE_float("seconds", 3.0, "Length of a turn, at least one call.", lower_bound=0, upper_bound=600)
-_AGAINST = flags.DEFINE_enum("against", "none", AGAINST, "Takes turns with the same step in PyTorch (ResNets only).")
+_AGAINST = flags.DEFINE_enum("against", "none", AGAINST, "Takes turns with the same step and forward in PyTorch.")
 _KERNELS = flags.DEFINE_bool("kernels", False, "Tells where a part's time goes, by JAX's profiler (GPUs, CPUs).")
 _OUTPUT = flags.DEFINE_string("output", "", "FILE.json to write; a Markdown table is written beside it.")
 
@@ -90,11 +90,12 @@ def _measure(setting: Setting, made: dict[str, Part]) -> dict:
     memory = devices.peak_memory()
     if memory is not None:
         notes["most memory held by a device so far"] = f"{memory / 1e9:.2f} GB"
-    ours = timings.get("train_step")
-    if ours:
-        for name in made.keys() - PARTS.keys():
-            ratio, cpu_ratio = timings[name].median / ours.median, timings[name].median_cpu / ours.median_cpu
-            notes[f"train_step against {name}"] = f"{ratio:.2f} times its speed, {1 / cpu_ratio:.2f} times its CPU time"
+    for name in [name for name in made if name not in PARTS]:
+        part = "forward" if name.startswith("evaluation in ") else "train_step"
+        if part in timings:
+            ours, theirs = timings[part], timings[name]
+            ratio, cpu_ratio = theirs.median / ours.median, ours.median_cpu / theirs.median_cpu
+            notes[f"{part} against {name}"] = f"{ratio:.2f} times its speed, {cpu_ratio:.2f} times its CPU time"
     if {"training", "evaluation"} <= made.keys() and config.eval_every_steps > 0:
         seconds = {name: timings[name].median / made[name].images for name in ("training", "evaluation")}
         notes |= _evaluation_shares(config, **seconds)

@@ -1,11 +1,12 @@
 """The same training step in PyTorch, for `python -m lrfr_jax.benchmark --against torch`. Needs PyTorch.
 
-A user's good eager code: channels_last, the view's matrices on the device, two forwards, SGD with momentum; on a GPU
-bfloat16 autocast and torch.compile, float32 products in TF32. Only the ResNets, which stand for the released code and
-for arcface_torch.
+A user's good code: channels_last, the view's matrices on the device, two forwards, SGD with momentum or AdamW, and
+the network in evaluation. On a CPU in float32, eager, and compiled where a C++ compiler is found; on a GPU bfloat16
+autocast and torch.compile, float32 products in TF32. The ResNets, which stand for the released code and for
+arcface_torch, MobileFaceNet and the Face Transformers.
 """
 
-import functools
+import shutil
 from collections.abc import Callable
 
 import numpy as np
@@ -14,10 +15,12 @@ import torch.nn.functional as F
 from ml_collections import ConfigDict
 from torch import nn
 
-from lrfr_jax import image_ops
+from lrfr_jax import image_ops, models
+from lrfr_jax.benchmark import torch_networks
 from lrfr_jax.benchmark.setting import Part, Setting
 from lrfr_jax.errors import UserError
 from lrfr_jax.models import layers
+from lrfr_jax.models.vit import FaceTransformer
 from lrfr_jax.objective.view_rules import views_of
 
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
@@ -71,8 +74,14 @@ def _improved(inputs: int, channels: int, stride: int) -> tuple[nn.Module, int]:
     return Residual(body, _shortcut(inputs, channels, stride), nn.Identity()), channels
 
 
-def network(backbone: str, *, width: float, embedding_size: int, dropout: float) -> nn.Sequential:
+def network(backbone: str, *, width: float, embedding_size: int, dropout: float) -> nn.Module:
     """The network of a name in `lrfr_jax.models.BACKBONES`, freshly drawn."""
+    if backbone == "mobilefacenet":
+        return torch_networks.mobile(width=width, embedding_size=embedding_size, dropout=dropout)
+    if backbone in torch_networks.FACE_TRANSFORMERS:
+        depth = models.BACKBONES[backbone].keywords.get("depth", FaceTransformer.depth)
+        shape = {"patch": torch_networks.FACE_TRANSFORMERS[backbone], "depth": depth, "dim": embedding_size}
+        return torch_networks.FaceTransformer(**shape, dropout=dropout)
     depth = int(backbone.removeprefix("i").removeprefix("resnet"))
     is_improved = backbone.startswith("i")
     block = _improved if is_improved else _bottleneck if depth in BOTTLENECKS else _basic
@@ -129,28 +138,42 @@ def loss_of(features: list[torch.Tensor], centers: torch.Tensor, labels: torch.T
     return loss
 
 
-def training_step(setting: Setting, *, fast: bool) -> Callable[[], None]:
-    """Returns a function that takes one step; `fast`: bfloat16 autocast and torch.compile."""
-    config, device = setting.config, "cuda" if torch.cuda.is_available() else "cpu"
-    model = config.model
+def _device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _backbone(setting: Setting) -> nn.Module:
+    model = setting.config.model
     shape = {"width": model.width, "embedding_size": model.embedding_size, "dropout": model.dropout}
-    backbone = network(model.backbone, **shape).to(device, memory_format=torch.channels_last)
+    return network(model.backbone, **shape).to(_device(), memory_format=torch.channels_last)
+
+
+def _optimizer(config: ConfigDict, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    settings = {"lr": config.optimizer.learning_rate, "weight_decay": config.optimizer.weight_decay}
+    if config.optimizer.algorithm == "adamw":
+        how = {"betas": tuple(config.optimizer.betas), "eps": config.optimizer.epsilon}
+        return torch.optim.AdamW(parameters, **settings, **how)
+    settings |= {"momentum": config.optimizer.momentum, "nesterov": config.optimizer.nesterov}
+    return torch.optim.SGD(parameters, **settings)
+
+
+def training_step(setting: Setting, *, compiled: bool, half: bool) -> Callable[[], None]:
+    """Returns a function that takes one step; `compiled`: by torch.compile; `half`: bfloat16 autocast."""
+    config, device, backbone = setting.config, _device(), _backbone(setting)
+    model = config.model
     lower = views_of(config.augment.views.to_dict()).get("lr")
     views = Views(*((lower.sizes, lower.ratios) if lower else ((), ()))).to(device)
     centers = nn.Parameter(torch.empty(setting.run.classifier.num_identities, model.embedding_size, device=device))
     nn.init.xavier_uniform_(centers)
-    settings = {"lr": config.optimizer.learning_rate, "momentum": config.optimizer.momentum}
-    settings["nesterov"] = config.optimizer.nesterov
-    decay = config.optimizer.weight_decay
-    optimizer = torch.optim.SGD([*backbone.parameters(), centers], weight_decay=decay, **settings)
+    optimizer = _optimizer(config, [*backbone.parameters(), centers])
     images = torch.from_numpy(np.array(setting.images)).permute(0, 3, 1, 2).contiguous().to(device)
     labels = torch.from_numpy(np.array(setting.labels)).long().to(device)
-    embed = torch.compile(backbone) if fast else backbone
-    numbers = {key: config.loss[key] for key in ("scale", "margin", "distance_weight")}
+    embed = torch.compile(backbone) if compiled else backbone
+    numbers = {"scale": config.head.scale, "margin": config.head.margin, "distance_weight": config.loss.distance_weight}
 
     def step() -> None:
         dressed = views(images)
-        with torch.autocast(device, torch.bfloat16, enabled=fast):
+        with torch.autocast(device, torch.bfloat16, enabled=half):
             features = [embed(view) for view in dressed]
         loss = loss_of(features, centers, labels, **numbers)
         optimizer.zero_grad(set_to_none=True)
@@ -159,6 +182,21 @@ def training_step(setting: Setting, *, fast: bool) -> Callable[[], None]:
         loss.item()  # waits for the device
 
     return step
+
+
+def evaluation(setting: Setting, *, compiled: bool) -> Callable[[], None]:
+    """Returns a function that embeds the batch, in float32 on a CPU."""
+    backbone, device = _backbone(setting).eval(), _device()
+    embed = torch.compile(backbone) if compiled else backbone
+    pixels = torch.from_numpy(np.array(setting.images)).permute(0, 3, 1, 2)
+    images = ((pixels.float() - image_ops.HALF_RANGE) / image_ops.HALF_RANGE).to(device)
+    images = images.contiguous(memory_format=torch.channels_last)
+
+    def run() -> None:
+        with torch.inference_mode():
+            embed(images).cpu()
+
+    return run
 
 
 def _has_usual_views(augment: ConfigDict) -> bool:
@@ -171,22 +209,31 @@ def _has_usual_views(augment: ConfigDict) -> bool:
 
 
 def parts(setting: Setting) -> dict[str, Part]:
-    """The step to take turns with: eager float32 on a CPU; on a GPU bfloat16 with and without torch.compile.
+    """The steps and forwards to take turns with: float32 on a CPU, eager and compiled; on a GPU bfloat16, compiled.
 
     Raises:
       UserError: another network or loss than the reference has.
     """
     config = setting.config
-    has = config.model.backbone.startswith(("resnet", "iresnet")) and config.model.batch_norm == "per_view"
+    known = ("resnet", "iresnet", "mobilefacenet", *torch_networks.FACE_TRANSFORMERS)
+    has = config.model.backbone.startswith(known) and config.model.batch_norm == "per_view"
     if not _has_usual_views(config.augment):
         raise UserError("--against torch has one high-resolution view, or that and a low-resolution one, only")
-    if config.optimizer.algorithm != "sgd" or config.optimizer.weight_decay_by_prefix:
-        raise UserError("--against torch has optimizer.algorithm='sgd' with one weight decay only")
+    if config.optimizer.weight_decay_by_prefix:
+        raise UserError("--against torch has one weight decay only")
     if not has or config.head.name != "cosface" or (config.loss.distance, config.loss.p) != ("logexp", 1.0):
-        raise UserError("--against torch has ResNets with CosFace, LogExp of p=1 and model.batch_norm='per_view' only")
-    if not torch.cuda.is_available():
-        return {f"torch {torch.__version__} eager": Part(training_step(setting, fast=False), config.batch_size)}
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-    torch.backends.cudnn.benchmark = True
-    fast = functools.partial(training_step, setting, fast=True)
-    return {f"torch {torch.__version__} bf16 compiled": Part(fast(), config.batch_size)}
+        raise UserError(
+            "--against torch has ResNets, MobileFaceNet and Face Transformers with CosFace, LogExp of p=1 and "
+            "model.batch_norm='per_view' only"
+        )
+    name, batch = f"torch {torch.__version__}", config.batch_size
+    if torch.cuda.is_available():
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+        torch.backends.cudnn.benchmark = True
+        return {f"{name} bf16 compiled": Part(training_step(setting, compiled=True, half=True), batch)}
+    made = {}
+    for how, compiled in {"eager": False, "compiled": True}.items():
+        if not compiled or shutil.which("g++"):
+            made[f"{name} {how}"] = Part(training_step(setting, compiled=compiled, half=False), batch)
+            made[f"evaluation in {name} {how}"] = Part(evaluation(setting, compiled=compiled), batch)
+    return made

@@ -53,7 +53,7 @@ def folded(nodes: Sequence[Node]) -> list[Node]:
     while True:
         made = {node.name: node for node in nodes}
         users = collections.Counter(name for node in nodes for name in node.inputs)
-        pairs = ((made.get(node.inputs[0]), node) for node in nodes)
+        pairs = ((made.get(node.inputs[0]), node) for node in nodes if node.inputs)
         merged = ((before, node, _merged(before, node)) for before, node in pairs if before and users[before.name] == 1)
         before, node, instead = next((found for found in merged if found[2]), (None, None, None))
         if not instead:

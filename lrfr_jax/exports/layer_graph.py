@@ -14,6 +14,7 @@ import numpy as np
 from jax.extend import core
 
 from lrfr_jax.errors import UserError
+from lrfr_jax.exports import token_layers
 from lrfr_jax.models import layers
 from lrfr_jax.models.bridge_student import MaxPoolOfTwo
 from lrfr_jax.models.convolution import Conv
@@ -41,6 +42,7 @@ class Node(NamedTuple):
       resize_columns, resize_rows   matrix [new, old]
       crop       columns `start` to `stop`
       reorder    the channels as `channels` says
+    Those on tokens are those of `token_layers`.
 
     Attributes:
       operation: one of these.
@@ -98,7 +100,7 @@ def _dense(arrays: Mapping, module: nn.Dense, sides: tuple[int, ...]) -> _Parts:
     kernel = arrays["kernel"]
     if sides:  # of the map that was flattened with its channels last
         kernel = kernel.reshape(*sides, -1).transpose(2, 0, 1, 3).reshape(math.prod(sides), -1)
-    return [("product", {"kernel": kernel.T, "bias": arrays["bias"]}, {})]
+    return [("product", {"kernel": kernel.T, "bias": arrays.get("bias", np.zeros(kernel.shape[1]))}, {})]
 
 
 def _max_pool(arrays: Mapping, module: layers.MaxPoolOfRelu, sides: tuple[int, ...]) -> _Parts:
@@ -129,7 +131,7 @@ LAYERS: dict[type[nn.Module], Callable[[Mapping, Any, tuple[int, ...]], _Parts]]
 
 # A layer in a traced network: its input goes in, something of its result's shape comes out.
 _layer = core.Primitive("layer")
-_layer.def_abstract_eval(lambda _, *, result, **__: result)
+_layer.def_abstract_eval(lambda *_, result, **__: result)
 
 
 def trace(backbone: nn.Module, variables: Any, *, sides: tuple[int, int]) -> list[Node]:
@@ -149,10 +151,11 @@ def trace(backbone: nn.Module, variables: Any, *, sides: tuple[int, int]) -> lis
 
     def stand_for_itself(call, args, kwargs, context):
         result = call(*args, **kwargs)
-        if type(context.module) not in LAYERS:
+        if type(context.module) not in LAYERS | token_layers.LAYERS or context.method_name != "__call__":
             return result
         found.append((context.module, _arrays_of(context.module)))
-        return _layer.bind(args[0], number=len(found) - 1, result=jax.typeof(result))
+        given = [value for value in args if isinstance(value, jax.Array)]
+        return _layer.bind(*given, number=len(found) - 1, result=jax.typeof(result))
 
     def features(images):
         with nn.intercept_methods(stand_for_itself):
@@ -162,15 +165,16 @@ def trace(backbone: nn.Module, variables: Any, *, sides: tuple[int, int]) -> lis
     nodes, names, flattened = [], {jaxpr.invars[0]: IMAGES}, {}
     for equation in _needed(jaxpr):
         inputs, [output] = _names_of(equation, names), equation.outvars
-        name, parts = _read(equation, found, number=len(nodes), sides=flattened.get(equation.invars[0], ()))
+        before = equation.invars[0] if equation.invars else None
+        name, parts = _read(equation, found, number=len(nodes), sides=flattened.get(before, ()))
         for operation, arrays, settings in parts:
             nodes.append(Node(operation, name, inputs, arrays, settings))
             inputs, name = (nodes[-1].name,), f"{name}/and"
         names[output] = inputs[0]
-        if equation.primitive is jax.lax.reshape_p:
+        if equation.primitive is jax.lax.reshape_p and before.aval.ndim == 4:
             flattened[output] = equation.invars[0].aval.shape[1:]
         elif not parts:
-            flattened[output] = flattened.get(equation.invars[0], ())
+            flattened[output] = flattened.get(before, ())
     return nodes
 
 
@@ -200,6 +204,8 @@ def _read(
     equation: core.JaxprEqn, found: Sequence[tuple[nn.Module, dict]], *, number: int, sides: tuple[int, ...]
 ) -> tuple[str, _Parts]:
     """The name of an equation's operations, and what they are; `sides` are those of a map that its input flattens."""
+    if equation.primitive.name == "name":  # of a result that `remat` may keep
+        return "", []
     if equation.primitive is jax.lax.broadcast_in_dim_p and equation.params["broadcast_dimensions"] == (0, 1, 2, 3):
         return "", []  # to the shape of what it is multiplied with, as formats do of themselves
     if equation.primitive is not _layer:
@@ -212,6 +218,11 @@ def _read(
         name = f"{name}_{number}"
     if sides and not isinstance(module, nn.Dense | nn.Dropout):
         raise UserError(f"the layer {name} takes a flattened map, whose channels it cannot tell apart: no export")
+    shape = equation.outvars[0].aval.shape[1:]
+    if isinstance(module, nn.Dense) and len(shape) == 2:
+        return name, token_layers.linear(arrays, module, shape)
+    if type(module) in token_layers.LAYERS:
+        return name, token_layers.LAYERS[type(module)](arrays, module, shape)
     return name, LAYERS[type(module)](arrays, module, sides)
 
 
@@ -229,6 +240,10 @@ def _plain_operation(equation: core.JaxprEqn) -> tuple[str, dict[str, int]]:
             return "concatenate", {}
         case "reshape" if [len(shape) for shape in shapes] == [4, 2]:
             return "flatten", {"positions": math.prod(shapes[0][1:3])}
+        case "reshape" if [len(shape) for shape in shapes] == [3, 2]:
+            return "flatten", {"positions": shapes[0][1]}
+        case "slice" if shapes[0][::2] == shapes[1][::2] and not any(equation.params["start_indices"]):
+            return "first", {"count": shapes[1][1]}
         case "custom_jvp_call" if [part.params.get("name") for part in equation.params["call_jaxpr"].eqns] == ["relu"]:
             return "relu", {}
     raise UserError(f"the network computes {equation.primitive} outside of a known layer: no export")

@@ -14,7 +14,7 @@ import flax.linen as nn
 import numpy as np
 
 from lrfr_jax.errors import UserError
-from lrfr_jax.exports import folding, layer_graph
+from lrfr_jax.exports import folding, layer_graph, onnx_tokens
 from lrfr_jax.exports.layer_graph import IMAGES, Node
 from lrfr_jax.image_ops import HALF_RANGE, IMAGE_SIZE
 
@@ -43,9 +43,9 @@ def serialize(backbone: nn.Module, variables: Any) -> bytes:
     body = layer_graph.trace(backbone.clone(input=plain), variables, sides=sides)
     nodes = folding.folded(folding.joined(folding.convention_nodes(convention), body))
     nodes[-1] = nodes[-1]._replace(name=FEATURES)
-    made = [_onnx_node(onnx.helper, node) for node in nodes]
+    made = [_onnx_nodes(onnx.helper, node) for node in nodes]
     graph = onnx.helper.make_graph(
-        [node for node, _ in made],
+        [one for several, _ in made for one in several],
         "lrfr_jax",
         [onnx.helper.make_tensor_value_info(IMAGES, onnx.TensorProto.FLOAT, ["batch", 3, IMAGE_SIZE, IMAGE_SIZE])],
         [onnx.helper.make_tensor_value_info(FEATURES, onnx.TensorProto.FLOAT, ["batch", backbone.embedding_size])],
@@ -57,15 +57,23 @@ def serialize(backbone: nn.Module, variables: Any) -> bytes:
     return model.SerializeToString()
 
 
-def _onnx_node(helper: Any, node: Node) -> tuple[Any, dict[str, np.ndarray]]:
-    """One node and the tensors that it reads beside results of others."""
+def _onnx_nodes(helper: Any, node: Node) -> tuple[list[Any], dict[str, np.ndarray]]:
+    """The nodes of an operation and the tensors that they read beside results of others."""
+    if node.operation in onnx_tokens.OPERATIONS:
+        steps = onnx_tokens.Steps(node)
+        onnx_tokens.OPERATIONS[node.operation](steps, *node.inputs)
+        ended = steps.ended()
+        return [
+            helper.make_node(step.operator, step.inputs, [step.output], name=step.output, **step.attributes)
+            for step in ended
+        ], steps.tensors
     operator, arrays, attributes = OPERATORS[node.operation](node)
     tensors = {
         f"{node.name}/{name}": array if array.dtype == np.int64 else array.astype(np.float32)
         for name, array in arrays.items()
     }
     inputs = [*tensors, *node.inputs] if node.operation == "resize_rows" else [*node.inputs, *tensors]
-    return helper.make_node(operator, inputs, [node.name], name=node.name, **attributes), tensors
+    return [helper.make_node(operator, inputs, [node.name], name=node.name, **attributes)], tensors
 
 
 def _convolve(node: Node):

@@ -13,9 +13,11 @@ from lrfr_jax.errors import UserError
 from lrfr_jax.image_ops import IMAGE_SIZE
 from lrfr_jax.models.bridge_student import BridgeStudent
 from lrfr_jax.models.iresnet import CBAMBlock, IResNet
+from lrfr_jax.models.kprpe import KeypointTransformer
 from lrfr_jax.models.layers import REMATS, InputConvention
 from lrfr_jax.models.mobilefacenet import MobileFaceNet
 from lrfr_jax.models.resnet import BasicBlock, Bottleneck, ResNet
+from lrfr_jax.models.vit import FaceTransformer
 
 BACKBONES = {
     "resnet18": functools.partial(ResNet, block=BasicBlock, stage_sizes=(2, 2, 2, 2)),
@@ -30,6 +32,10 @@ BACKBONES = {
     "cbam_iresnet50": functools.partial(IResNet, block=CBAMBlock, stage_sizes=(3, 4, 14, 3)),
     "mobilefacenet": MobileFaceNet,
     "bridge_student": BridgeStudent,
+    "vit_p8s8": functools.partial(FaceTransformer, patch=8),
+    "vit_p12s8": functools.partial(FaceTransformer, patch=12),
+    "vit_kprpe_small": functools.partial(KeypointTransformer, depth=12, head=64, mlp_ratio=5),
+    "vit_kprpe_base": functools.partial(KeypointTransformer, depth=24, head=32, mlp_ratio=3),
 }
 DTYPES = ("float32", "bfloat16")
 ORDERS = ("rgb", "bgr")
@@ -58,11 +64,15 @@ def create_backbone(
 ) -> nn.Module:
     """Returns the module of a name in `BACKBONES`: module(images, train) with variables 'params' and 'batch_stats'.
 
+    Those of a Face Transformer, which has no BatchNorm, are 'params' alone.
+
     Args:
       backbone: a key of `BACKBONES`.
-      width: multiplies every channel count, > 0; 1 is the published network.
-      embedding_size: length of the feature, >= 1.
-      dropout: share zeroed before the linear layer in training, in [0, 1); above 0 it takes the rng stream 'dropout'.
+      width: multiplies every channel count, > 0; 1 is the published network. Of a transformer the length of a token,
+        which must divide into heads.
+      embedding_size: length of the feature, >= 1; of a Face Transformer that of a token.
+      dropout: share zeroed before the linear layer in training, of a transformer in every block, in [0, 1); above 0 it
+        takes the rng stream 'dropout'.
       dtype: of the body's computation, 'float32' or 'bfloat16'.
       input: the fields of `layers.InputConvention`: what the weights were trained on.
       remat: what the gradient computes again instead of having it kept, a key of `layers.REMATS`; the same numbers.
@@ -99,9 +109,12 @@ def create_backbone(
             f"model.input.size={convention.size} shrinks the whole image and model.input.columns={convention.columns} "
             f"takes a part of it: set one of them to {IMAGE_SIZE}"
         )
-    return BACKBONES[backbone](
+    network = BACKBONES[backbone](
         width=width, embedding_size=embedding_size, dropout=dropout, dtype=dtype, input=convention, remat=remat
     )
+    if isinstance(network, FaceTransformer | KeypointTransformer):
+        network.check()
+    return network
 
 
 def feature_size(backbone: nn.Module) -> int:

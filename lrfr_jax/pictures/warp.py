@@ -5,11 +5,9 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from lrfr_jax.data.records import IMAGE_SIZE
+from lrfr_jax.image_ops import FIVE_POINTS
 
-# x, y in pixels of the 112x112 image: the eye left in the image, the right one, the nose's tip, the mouth's corners.
-TEMPLATE = np.array(
-    [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
-)
+TEMPLATE = np.array(FIVE_POINTS)
 
 
 def fit_similarity(

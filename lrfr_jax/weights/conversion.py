@@ -14,11 +14,12 @@ from jaxtyping import Float
 
 from lrfr_jax.errors import UserError
 from lrfr_jax.image_ops import IMAGE_SIZE
-from lrfr_jax.models import create_backbone, in_words
+from lrfr_jax.models import create_backbone, in_words, vit
 from lrfr_jax.models.layers import BATCH_NORM_EPSILON, MIN_CHANNELS, STAGE_CHANNELS
 from lrfr_jax.weights.layouts import LAYOUTS, Layout, Path
 from lrfr_jax.weights.recognition import listed
 
+PATCHES = ("patches", "kernel")
 REDUCTION = 16  # an image's side over that of the last feature map, in all backbones
 LAST_MEAN = ("batch_stats", "neck", "bn2", "mean")
 BEFORE_LAST_SCALE = (LAST_MEAN, ("params", "neck", "linear", "kernel"), ("params", "neck", "linear", "bias"))
@@ -65,21 +66,21 @@ def convert(
     row = LAYOUTS[layout]
     if backbone not in row.backbones:
         raise UserError(f"{source} is of layout {layout}: --backbone must be {' or '.join(row.backbones)}")
-    named = {name.removeprefix(before): array for name, array in tensors.items() if name.startswith(before)}
+    named = row.unpacked({name[len(before) :]: array for name, array in tensors.items() if name.startswith(before)})
     what = f"{source}, read as {backbone} in layout {layout},"
     model = {"backbone": backbone, **_shape_arguments(named, row, what=what), "dropout": 0.0, "dtype": "float32"}
     model["input"] = {**row.input, "columns": model.pop("columns"), **convention}
-    model["width"] = width or len(named[row.name_of(("stem_conv", "kernel"), number=0)]) / STAGE_CHANNELS[0]
+    model["width"] = width or model["width"]
     wanted = shapes_of(model)
     if not width and any(found != here for found, here in _widened(named, row, wanted)):
         model["width"] = _width(named, row, model)
         wanted = shapes_of(model)
     theirs = names_in(row, wanted)
     passed = [name for name in named if re.fullmatch(row.ignored, name)]
-    shapes = {name: _their_shape(wanted[path]) for path, name in theirs.items()}
+    shapes = {name: _shape_there(path, wanted[path], row) for path, name in theirs.items()}
     scale = named.get(row.last_scale)
     _check(named, shapes | ({} if scale is None else {row.last_scale: wanted[LAST_MEAN]}), passed, what=what)
-    channels = wanted["params", "neck", "bn1", "scale"][0]
+    channels = wanted.get(("params", "neck", "bn1", "scale"), (0,))[0]
     leaves = {
         path: _ours(path, named[theirs[path]], row, channels=channels)
         if path in theirs
@@ -93,12 +94,13 @@ def convert(
     return Converted(model, unflatten_dict(leaves), sorted(others + [before + name for name in passed]))
 
 
-def backbones_of(names: Collection[str], *, layout: str, before: str) -> list[str]:
+def backbones_of(tensors: Mapping[str, np.ndarray], *, layout: str, before: str) -> list[str]:
     """Returns the backbones of which a file holds all tensors, and none beside them, by their names alone."""
     row = LAYOUTS[layout]
-    held = {name.removeprefix(before) for name in names if name.startswith(before)} - {row.last_scale}
+    named = {name.removeprefix(before): array for name, array in tensors.items() if name.startswith(before)}
+    held = row.unpacked(named).keys() - {row.last_scale}
     held = {name for name in held if not re.fullmatch(row.ignored, name)}
-    plain = {"width": 1.0, "embedding_size": 1, "dropout": 0.0, "dtype": "float32"}
+    plain = {"width": 1.0, "embedding_size": vit.DIM, "dropout": 0.0, "dtype": "float32"}
     plain["input"] = row.input | {"columns": IMAGE_SIZE}
     shapes = {backbone: shapes_of({"backbone": backbone, **plain}) for backbone in row.backbones}
     return [backbone for backbone, leaves in shapes.items() if set(names_in(row, leaves).values()) == held]
@@ -115,16 +117,20 @@ def names_in(row: Layout, paths: Collection[Path]) -> dict[Path, str]:
 
 
 def _shape_arguments(named: Mapping[str, np.ndarray], row: Layout, *, what: str) -> dict[str, Any]:
-    """Embedding_size and columns; wrong for a damaged file, whose shapes are found out later."""
+    """Width, embedding_size and columns; wrong for a damaged file, whose shapes are found out later."""
     lookup = functools.partial(_shape, named, row, what=what)
+    if "patches" in row.modules:
+        dim = lookup(("tokens", "position"), 3)[2]
+        size = lookup(("neck", "linear2", "kernel"), 2)[0] if "neck/linear2" in row.modules else dim
+        return {"width": dim / vit.DIM, "embedding_size": size, "columns": IMAGE_SIZE}
     linear = lookup(("neck", "linear", "kernel"), 2)
     if "neck" in row.modules:
         columns = lookup(("neck", "weights"), 4)[3]
     else:
         positions = math.prod(linear[1:]) / lookup(("neck", "bn1", "mean"), 1)[0]
         columns = int(positions * REDUCTION / IMAGE_SIZE)
-    lookup(("stem_conv", "kernel"), 4)
-    return {"embedding_size": linear[0], "columns": columns * REDUCTION}
+    stem = lookup(("stem_conv", "kernel"), 4)
+    return {"width": stem[0] / STAGE_CHANNELS[0], "embedding_size": linear[0], "columns": columns * REDUCTION}
 
 
 def _widened(named: Mapping[str, np.ndarray], row: Layout, shapes: Mapping[Path, tuple[int, ...]]) -> list[Any]:
@@ -165,8 +171,16 @@ def _block_of(path: Path) -> tuple[int, ...]:
 
 
 def _their_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Ours is height, width, input, output or input, output; theirs output, input, height, width or output, input."""
-    return (shape[3], shape[2], *shape[:2]) if len(shape) == 4 else shape[::-1]
+    """Ours is height, width, input, output or input, output; theirs output, input, height, width or output, input.
+
+    Tokens have three axes in both.
+    """
+    return {4: (*shape[:1:-1], *shape[:2]), 3: shape}.get(len(shape), shape[::-1])
+
+
+def _shape_there(path: Path, shape: tuple[int, ...], row: Layout) -> tuple[int, ...]:
+    is_linear = row.patch_axes and path[1:] == PATCHES
+    return (shape[3], math.prod(shape[:3])) if is_linear else _their_shape(shape)
 
 
 def _check(
@@ -204,6 +218,11 @@ def _ours(path: Path, array: np.ndarray, row: Layout, *, channels: int) -> Float
         return (array.astype(np.float64) + (epsilon - BATCH_NORM_EPSILON)).astype(np.float32)
     if path[-3:] == ("neck", "linear", "kernel"):
         return array.reshape(len(array), channels, -1).transpose(2, 1, 0).reshape(-1, len(array))
+    if row.patch_axes and path[1:] == PATCHES:
+        side = math.isqrt(array.shape[1] // 3)
+        sides = [3 if axis == "channel" else side for axis in row.patch_axes]
+        order = [1 + row.patch_axes.index(axis) for axis in ("row", "column", "channel")]
+        return np.ascontiguousarray(array.reshape(len(array), *sides).transpose(*order, 0))
     if array.ndim == 4:
         return np.ascontiguousarray(array.transpose(2, 3, 1, 0))
-    return array
+    return np.ascontiguousarray(array.T) if path[-1] == "kernel" else array

@@ -37,6 +37,10 @@ class Layout:
         block.
       ignored: regular expression of names that have no counterpart here and need none.
       last_scale: their name of the last BatchNorm's scale where ours has none: the layer before it takes it up.
+      patch_axes: of the rows of a linear layer of patches, its 'channel', 'row' and 'column' in their order; () where
+        it is a convolution.
+      last_axes: lengths of last axes by which files of the same names are told apart.
+      unpacked: (the network's tensors) -> the same, where theirs hold several blocks of ours in one.
       learns_last_scale: whether that is learned; where it is not, it is 1 in every file.
       input: order, mean and scale of `layers.InputConvention`; the columns follow from the shapes.
       epsilon: of BatchNorm.
@@ -57,6 +61,9 @@ class Layout:
     ignored: str = r".*\.num_batches_tracked"
     last_scale: str = ""
     learns_last_scale: bool = False
+    patch_axes: tuple[str, ...] = ()
+    last_axes: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    unpacked: Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]] = dict
     epsilon: float = BATCH_NORM_EPSILON
     last_epsilon: float = BATCH_NORM_EPSILON
 
@@ -90,6 +97,7 @@ BGR_OF_255 = {"order": "bgr", "mean": 0.0, "scale": 255.0}
 RGB_128 = {"order": "rgb", "mean": 127.5, "scale": 128.0}
 RGB = {"order": "rgb", "mean": 127.5, "scale": 127.5}
 BGR = RGB | {"order": "bgr"}
+RAW = {"order": "rgb", "mean": 0.0, "scale": 1.0}
 
 # Their first shortcut takes every second pixel and has no weights (a max-pool of size 1 and stride 2); ours is a
 # convolution and a BatchNorm, which these make the same thing in evaluation, and in training as long as BatchNorm is
@@ -128,6 +136,40 @@ _iresnet = {
     "leaves": names.TORCH_LEAVES,
     "last_scale": "features.weight",
 }
+
+_face_transformer = {
+    "markers": ("cls_token", "pos_embedding", "transformer.layers.0.0.fn.fn.to_qkv.weight", "mlp_head.0.weight"),
+    "block": lambda stage, block, number: f"transformer.layers.{number}.",
+    "modules": names.FACE_TRANSFORMER,
+    "leaves": names.TORCH_LEAVES,
+    "exceptions": {"tokens/first": "cls_token", "tokens/position": "pos_embedding"},
+    "ignored": r"loss\..*",  # the class centers
+    "input": RAW,
+}
+_cvlface_vit = {
+    "backbones": ("vit_kprpe_small", "vit_kprpe_base"),
+    "before": r"(.+\.)?net\.",
+    "markers": ("patch_embed.proj.weight", "blocks.0.attn.qkv.weight", "feature.0.weight"),
+    "block": lambda stage, block, number: f"blocks.{number}.",
+    "modules": names.CVLFACE_VIT,
+    "leaves": names.TORCH_LEAVES,
+    "exceptions": {"tokens/position": "pos_embed"},
+    "ignored": r".*\.num_batches_tracked|mask_token",
+    "input": RGB,
+}
+
+
+def _keypoint_tables(named: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The one linear layer of the keypoints, cut into those of the blocks."""
+    blocks = len({name for name in named if re.fullmatch(r"blocks\.\d+\.attn\.qkv\.weight", name)})
+    parts = {}
+    for leaf in ("weight", "bias"):
+        whole = named.get(f"keypoint_linear.{leaf}")
+        if whole is not None and np.ndim(whole) and len(whole) % max(blocks, 1) == 0:
+            cut = np.split(whole, blocks)
+            parts |= {f"blocks.{number}.keypoint_linear.{leaf}": part for number, part in enumerate(cut)}
+    return {name: array for name, array in named.items() if not name.startswith("keypoint_linear.")} | parts
+
 
 LAYOUTS = {
     "insightface_mxnet_mobilefacenet": Layout(
@@ -198,5 +240,28 @@ LAYOUTS = {
         modules=names.LRFR_RESNET,
         leaves=names.TORCH_LEAVES,
         input=RGB,
+    ),
+    # Of the same names; the patches' pixels tell them apart.
+    "face_transformer_p8s8": Layout(
+        **_face_transformer,
+        backbones=("vit_p8s8",),
+        patch_axes=("row", "column", "channel"),
+        last_axes={"patch_to_embedding.weight": 192},
+    ),
+    "face_transformer_p12s8": Layout(
+        **_face_transformer,
+        backbones=("vit_p12s8",),
+        patch_axes=("channel", "row", "column"),
+        last_axes={"patch_to_embedding.weight": 432},
+    ),
+    # The plain network, which is that of KP-RPE with tables of zeros.
+    "cvlface_vit": Layout(
+        **_cvlface_vit,
+        lacks=("keypoint_linear.weight",),
+        constants={"bias/kernel": np.zeros, "bias/bias": np.zeros},
+    ),
+    "cvlface_vit_kprpe": Layout(
+        **_cvlface_vit | {"markers": (*_cvlface_vit["markers"], "keypoint_linear.weight")},
+        unpacked=_keypoint_tables,
     ),
 }

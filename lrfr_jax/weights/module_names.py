@@ -3,7 +3,8 @@
 References:
   InsightFace: recognition/arcface_torch/backbones/iresnet.py, and the symbol file of its MXNet network y1; AdaFace and
   CVLface of mk-minchul: class Backbone; backbone/model_irse.py of face.evoLVe and of CurricularFace; models/iresnet.py
-  of MagFace; MobileFaceNet_Pytorch of xiaoccer; the code released with arXiv 2302.05621.
+  of MagFace; MobileFaceNet_Pytorch of xiaoccer; the code released with arXiv 2302.05621;
+  vit_face.py and vits_face.py of zhongyy's Face-Transformer; models/vit and models/vit_kprpe of CVLface.
 """
 
 
@@ -140,4 +141,29 @@ LRFR_RESNET = {
     "neck/bn1": "output_layer.0",
     "neck/linear": "output_layer.3",
     "neck/bn2": "output_layer.4",
+}
+FACE_TRANSFORMER = {
+    "patches": "patch_to_embedding",
+    "norm1": "0.fn.norm",
+    "qkv": "0.fn.fn.to_qkv",
+    "out": "0.fn.fn.to_out.0",
+    "norm2": "1.fn.norm",
+    "mlp1": "1.fn.fn.net.0",
+    "mlp2": "1.fn.fn.net.3",
+    "norm": "mlp_head.0",
+}
+CVLFACE_VIT = {
+    "patches": "patch_embed.proj",
+    "bias": "keypoint_linear",
+    "norm1": "norm1",
+    "qkv": "attn.qkv",
+    "out": "attn.proj",
+    "norm2": "norm2",
+    "mlp1": "mlp.fc1",
+    "mlp2": "mlp.fc2",
+    "norm": "norm",
+    "neck/linear1": "feature.0",
+    "neck/bn1": "feature.1",
+    "neck/linear2": "feature.2",
+    "neck/bn2": "feature.3",
 }

@@ -51,9 +51,11 @@ def listed(names: Sequence[str]) -> str:
 
 
 def _is_usual(row: Layout, beginnings: Sequence[str], tensors: Mapping[str, np.ndarray]) -> bool:
-    """Whether a file that has the markers of a layout also begins as its makers' do, and scales as they do."""
+    """Whether a file that has the markers of a layout also begins as its makers' do, and has their sizes and scales."""
     scales = [tensors.get(beginning + row.last_scale) for beginning in beginnings if row.last_scale]
     is_free = row.learns_last_scale or all(scale is None or (scale == 1).all() for scale in scales)
+    sized = [(tensors[start + name], size) for name, size in row.last_axes.items() for start in beginnings]
+    is_free = is_free and all(np.shape(tensor)[-1:] == (size,) for tensor, size in sized)
     return is_free and all(re.fullmatch(row.before, beginning) for beginning in beginnings)
 
 

@@ -20,9 +20,10 @@ torch = pytest.importorskip("torch", reason="PyTorch is optional: pip install to
 torch_step = pytest.importorskip("lrfr_jax.benchmark.torch_step")
 
 
-@pytest.mark.parametrize("backbone", ["resnet18", "resnet50", "iresnet18"])
+@pytest.mark.parametrize("backbone", ["resnet18", "resnet50", "iresnet18", "mobilefacenet", "vit_p8s8", "vit_p12s8"])
 def test_networks_have_our_parameters(backbone):
-    shape = {"width": 0.25, "embedding_size": 32, "dropout": 0.0}
+    size = 128 if backbone.startswith("vit") else 32
+    shape = {"width": 0.25, "embedding_size": size, "dropout": 0.0}
     ours = models.create_backbone(backbone, dtype="float32", input=common.model_input().to_dict(), **shape)
     variables = jax.eval_shape(lambda: ours.init(jax.random.key(0), jnp.zeros((1, 112, 112, 3)), train=False))
     count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables["params"]))
@@ -30,7 +31,7 @@ def test_networks_have_our_parameters(backbone):
     fixed = 32 if backbone.startswith("i") else 0
     network = torch_step.network(backbone, **shape)
     assert sum(parameter.numel() for parameter in network.parameters()) == count + fixed
-    assert network(torch.zeros(2, 3, 112, 112)).shape == (2, 32)
+    assert network(torch.zeros(2, 3, 112, 112)).shape == (2, size)
 
 
 def test_views_are_our_degradation():

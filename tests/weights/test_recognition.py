@@ -49,7 +49,7 @@ def test_recognizes(names, layout, expected):
 @pytest.mark.parametrize(
     ("names", "layout", "sentence"),
     [
-        (["a.weight", "b"], None, r"^x.pt is not of layout insightface_mxnet.* or released_\w+: it holds a.weight, b$"),
+        (["a.weight", "b"], None, r"^x.pt is not of layout insightface_mxnet.* or cvlface_\w+: it holds a.weight, b$"),
         (at("net."), "released_lrfr_resnet", "^x.pt is not of layout released_lrfr_resnet, but of adaface_ir or cvl"),
         (["a"], "released_lrfr_resnet", "^x.pt is not of layout released_lrfr_resnet: it holds a$"),
         (LAYOUTS["evolve_ir"].markers, "cvlface_ir", "is not of layout cvlface_ir, but of evolve_ir$"),
