@@ -26,7 +26,8 @@ def open_sources(config: ConfigDict, *, data_dir: pathlib.Path, mesh: Mesh, begi
       begins: False where the run continues, and its batches cannot change any more.
 
     Raises:
-      UserError: a number out of its range, a set that is missing, a batch that cannot be split, or an order that a set or a batch cannot have.
+      UserError: a number out of its range, a set that is missing, a batch that cannot be split, or an order that a set
+        or a batch cannot have.
     """
     check_second(config)
     sizes = {"--config.batch_size": config.batch_size}
