@@ -158,17 +158,25 @@ def _backbone_of(config: ConfigDict) -> tuple[nn.Module, str]:
 def description(
     config: ConfigDict, run: Run, params: Mapping[str, Any], training_set: face_sets.TrainingSet, mesh: Mesh
 ) -> list[str]:
-    """Says in two lines what is trained, and on what."""
+    """Says in two or three lines what is trained, on what, and what is unusual about it."""
     counts = {name: sum(leaf.size for leaf in jax.tree.leaves(tree)) for name, tree in params.items()}
     total, centers = sum(counts.values()), counts.get("classifier", 0)
     model = f"{config.model.backbone} of width {config.model.width:g}, embedding of {config.model.embedding_size}"
     count = len(run.objective.student_taps())
     views = {1: "", 2: "two views of "}.get(count, f"{count} views of ")
+    more = []
+    if config.input.images_per_identity > 1:
+        more.append(f"{config.input.images_per_identity} images of each identity side by side")
+    if config.input.second.dataset:
+        more.append(f"beside them {config.input.second.batch_size} images of {config.input.second.dataset}")
+    if run.teacher is not None:
+        more.append(f"learning from {config.teacher.checkpoint}")
     return [
         f"{model}: {total:,} parameters, {centers:,} of them class centers",
         f"{config.input.dataset}: {training_set.num_images} images of {training_set.num_identities} identities; "
         f"{views}{config.batch_size} images a step on {mesh.size} devices ({mesh.devices.flat[0].device_kind}); "
         f"{training_set.num_images / config.batch_size:.6g} steps an epoch",
+        *(["; ".join(more)] if more else []),
     ]
 
 
