@@ -73,7 +73,7 @@ def same(one, other):
 )
 def test_a_student_that_is_its_teacher_differs_on_small_faces_alone(name, arg, terms, taught):
     """Massoli's second term, A-SKD's and TCN's transfer are 0 at the start for faces as they are."""
-    _, run, state, _ = taught(name, arg, lambda config: config.augment.update({"views": AS_IT_IS}))
+    _, run, state, _ = taught(name, arg, lambda config: setattr(config.augment, "views", AS_IT_IS))
     after, metrics = step(run, state, as_teacher(state))
     for term, weight in terms.items():
         assert metrics[f"{term}_weight"] == np.float32(weight)
