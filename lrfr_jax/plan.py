@@ -85,7 +85,8 @@ def _sizes(memory: Memory) -> list[str]:
 
 def _work(config: ConfigDict) -> list[str]:
     run = experiment.build_run(config, _IDENTITIES.value, STEPS_PER_EPOCH)
-    of_step = operations.of_training(run, embedding_size=config.model.embedding_size, batch=config.batch_size)
+    sizes = {"batch": config.batch_size, "second_batch": config.input.second.batch_size}
+    of_step = operations.of_training(run, embedding_size=config.model.embedding_size, **sizes)
     steps = math.ceil(config.num_epochs * _IMAGES.value / config.batch_size)
     hours = of_step * steps / (_TERAFLOPS.value * TERA * _DEVICES.value) / SECONDS_PER_HOUR
     return [

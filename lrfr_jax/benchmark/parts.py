@@ -47,7 +47,8 @@ def train_step(setting: Setting) -> Part:
         jax.block_until_ready((held[0], metrics))
 
     run_of, size = setting.run, setting.config.model.embedding_size
-    count = operations.of_training(run_of, embedding_size=size, batch=setting.config.batch_size)
+    sizes = {"batch": setting.config.batch_size, "second_batch": setting.config.input.second.batch_size}
+    count = operations.of_training(run_of, embedding_size=size, **sizes)
     sent = {f"by {kind}": sent for kind, sent in communication.of_program(program.as_text()).items()}
     if sent:
         rows, axes = run_of.classifier.rows if run_of.classifier else 0, setting.mesh.shape
@@ -75,10 +76,16 @@ def forward(setting: Setting) -> Part:
 
 def degradation(setting: Setting) -> Part:
     """The views of a batch: flips, resolutions drawn, bicubic down and up, normalized."""
-    make_views = jax.jit(functools.partial(views.make_views, step=0, **setting.config.augment.to_dict()))
-    rng = jax.random.key(0)
-    program, known = _compiled(make_views, setting, rng, setting.images)
-    return Part(functools.partial(_finish, program, rng, setting.images), setting.config.batch_size, **known)
+    settings = setting.config.augment.to_dict()
+
+    @jax.jit
+    def make_views(rng, images, second):
+        return views.make_views(rng, images, step=0, second=second, **settings)
+
+    second = setting.batch["second"]["image"] if "second" in setting.batch else None
+    arguments = jax.random.key(0), setting.images, second
+    program, known = _compiled(make_views, setting, *arguments)
+    return Part(functools.partial(_finish, program, *arguments), setting.config.batch_size, **known)
 
 
 def head(setting: Setting) -> Part:

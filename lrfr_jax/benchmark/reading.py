@@ -168,10 +168,10 @@ def training(setting: Setting) -> Part:
         found = dict(arrays)
         if "label" in arrays and setting.run.classifier is not None:
             found["label"] = arrays["label"] % setting.run.classifier.num_identities
-        if setting.run.teacher is not None and setting.run.teacher.is_kept:
-            found["teacher"] = setting.batch["teacher"]
         return found
 
+    if setting.run.teacher is not None and setting.run.teacher.is_kept:
+        batches, known = _with_kept(setting, batches, known)
     known = in_range(known) if known else known
 
     def run() -> None:
@@ -190,6 +190,15 @@ def training(setting: Setting) -> Part:
         return {"share of the time spent waiting for input": sum(waited[BATCHES:]) / sum(spent[1:])}
 
     return Part(run, BATCHES * setting.config.batch_size, facts=facts)
+
+
+def _with_kept(setting: Setting, batches: Iterator, known: dict) -> tuple[Iterator, dict]:
+    """Adds features of noise in the place of those that a teacher gives."""
+    features = np.asarray(setting.batch["teacher"])
+    if known:
+        rows = np.resize(features, (len(known["image"]), *features.shape[1:]))
+        return batches, known | {"teacher": device_cache.with_rows(rows, setting.mesh)}
+    return (batch | {"teacher": features} for batch in batches), known
 
 
 def evaluation(setting: Setting) -> Part:

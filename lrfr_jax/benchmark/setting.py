@@ -51,7 +51,7 @@ class Setting:
     config: ConfigDict
     run: experiment.Run
     mesh: Mesh
-    batch: dict[str, jax.Array]
+    batch: dict[str, Any]
     of_teacher: dict[str, Any]
     data_dir: str
 
@@ -84,12 +84,17 @@ def make_setting(config: ConfigDict, *, num_identities: int, data_dir: str) -> S
     mesh = sharding.make_mesh(config.classifier.shards)
     sharding.check_batch_size("--config.batch_size", config.batch_size, mesh, parts=config.batch_parts)
     with jax.set_mesh(mesh):  # as in the parts, which need not trace the network again then
-        run = experiment.build_run(config, num_identities, STEPS_PER_EPOCH)
-    random = np.random.default_rng(config.seed)
-    shape = (config.batch_size, image_ops.IMAGE_SIZE, image_ops.IMAGE_SIZE, 3)
-    images = random.integers(0, image_ops.BYTE_MAX + 1, shape, np.uint8)
-    labels = random.integers(0, num_identities, config.batch_size).astype(np.int32)
-    batch, of_teacher = {"image": images, "label": labels}, {}
+        others = {"second_identities": num_identities if config.input.second.dataset else 0}
+        run = experiment.build_run(config, num_identities, STEPS_PER_EPOCH, **others)
+    random, second = np.random.default_rng(config.seed), config.input.second.batch_size
+
+    def noise(size: int) -> dict[str, np.ndarray]:
+        shape = (size, image_ops.IMAGE_SIZE, image_ops.IMAGE_SIZE, 3)
+        images = random.integers(0, image_ops.BYTE_MAX + 1, shape, np.uint8)
+        return {"image": images, "label": random.integers(0, num_identities, size).astype(np.int32)}
+
+    batch: dict[str, Any] = noise(config.batch_size) | ({"second": noise(second)} if second else {})
+    of_teacher: dict[str, Any] = {}
     if run.teacher is not None and run.teacher.is_kept:
         size = models.feature_size(run.teacher.backbone)
         batch["teacher"] = random.normal(size=(config.batch_size, 2, size)).astype(np.float32)

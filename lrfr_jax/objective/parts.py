@@ -46,6 +46,8 @@ class Perceptron(nn.Module):
 PARTS: Mapping[str, Callable[[tuple[int, ...]], nn.Module]] = {"hint": Hint, "perceptron": Perceptron}
 # How many layers each may have.
 LAYERS = {"hint": (1, 1), "perceptron": (1, 100)}
+# How many axes that has what they read, and what it is called.
+READS = {Hint: (4, "maps"), Perceptron: (2, "features")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,3 +69,17 @@ class Part:
     def apply(self, params: PyTree, read: Float[Array, "batch ..."]) -> Float[Array, "batch ..."]:
         """Its value, of the whole batch."""
         return self.module.apply({"params": params}, read, mutable=["batch_stats"])[0]
+
+
+def check_reads(name: str, part: Part, read: PyTree) -> None:
+    """Raises `ValueError` where a part is to read what it cannot: maps, a feature, or the maps of several blocks.
+
+    Args:
+      name, part: of a config.
+      read: shape of what it reads, or several such.
+    """
+    axes, wanted = READS[type(part.module)]
+    shape = getattr(read, "shape", None)
+    if shape is None or len(shape) != axes:
+        found = f"{len(read)} maps" if shape is None else f"the shape {list(shape[1:])}"
+        raise ValueError(f"parts.{name} reads {wanted}, and {part.of} has {found}: name another tap in its field `of`")

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
+from lrfr_jax.errors import reason_of
 from lrfr_jax.objective import classifier as classifiers
 from lrfr_jax.objective.classifier import Classifier
 from lrfr_jax.objective.embedding import Features
@@ -135,24 +136,24 @@ def total_loss_gradient(
       Ling et al. 2022, arXiv 2302.05621, Eq. 7.
     """
     loss, metrics, gradient, params_gradient = jnp.zeros(()), {}, {}, {}
-    head_state, norm = state["head"], None
+    head_state = state["head"]
     if objective.view_weights:
         loss, (metrics, head_state), gradient, params_gradient = _classify(
             features, params, labels, rng, head_state, objective
         )
-        norm = optax.global_norm(gradient)
+    of_classification = gradient
     metrics, term_states = {"loss": loss} | metrics, {}
     for term in objective.terms:
-        value, of_features, of_params, term_state = _evaluate(
+        value, of_features, of_params, term_state = _evaluated(
             term, features, params, labels, state["terms"].get(term.name), of_teacher, objective.names
         )
+        if objective.view_weights:
+            metrics["grad_norm_classification"] = norm = optax.global_norm(of_classification)
         term_norm = optax.global_norm(of_features)
         weight = jnp.asarray(term.weight, term_norm.dtype)
         if term.weight_unit == "gradient_share":
             weight = weight * norm / jnp.maximum(term_norm, GRADIENT_FLOOR)
         metrics |= {term.name: value, f"{term.name}_weight": weight, f"grad_norm_{term.name}": weight * term_norm}
-        if norm is not None:
-            metrics["grad_norm_classification"] = norm
         gradient = _added(gradient, of_features, weight)
         params_gradient = _added(params_gradient, of_params, weight)
         loss = loss + weight * value
@@ -203,6 +204,15 @@ def _evaluate(term, features, params, labels, state, of_teacher, names):
 
     value, (gradient, params_gradient) = jax.value_and_grad(evaluate, argnums=(0, 1))(read, used)
     return value, gradient, params_gradient, state
+
+
+def _evaluated(term, *how):
+    """What `_evaluate` returns, or an error that says whose it is: shapes that do not fit are told by jax alone."""
+    try:
+        return _evaluate(term, *how)
+    except (ValueError, TypeError) as error:
+        of = " and ".join(map(".".join, term.of))
+        raise ValueError(f"terms.{term.name} of {of}: {reason_of(error)}") from error
 
 
 def _added(gradient: PyTree, more: PyTree, weight: Float[Array, ""]) -> PyTree:

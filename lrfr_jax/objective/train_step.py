@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from lrfr_jax.models import taps as backbone_taps
 from lrfr_jax.objective import classifier as classifiers
+from lrfr_jax.objective import parts as objective_parts
 from lrfr_jax.objective.embedding import embed_views
 from lrfr_jax.objective.named_features import Names
 from lrfr_jax.objective.teacher import Teacher
@@ -96,6 +97,7 @@ def _init_parts(rng, backbone, variables, images, names):
         part = names.parts[name]
         below = shape_of(part.of)
         if name not in params:
+            objective_parts.check_reads(name, part, below)
             params[name] = part.init(jax.random.fold_in(rng, sorted(names.parts).index(name)), below)
         return jax.eval_shape(part.apply, params[name], below)
 

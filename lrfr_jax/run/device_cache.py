@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Int32
+from jaxtyping import Float, Int32
 
 from lrfr_jax.data import face_sets, pipeline
 from lrfr_jax.data.batches import Source
@@ -81,6 +81,22 @@ def feed(
     batches = _side_by_side([pipeline.training_numbers(source, **which) for source in sources])
     first, *others = (_load(source.training_set, mesh, **reading) for source in sources)
     return batches, first | ({SECOND: others[0]} if others else {})
+
+
+def with_rows(kept: Float[np.ndarray, "records ..."], mesh: Mesh) -> jax.Array:
+    """Sends what was kept of each record to every device.
+
+    Raises:
+      UserError: it does not fit there.
+    """
+    free = _free_bytes(mesh.local_devices)
+    if kept.nbytes > free:
+        raise UserError(
+            f"--config.input.cache=device wants {kept.nbytes / 1e9:.3g} GB more on each device for the teacher's "
+            f"features of {len(kept)} images, {free / 1e9:.3g} GB are free: set it to 'none', or take devices with "
+            "more memory"
+        )
+    return everywhere(kept, sharding.replicated(mesh))
 
 
 def on_batch(step: Callable, mesh: Mesh) -> Callable:

@@ -17,7 +17,7 @@ from lrfr_jax import image_ops, models
 from lrfr_jax.data import face_sets
 from lrfr_jax.errors import UserError
 from lrfr_jax.machines import sharding
-from lrfr_jax.models import layers
+from lrfr_jax.models import layers, taps
 from lrfr_jax.objective import embedding, optimizer, train_step, view_rules, views
 from lrfr_jax.objective.classifier import Classifier
 from lrfr_jax.objective.heads import Head
@@ -52,6 +52,7 @@ class Run:
     backbone: nn.Module
     classifier: Classifier | None
     head: Head | None
+    rules: Mapping[str, view_rules.View]
     objective: Objective
     teacher: Teacher | None
     init: Callable
@@ -104,6 +105,7 @@ def _build(config: ConfigDict, num_identities: int, steps_per_epoch: float, seco
     precision = layers.PRODUCT_PRECISIONS[config.model.dtype]
     head = objectives.head_of(config.head.to_dict())
     classifier = head and Classifier(num_identities, **config.classifier, precision=precision)
+    _check_class_centers(config, is_classified=head is not None)
     names = Names(objectives.parts_of(config.parts.to_dict(), backbone), classifier, head, config.classified)
     rules = view_rules.views_of(config.augment.views.to_dict())
     groups = {"terms": config.terms.to_dict(), "loss": config.loss.to_dict()}
@@ -138,7 +140,20 @@ def _build(config: ConfigDict, num_identities: int, steps_per_epoch: float, seco
     if teacher is not None and teacher.is_kept:
         kept, of_teacher = models.feature_size(teacher.backbone), {}
     jax.eval_shape(step, jax.eval_shape(init, rng), _abstract_batch(config, kept), of_teacher)
-    return Run(backbone, classifier, head, objective, teacher, init, step, schedule)
+    return Run(backbone, classifier, head, rules, objective, teacher, init, step, schedule)
+
+
+def _check_class_centers(config: ConfigDict, *, is_classified: bool) -> None:
+    if config.class_centers == "random":
+        return
+    here = f"config.class_centers={config.class_centers!r}"
+    if not is_classified:
+        raise UserError(f"{here} is of a classifier, and head.name='none' has none: set it to 'random'")
+    if config.class_centers == "mean_embedding" and config.classified != taps.FEATURE:
+        raise UserError(
+            f"{here} are means of the backbone's feature, and the classifier reads {config.classified}: set it to "
+            "'random' or 'checkpoint'"
+        )
 
 
 def _backbone_of(config: ConfigDict) -> tuple[nn.Module, str]:

@@ -12,6 +12,7 @@ from lrfr_jax.models import taps
 from lrfr_jax.objective.heads import HEADS, Head
 from lrfr_jax.objective.named_features import LOGITS, Names
 from lrfr_jax.objective.parts import LAYERS, PARTS, Part
+from lrfr_jax.objective.teacher import TEACHER
 from lrfr_jax.objective.terms import TERMS
 from lrfr_jax.objective.terms.term import WEIGHT_UNITS, NamedTerm
 from lrfr_jax.objective.total_loss import STUDENT, Objective
@@ -20,7 +21,12 @@ from lrfr_jax.run import terms as named_terms
 
 NO_HEAD = "none"
 # Metrics of other things than terms, and what their names begin with.
-TAKEN, BEGINNINGS = ("loss", "distance", "learning_rate"), ("classification_", "accuracy_", "grad_norm")
+TAKEN, BEGINNINGS = (
+    ("loss", "distance", "classification", "learning_rate"),
+    ("classification_", "accuracy_", "grad_norm"),
+)
+# Under a term's name with this ending its weight is told.
+WEIGHT = "_weight"
 
 
 def head_of(settings: Mapping[str, Any]) -> Head | None:
@@ -118,16 +124,26 @@ def objective_of(
             )
     found = named_terms.terms_of(terms, {name: rule.source for name, rule in rules.items()})
     for term in found:
-        if term.name in TAKEN or term.name.startswith(BEGINNINGS):
-            raise UserError(f"terms.{term.name} has the name of another metric: give it another")
-        if term.weight_unit == "gradient_share" and not weights:
-            here = f"terms.{term.name}.weight_unit='gradient_share'"
-            raise UserError(f"{here} is a share of a classification's gradient, and there is none: set it to 'lambda'")
+        _check_term(term, {other.name for other in found}, is_classified=bool(weights))
     if not weights and not found:
         raise UserError("head.name='none' needs a term in the group `terms`: nothing would be learned")
+    if names.classified != taps.FEATURE and names.classified not in names.parts:
+        known = ", ".join((taps.FEATURE, *names.parts))
+        raise UserError(f"classified={names.classified!r} is no feature: choose one of {known}")
     objective = Objective(names, weights, (*_distance(names, weights, **loss), *found))
     _check_names(objective, backbone)
     return objective
+
+
+def _check_term(term: NamedTerm, all_names: set[str], *, is_classified: bool) -> None:
+    of_weights = term.name.endswith(WEIGHT) and term.name.removesuffix(WEIGHT) in (all_names | {"distance"})
+    if term.name in TAKEN or term.name.startswith(BEGINNINGS) or of_weights:
+        raise UserError(f"terms.{term.name} has the name of another metric: give it another")
+    if all(who == TEACHER for who, _, _ in term.of):
+        raise UserError(f"terms.{term.name}.of names the teacher alone, which does not learn: name the student in it")
+    if term.weight_unit == "gradient_share" and not is_classified:
+        here = f"terms.{term.name}.weight_unit='gradient_share'"
+        raise UserError(f"{here} is a share of a classification's gradient, and there is none: set it to 'lambda'")
 
 
 def _distance(

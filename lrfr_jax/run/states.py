@@ -71,6 +71,7 @@ def _warm_start(
 
 
 def split(state: train_step.TrainState) -> tuple[dict, dict]:
+    """Returns what evaluation needs of a state, and the rest: a checkpoint's items `backbone` and `training`."""
     backbone = {"params": state.params["backbone"], "batch_stats": state.batch_stats}
     training = {name: value for name, value in state.params.items() if name != "backbone"}
     training |= {"opt_state": state.opt_state, "step": state.step}

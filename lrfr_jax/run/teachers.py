@@ -2,8 +2,8 @@
 
 import hashlib
 import logging
-import os
 import pathlib
+import secrets
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -17,10 +17,10 @@ from jaxtyping import Float, PyTree
 from lrfr_jax import models
 from lrfr_jax.checkpoints import checkpoint
 from lrfr_jax.data import face_sets
-from lrfr_jax.errors import UserError
+from lrfr_jax.errors import NPZ_ERRORS, UserError, reason_of
 from lrfr_jax.evals import embed
 from lrfr_jax.image_ops import IMAGE_SIZE
-from lrfr_jax.machines import sharding
+from lrfr_jax.machines import processes, sharding
 from lrfr_jax.models import layers, taps
 from lrfr_jax.objective import train_step
 from lrfr_jax.objective.classifier import Classifier
@@ -151,8 +151,11 @@ def load(path: str, teacher: Teacher, mesh: Mesh) -> dict[str, PyTree]:
     variables, _ = checkpoint.load_backbone(path)
     found = {"backbone": variables}
     for name in ("parts", "classifier"):
-        if getattr(teacher.names, name):
-            found[name] = checkpoint.load_training(path, name)
+        if not getattr(teacher.names, name):
+            continue
+        found[name] = checkpoint.load_training(path, name)
+        if found[name] is None:
+            raise UserError(f"teacher.checkpoint={path} holds no {name}, which terms read: name a checkpoint of a run")
     return jax.device_put(found, sharding.replicated(mesh))
 
 
@@ -166,7 +169,6 @@ def kept_features(
     path: str,
     teacher: Teacher,
     training_set: face_sets.TrainingSet,
-    folder: pathlib.Path,
     *,
     digest: str,
     mesh: Mesh,
@@ -180,22 +182,30 @@ def kept_features(
 
     Args:
       path: of the teacher's checkpoint.
-      folder: of the prepared set.
       digest: of the teacher's weights.
       mesh, batch_size, num_threads: how images are embedded.
 
     Raises:
-      UserError: the file cannot be written, or an image not be decoded.
+      UserError: the set has no digest, the file cannot be written or read, or an image not be decoded.
     """
+    if not training_set.digest:
+        raise UserError(
+            f"teacher.cache='records' knows a set by its digest, and {training_set.path} was prepared before sets had "
+            "one: prepare it again, or set teacher.cache to 'none'"
+        )
     of_both = hashlib.sha256(f"{digest} {training_set.digest} {training_set.num_images}".encode()).hexdigest()
-    file = folder / f"teacher-{of_both[:16]}.npy"
-    if not file.exists():
+    file = training_set.path / f"teacher-{of_both[:16]}.npy"
+    # Made by all processes together: where they share no disk, one may have it already and others not.
+    if not all(processes.texts_of_all("there" if file.exists() else "")):
         where = f"teacher.cache='records': {training_set.num_images} images and their mirrored ones, once"
         logger.info("%s, into %s", where, file)
         variables = load(path, teacher, mesh)["backbone"]
         how = {"batch_size": batch_size, "num_threads": num_threads}
         _write(file, training_set.num_images, _embedded(teacher, variables, training_set, mesh, **how))
-    return np.load(file, mmap_mode="r")
+    try:
+        return np.load(file, mmap_mode="r")
+    except NPZ_ERRORS as error:
+        raise UserError(f"{file} cannot be read ({reason_of(error)}): remove it, and it is made again") from error
 
 
 def _embedded(teacher, variables, training_set, mesh, **how) -> Iterator[Float[np.ndarray, "records 2 dim"]]:
@@ -211,7 +221,7 @@ def _embedded(teacher, variables, training_set, mesh, **how) -> Iterator[Float[n
 
 def _write(file: pathlib.Path, total: int, chunks: Iterator[Float[np.ndarray, "records 2 dim"]]) -> None:
     """Writes an array chunk by chunk, whole or not at all; several processes that share a disk write the same."""
-    partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
+    partial = file.with_name(f"{file.name}.{secrets.token_hex(8)}.partial")
     try:
         done, whole = 0, None
         for chunk in chunks:
@@ -223,8 +233,8 @@ def _write(file: pathlib.Path, total: int, chunks: Iterator[Float[np.ndarray, "r
         whole.flush()
         partial.replace(file)
     except OSError as error:
-        reason = error.strerror
-        raise UserError(f"{partial} cannot be written ({reason}): make room, or set teacher.cache to 'none'") from error
+        reason = reason_of(error)
+        raise UserError(f"{file} cannot be written ({reason}): make room, or set teacher.cache to 'none'") from error
     finally:
         partial.unlink(missing_ok=True)
 

@@ -1,16 +1,14 @@
 """A run with a teacher: what its checkpoints say of it, and what feeds the step."""
 
-import pathlib
 from collections.abc import Iterator
 from typing import Any
 
 import jax
-import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from lrfr_jax.checkpoints import compatibility
-from lrfr_jax.data import face_sets, pipeline
+from lrfr_jax.data import pipeline
 from lrfr_jax.data.batches import Source
 from lrfr_jax.machines import sharding
 from lrfr_jax.run import device_cache, experiment, teachers
@@ -41,7 +39,6 @@ def taught(
     *,
     mesh: Mesh,
     start: int,
-    data_dir: pathlib.Path,
 ) -> tuple[Iterator[dict[str, Any]], dict[str, Any], dict[str, Any]]:
     """Adds to what feeds a run the teacher's features, if they are kept, and returns else the teacher's weights.
 
@@ -52,7 +49,6 @@ def taught(
       batches, cached: what `device_cache.feed` returned.
       mesh: of the run.
       start: the step that the run has reached.
-      data_dir: where prepared sets lie.
 
     Returns:
       (batches, what is cached, what the step takes of the teacher).
@@ -68,10 +64,8 @@ def taught(
         "batch_size": sharding.rounded_up("--config.eval_batch_size", config.eval_batch_size, mesh),
         "num_threads": config.input.num_threads,
     }
-    folder = face_sets.folder_of(str(data_dir), config.input.dataset)
-    kept = teachers.kept_features(path, run.teacher, source.training_set, folder, mesh=mesh, **how)
+    kept = teachers.kept_features(path, run.teacher, source.training_set, mesh=mesh, **how)
     if cached:
-        whole = sharding.replicated(mesh)
-        return batches, cached | {"teacher": device_cache.everywhere(np.asarray(kept), whole)}, {}
+        return batches, cached | {"teacher": device_cache.with_rows(kept, mesh)}, {}
     which = {"start_batch": start, "process_index": jax.process_index(), "process_count": jax.process_count()}
     return teachers.with_kept(batches, pipeline.training_numbers(source, **which), kept), cached, {}

@@ -39,6 +39,10 @@ logger = logging.getLogger("lrfr_jax")
 
 # Every parameter by name, shape and size, in the workdir.
 PARAMETERS_FILE = "parameters.txt"
+FINISHED = (
+    "%s is finished (step %d of %d): see its folder eval; a larger num_epochs extends it, `lrfr_jax.evaluate` measures "
+    "other sets"
+)
 
 
 def train(config: ConfigDict, *, workdir: paths.AnyPath, data_dir: pathlib.Path) -> None:
@@ -65,15 +69,14 @@ def train(config: ConfigDict, *, workdir: paths.AnyPath, data_dir: pathlib.Path)
     num_steps = math.ceil(config.num_epochs * steps_per_epoch)
     evaluate = _build_evaluation(config, run, mesh, workdir, data_dir)
     plain, is_main_process = json.loads(config.to_json()), jax.process_index() == 0
-    workdirs.claim(workdir, plain, is_main_process=is_main_process)
     metadata = _metadata(config, taken, data_dir)
+    workdirs.claim(workdir, plain, is_main_process=is_main_process)
     manager = checkpoint.create_manager(workdir, keep=config.keep_checkpoints)
     start, state = states.first_state(config, run, training_set, mesh, manager, metadata, num_steps)
     evaluation_due = progress.is_due(config.eval_every_steps, start, num_steps)
     is_unevaluated = evaluation_due and not metric_writers.is_evaluated(workdir, start)
     if start >= num_steps and not is_unevaluated and model_card.is_written(workdir, start):
-        more = "a larger num_epochs extends it, `lrfr_jax.evaluate` measures other sets"
-        logger.info("%s is finished (step %d of %d): see its folder eval; %s", workdir, start, num_steps, more)
+        logger.info(FINISHED, workdir, start, num_steps)
         return
     workdirs.renew(workdir, plain, is_main_process=is_main_process)
     writer, side_writer = metric_writers.create_writers(workdir, start_step=start, is_main_process=is_main_process)
@@ -83,9 +86,7 @@ def train(config: ConfigDict, *, workdir: paths.AnyPath, data_dir: pathlib.Path)
     # ---- The loop.
     outputs = (sharding.of_state(mesh, state), sharding.replicated(mesh))
     step_fn = jax.jit(device_cache.on_batch(run.step, mesh), donate_argnums=0, out_shardings=outputs)
-    batches, cached = _feed(config, taken, mesh, start)
-    place = {"mesh": mesh, "start": start, "data_dir": data_dir}
-    batches, cached, of_teacher = teaching.taught(config, run, taken[0], metadata, batches, cached, **place)
+    batches, cached, of_teacher = _feed(config, run, taken, metadata, mesh, start)
     length = {"step": start, "num_steps": num_steps, "steps_per_epoch": steps_per_epoch}
     timing = progress.Progress(**length, batch_size=config.batch_size, unit=run.unit)
     current, undescribed, stopping, step = None, None, False, start
@@ -171,10 +172,12 @@ def _announce(config, run, state, training_set, mesh, start: int, num_steps: int
 
 
 def _feed(
-    config: ConfigDict, taken: tuple[sources.Source, ...], mesh: Mesh, start: int
-) -> tuple[Iterator[dict[str, Any]], dict[str, Any]]:
+    config: ConfigDict, run: experiment.Run, taken: tuple[sources.Source, ...], metadata: dict, mesh: Mesh, start: int
+) -> tuple[Iterator[dict[str, Any]], dict[str, Any], dict[str, Any]]:
+    """(batches, what they point into, what the step takes of a teacher)."""
     reading = {name: config.input[name] for name in ("cache", "num_threads", "prefetch_images")}
-    return device_cache.feed(taken, mesh=mesh, start_batch=start, **reading)
+    batches, cached = device_cache.feed(taken, mesh=mesh, start_batch=start, **reading)
+    return teaching.taught(config, run, taken[0], metadata, batches, cached, mesh=mesh, start=start)
 
 
 def _build_evaluation(
