@@ -4,8 +4,11 @@ import functools
 import re
 import shlex
 
+import jax.numpy as jnp
 import pytest
 
+from configs import common
+from lrfr_jax.checkpoints import checkpoint
 from tests import commands
 
 SMALL = ["--config=configs/quickstart.py:batch_size=1024", "--devices=8"]
@@ -77,3 +80,26 @@ def test_bad_command_is_one_sentence(arguments, sentence):
     assert result.returncode == 1
     assert sentence in result.stderr.strip().splitlines()[-1]
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("cache", ["none", "records"])
+def test_a_teacher_is_planned(tiny_teacher, cache):
+    """Its weights and its forward pass; what is kept of each record where the set is on the devices."""
+    config = ["--config=configs/compatible_lfw_pubfig.py:batch_size=8", f"--config.teacher.checkpoint={tiny_teacher}"]
+    rest = ["--identities=4901", "--images=15398", "--device_memory=16", "--config.input.cache=device"]
+    result = run(*config, *rest, f"--config.teacher.cache={cache}")
+    assert result.returncode == 0, result.stderr
+    kept = 15398 * (112 * 112 * 3 + 4 + (2 * 128 * 4 if cache == "records" else 0)) / 1e9
+    assert f"cache of the training set           {kept:8.2f} GB a device" in result.stdout
+    assert "It fits" in result.stdout
+
+
+@pytest.fixture(scope="module")
+def tiny_teacher(tmp_path_factory):
+    """Of another network than the student's, as long a feature."""
+    model = {"backbone": "resnet18", "width": 0.0625, "embedding_size": 128, "dropout": 0.0, "dtype": "float32"}
+    model["input"] = common.model_input().to_dict()
+    folder = tmp_path_factory.mktemp("teacher") / "net"
+    metadata = {"step": 0, "model": model, "degradation_rounding": "uint8"}
+    checkpoint.save_backbone(folder, {"params": {"nothing": jnp.zeros(2)}}, metadata)
+    return folder

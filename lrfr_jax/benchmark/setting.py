@@ -34,8 +34,8 @@ class Part:
     run: Callable[[], object]
     images: int
     compile_seconds: float | None = None
-    operations: float | None = None
-    compiled_operations: float | None = None
+    operations: float | int | None = None
+    compiled_operations: float | int | None = None
     temporary_bytes: int | None = None
     facts: Callable[[], dict[str, float]] = dict
 
