@@ -26,7 +26,8 @@ TAKEN += ("loss.distance_weight", "optimizer.frozen", "model.batch_norm")
 _SMALL = {"augment.views.lr.sizes": (7, 14, 20)}
 _CBAM = {"model.backbone": "cbam_iresnet18"}
 _HINTS = {f"parts.hint{n}.channels": (size,) for n, size in enumerate((8, 16, 32, 64), 1)}
-_ADAPTATION = {"parts.adaptation.channels": (64, 32), "optimizer.warmup_epochs": 0.1, "optimizer.learning_rate": 0.01}
+# What it trains begins with random weights.
+_ADAPTATION = {"parts.adaptation.channels": (64, 32), "optimizer.warmup_epochs": 0.1, "optimizer.learning_rate": 0.05}
 _TINY = {"model.backbone": "bridge_student", "model.width": 1.0, "model.embedding_size": 32, "model.input.size": 16}
 # 9 times until all images are degraded, within 7,360
 _GROWTH = {"augment.views.lr.share.every_images": 700}
