@@ -90,7 +90,7 @@ def test_a_teacher_is_planned(tiny_teacher, cache):
     result = run(*config, *rest, f"--config.teacher.cache={cache}")
     assert result.returncode == 0, result.stderr
     kept = 15398 * (112 * 112 * 3 + 4 + (2 * 128 * 4 if cache == "records" else 0)) / 1e9
-    assert f"cache of the training set           {kept:8.2f} GB a device" in result.stdout
+    assert re.search(rf"cache of the training set +{kept:.2f} GB a device", result.stdout)
     assert "It fits" in result.stdout
 
 
