@@ -36,4 +36,5 @@ def get_config(arg=None):
     }
     config.teacher = common.teacher(config.init_from, cache="records", compatible_from=112)
     config.optimizer.frozen = ("classifier",)  # the teacher's mean embeddings
+    config.evals = {}  # a run's own evaluation knows one network; `evaluate` with --gallery_checkpoint knows both
     return config

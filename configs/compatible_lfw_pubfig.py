@@ -25,5 +25,4 @@ def get_config(arg=None):
     config.model.input.scale = 128.0  # as the y1 weights were trained
     config.optimizer.warmup_epochs = 60 * epochs_per_step
     config.eval_batch_size = 8  # on a CPU, batches that stay in its caches are embedded a third faster than 64
-    config.evals = {}
     return config
