@@ -204,7 +204,7 @@ def _read(
     equation: core.JaxprEqn, found: Sequence[tuple[nn.Module, dict]], *, number: int, sides: tuple[int, ...]
 ) -> tuple[str, _Parts]:
     """The name of an equation's operations, and what they are; `sides` are those of a map that its input flattens."""
-    if equation.primitive.name == "name":  # of a result that `remat` may keep
+    if equation.primitive.name in ("name", "optimization_barrier"):  # of what is kept, or stored: the same values
         return "", []
     if equation.primitive is jax.lax.broadcast_in_dim_p and equation.params["broadcast_dimensions"] == (0, 1, 2, 3):
         return "", []  # to the shape of what it is multiplied with, as formats do of themselves

@@ -190,11 +190,11 @@ class Block(nn.Module):
         y = self._linear(3 * dim, "qkv", use_bias=False)(y)
         y = checkpoint_name(Attention(kind.heads, kind.scale, name="attention")(y, bias, queries=queries), RESULT_NAME)
         y = dropout(self._linear(dim, "out")(y), kind.dropout, first)
-        x = x[:, :queries] + dropout(y, self.drop_path, whole[0], by_image=True)
+        x = _kept(x[:, :queries] + dropout(y, self.drop_path, whole[0], by_image=True))
         y = layer_norm(kind.dtype, name="norm2")(x)
         y = dropout(kind.activation()(self._linear(kind.hidden, "mlp1")(y)), kind.dropout, second)
         y = dropout(self._linear(dim, "mlp2")(y), kind.dropout, third)
-        return x + dropout(y, self.drop_path, whole[1], by_image=True)
+        return _kept(x + dropout(y, self.drop_path, whole[1], by_image=True))
 
     def _linear(self, size: int, name: str, *, use_bias: bool = True) -> Callable[[Array], Array]:
         kind = self.kind
@@ -205,6 +205,15 @@ class Block(nn.Module):
 def layer_norm(dtype: str, *, name: str) -> nn.LayerNorm:
     """LayerNorm over the last axis, with statistics in at least float32."""
     return nn.LayerNorm(epsilon=LAYER_NORM_EPSILON, dtype=dtype, use_fast_variance=False, name=name)
+
+
+def _kept(x: Array) -> Array:
+    """Makes the compiler store a sum.
+
+    Else XLA adds up all blocks so far anew, masks of dropout included, wherever the sum is read, and so for the
+    gradient: time that grows with the square of the depth.
+    """
+    return jax.lax.optimization_barrier(x)
 
 
 class Quarter(nn.Module):
