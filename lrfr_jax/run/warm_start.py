@@ -49,8 +49,10 @@ def check(init_from: str, class_centers: str, *, model: dict[str, Any], begins: 
             f"config.init_from={init_from} is a file: `python -m lrfr_jax.pretrained --source {init_from} --out DIR` "
             "makes the checkpoint of it that config.init_from takes"
         )
-    there = dict(checkpoint.load_metadata(init_from)["model"])
-    there["input"] = {"size": IMAGE_SIZE} | there["input"]  # not said before there was a choice
+    there, model = (
+        {**of, "input": {"size": IMAGE_SIZE} | dict(of["input"])}  # not said before there was a choice
+        for of in (checkpoint.load_metadata(init_from)["model"], model)
+    )
     found, wanted = ({key: value for key, value in of.items() if key not in FREE} for of in (there, model))
     changes = workdir.differences("model", found, wanted)
     if changes:
