@@ -46,6 +46,10 @@ def get_config(arg=None):
     )
     config.head = common.head(args.head)
     config.loss = common.loss(args.policy)
+    config.terms = {}
+    config.parts = {}
+    config.classified = "feature"
+    config.teacher = common.teacher()
     config.optimizer = ConfigDict(
         {
             "schedule": "steps",

@@ -113,10 +113,19 @@ def parse_arg(arg: str | None, **defaults):
 
 
 def reading(dataset: str, *, num_threads: int, prefetch_images: int) -> ConfigDict:
-    """Which prepared set, and how its images reach the devices: decoded by so many threads, so many ahead."""
-    # 'device': the whole set in the memory of each device, 37.6 kB an image; docs/performance.md says what it saves.
+    """Which prepared set, in which order, and how its images reach the devices: by so many threads, so many ahead."""
     return ConfigDict(
-        {"dataset": dataset, "cache": "none", "num_threads": num_threads, "prefetch_images": prefetch_images}
+        {
+            "dataset": dataset,
+            "order": "shuffled",  # 'identities': so many images of each identity side by side, identities in turn
+            "images_per_identity": 1,
+            # Another set of which each batch holds so many images too; '': none.
+            "second": {"dataset": "", "batch_size": 0, "order": "shuffled", "images_per_identity": 1},
+            # 'device': whole sets in the memory of each device, 37.6 kB an image; what it saves: docs/performance.md.
+            "cache": "none",
+            "num_threads": num_threads,
+            "prefetch_images": prefetch_images,
+        }
     )
 
 
@@ -142,7 +151,7 @@ def augment(policy: str) -> ConfigDict:
 
 def model_input() -> ConfigDict:
     """The input convention of networks that are trained here from scratch: RGB, (pixel - 127.5) / 127.5, all of it."""
-    return ConfigDict({"order": "rgb", "mean": 127.5, "scale": 127.5, "columns": 112})
+    return ConfigDict({"order": "rgb", "mean": 127.5, "scale": 127.5, "columns": 112, "size": 112})
 
 
 def raw_input() -> ConfigDict:
@@ -174,6 +183,12 @@ def loss(policy: str) -> ConfigDict:
             "weight_unit": "lambda",  # 'gradient_share': times the length of the classification's gradient
         }
     )
+
+
+def teacher(checkpoint: str = "", *, cache: str = "none", compatible_from: int = 0) -> ConfigDict:
+    """A frozen network that terms may name, and from which side length on it reads faces itself (0: no promise)."""
+    # 'records': its embeddings of both orientations are made once and lie beside the set.
+    return ConfigDict({"checkpoint": checkpoint, "cache": cache, "compatible_from": compatible_from})
 
 
 def verification(*, resolutions: tuple[int, ...] = (56, 28, 20, 14, 10, 7)) -> ConfigDict:

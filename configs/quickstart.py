@@ -77,6 +77,10 @@ def get_config(arg=None):
     config.head = common.head(args.head)
     config.head.update(SMALL_HEADS[args.head])
     config.loss = common.loss(args.policy)
+    config.terms = {}
+    config.parts = {}
+    config.classified = "feature"
+    config.teacher = common.teacher()
     config.optimizer = ConfigDict(
         {
             "schedule": "cosine",

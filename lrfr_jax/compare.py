@@ -33,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     held = None if options.threshold is not None else _held(embedder, options)
     found = embedder.embed_faces(source, resolution=[IMAGE_SIZE, options.resolution])
     source.require_all()
+    model_options.warn_of_large(embedder, source, resolution=[IMAGE_SIZE, options.resolution])
     first, second = (Embeddings(found.vectors[[row]], found.norms[[row]]) for row in (0, 1))
     similarity = float(embedder.similarities(first, second)[0])
     sizes = min(source.sizes[0], IMAGE_SIZE), min(source.sizes[1], options.resolution)

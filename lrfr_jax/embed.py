@@ -47,6 +47,7 @@ def _embed(options: argparse.Namespace, embedder: Embedder, folder: Folder) -> t
             dim = part.vectors.shape[1]
         if not used:
             folder.source.require_all()
+        model_options.warn_of_large(embedder, folder.source, resolution=options.resolution)
         unreadable = folder.with_problems()
         file.finish(
             paths=used,
@@ -55,6 +56,7 @@ def _embed(options: argparse.Namespace, embedder: Embedder, folder: Folder) -> t
             model=embedder.digest,
             fusion=embedder.fusion,
             resolution=options.resolution,
+            fits=list(embedder.fits),
         )
     return len(used), dim
 
@@ -64,7 +66,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m lrfr_jax.embed",
         description="Embeds the aligned 112x112 faces of a folder or a tar, at any depth.",
         epilog="FILE.npz holds paths, embeddings (unit length), norms (of the raw features), unreadable and reasons, "
-        "model, fusion and resolution. Exit status: 0 all embedded, 3 some images are unusable and listed, 1 error.",
+        "model, fusion, resolution and fits (digests of other models' weights that these embeddings fit). Exit status: "
+        "0 all embedded, 3 some images are unusable and listed, 1 error.",
     )
     model_options.add_model(parser)
     parser.add_argument("--images", required=True, metavar="DIR", help="folder or uncompressed tar")

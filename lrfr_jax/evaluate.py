@@ -17,7 +17,6 @@ import jax
 from jax.sharding import Mesh
 
 from lrfr_jax.checkpoints import checkpoint, model_card
-from lrfr_jax.data import face_sets
 from lrfr_jax.data.protocol_arrays import VerificationProtocol
 from lrfr_jax.errors import UserError, one_sentence
 from lrfr_jax.evals import (
@@ -27,11 +26,11 @@ from lrfr_jax.evals import (
     evaluation,
     line_fit,
     means,
-    protocols,
     report,
     result_figures,
     set_options,
     tables,
+    two_models,
 )
 from lrfr_jax.evals.embedding_cache import EmbeddingCache
 from lrfr_jax.evals.measures import in_full
@@ -39,6 +38,7 @@ from lrfr_jax.files import paths
 from lrfr_jax.image_ops import IMAGE_SIZE
 from lrfr_jax.machines import sharding
 from lrfr_jax.terminal import progress
+from lrfr_jax.trained import gallery_model
 from lrfr_jax.trained.model import Model, card_of, find_model, open_model
 
 
@@ -53,11 +53,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     known = {} if path.is_file() else checkpoint.load_metadata(path)
     output, figures = _places(options, known.get("step"))
     fit_set = line_fit.opened(options)
-    planned = evaluation.plan(options.data_dir, evals_of(known.get("evals", {}), options))
+    planned = evaluation.plan(options.data_dir, set_options.evals_of(known.get("evals", {}), options))
+    _look_at_gallery(options, planned)
     mesh = sharding.make_mesh(class_shards=1)
     batch_size = sharding.rounded_up("--batch_size", options.batch_size, mesh)
     with progress.waiting(f"loading {path}"):
         model = open_model(path)
+        gallery = _gallery(options, model)
+    if gallery:
+        planned = two_models.with_gallery(planned, weights=gallery.model.weights, from_size=gallery.from_size)
     card = _card(options, model, planned)
     variables = jax.device_put(model.variables, sharding.replicated(mesh))
     if fit_set:
@@ -65,25 +69,62 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not planned:
         return
     planned = _with_known(planned, model, card, calibrate=options.calibrate)
-    results = evaluation.run(
-        planned,
-        _embedder(model, mesh, sizes=evaluation.sizes_of(planned), mirror=evaluation.needs_mirror(planned)),
-        variables,
-        rounding=model.metadata["degradation_rounding"],
-        batch_size=batch_size,
-        num_threads=os.cpu_count() or 1,
-        cache=_cache(options, model),
-        on_result=_tell_early(planned),
-    )
+    results = _run(options, model, variables, planned, mesh=mesh, batch_size=batch_size, gallery=gallery)
     made = report.report_of(results, step=model.metadata["step"], checkpoint=str(path), weights=model.weights)
     # Before anything is written, so that no failure of that loses it.
-    print("\n".join([str(path), tables.table(made), *_tried(results), *_unresolved(options, results)]), flush=True)
+    told = [gallery.in_words(path) if gallery else str(path), tables.table(made)]
+    print("\n".join([*told, *_tried(results), *_unresolved(options, results)]), flush=True)
     if output:
         print("\n".join([*earlier_results.write(output, made), f"json: {output}"]))
     if options.calibrate:
         print(f"card: {model_card.write(path, _calibrated(card, results, made))}")
     if figures and result_figures.draw(figures, results, report.read(output) if output else made):
         print(f"plots: {figures}")
+
+
+def _look_at_gallery(options: argparse.Namespace, planned: Mapping[str, evaluation.Evaluation]) -> None:
+    gallery_model.look(options)
+    if options.gallery_checkpoint:
+        two_models.check(planned)
+        if options.fit_qmag:
+            raise UserError("--fit_qmag is about one model: leave --gallery_checkpoint out")
+        if options.calibrate and any(one.rules.centering != "none" for one in planned.values()):
+            raise UserError("--calibrate with --centering keeps means of one model: leave --gallery_checkpoint out")
+
+
+def _gallery(options: argparse.Namespace, model: Model) -> gallery_model.GalleryModel | None:
+    if not options.gallery_checkpoint:
+        return None
+    return gallery_model.open_fitting(options.gallery_checkpoint, model=model, from_size=options.gallery_from)
+
+
+def _run(
+    options: argparse.Namespace,
+    model: Model,
+    variables: Any,
+    planned: Mapping[str, evaluation.Evaluation],
+    *,
+    mesh: Mesh,
+    batch_size: int,
+    gallery: gallery_model.GalleryModel | None,
+) -> dict[str, evaluation.SetResult]:
+    how = {"sizes": evaluation.sizes_of(planned), "mirror": evaluation.needs_mirror(planned)}
+    beside = {}
+    if gallery:
+        held = jax.device_put(gallery.model.variables, sharding.replicated(mesh))
+        beside["gallery"] = embed.Gallery(_embedder(gallery.model, mesh, **how), held, gallery.from_size)
+        beside["gallery_cache"] = _cache(options, gallery.model)
+    return evaluation.run(
+        planned,
+        _embedder(model, mesh, **how),
+        variables,
+        rounding=model.metadata["degradation_rounding"],
+        batch_size=batch_size,
+        num_threads=os.cpu_count() or 1,
+        cache=_cache(options, model),
+        on_result=_tell_early(planned),
+        **beside,
+    )
 
 
 def _embedder(model: Model, mesh: Mesh, *, sizes: tuple[int, ...], mirror: bool) -> embed.Embedder:
@@ -145,30 +186,6 @@ def _tell_early(planned: Mapping[str, evaluation.Evaluation]) -> Callable[[str, 
     return tell
 
 
-def evals_of(configured: Mapping[str, Mapping[str, Any]], options: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """Returns what `evaluation.plan` takes: the run's own settings, changed by the options given.
-
-    A set that the run does not know gets the settings of its own protocol. An option counts for the sets whose kind has
-    such a setting.
-
-    Raises:
-      UserError: there is no set to evaluate, or an option is for none of them.
-    """
-    changes = {key: getattr(options, key) for key in set_options.SETTINGS if getattr(options, key) is not None}
-    names = options.sets or list(configured)
-    if not names and options.fit_qmag:
-        return {}
-    if not names:
-        raise UserError("this model names no test sets: choose some with --sets")
-    kinds = {name: face_sets.open_test_set(options.data_dir, name).kind for name in names}
-    taken = {name: _fitting(changes, kind) for name, kind in kinds.items()}
-    for key in changes:
-        if not any(key in fitting for fitting in taken.values()):
-            listed = ", ".join(f"{name} ({kind})" for name, kind in kinds.items())
-            raise UserError(f"--{key} {changes[key]} fits none of the sets {listed}: see --help for what it is about")
-    return {name: {**configured.get(name, {}), **taken[name]} for name in names}
-
-
 def _tried(results: Mapping[str, evaluation.SetResult]) -> list[str]:
     """The numbers by other rules than those that were asked for."""
     others = {
@@ -204,15 +221,6 @@ def _card(
     card = card_of(model)
     tables.check(card.results, model_card.path_of(model.path))
     return card
-
-
-def _fitting(changes: Mapping[str, Any], kind: str) -> dict[str, Any]:
-    """The changes that a set of this kind can take; a protocol only if it is one for this kind."""
-    keys = protocols.settings_of(kind)
-    fitting = {key: value for key, value in changes.items() if key in keys}
-    if "protocol" in fitting and not isinstance(protocols.PROTOCOLS[fitting["protocol"]], protocols.KIND_RULES[kind]):
-        del fitting["protocol"]
-    return fitting
 
 
 def _cache(options: argparse.Namespace, model: Model) -> EmbeddingCache | None:
@@ -257,6 +265,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--sets", "--set", type=set_options.list_of(str), metavar="A,B", help="test sets; default: the run's own"
     )
+    gallery_model.add_options(parser)
     set_options.add(parser)
     line_fit.add_options(parser)
     parser.add_argument(

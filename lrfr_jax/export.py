@@ -99,6 +99,7 @@ def export(options: argparse.Namespace) -> str:
         partial.write_bytes(content)
         parity = measure(model, partial, names=options.names)
         facts = {"format": options.format, "names": options.names, "parity": str(parity)}
+        facts |= {"weights": model.weights}
         facts |= {"resolution": options.resolution} if options.resolution else {}
         history = [*card.history, lineage.entry("export", **facts)]
         card = dataclasses.replace(card, weights=hashlib.sha256(content).hexdigest(), history=history)

@@ -13,7 +13,7 @@ from absl import app, flags
 from ml_collections import ConfigDict
 
 from lrfr_jax.errors import UserError, one_sentence
-from lrfr_jax.run import device_cache, experiment
+from lrfr_jax.run import device_cache, experiment, sources
 from lrfr_jax.sizing import memory_plan, operations
 from lrfr_jax.sizing.memory_plan import Memory
 from lrfr_jax.terminal import config_flag, progress
@@ -30,6 +30,7 @@ SAMPLED_SHARE = 0.1  # of PartialFC, An et al. 2022
 _CONFIG = config_flag.define()
 _IDENTITIES = flags.DEFINE_integer("identities", None, "Identities of the training set.", lower_bound=1)
 _IMAGES = flags.DEFINE_integer("images", None, "Images of the training set.", lower_bound=1)
+_SECOND_IMAGES = flags.DEFINE_integer("second_images", 0, "Images of the set of config.input.second.", lower_bound=0)
 _DEVICES = flags.DEFINE_integer("devices", 1, "Devices of all machines together.", lower_bound=1)
 _MEMORY = flags.DEFINE_float("device_memory", None, "GB of one device.", lower_bound=0.0)
 _TERAFLOPS = flags.DEFINE_float(
@@ -53,6 +54,9 @@ def _check(config: ConfigDict, devices: int) -> None:
     if not _TERAFLOPS.value > 0:
         raise UserError(f"--teraflops {_TERAFLOPS.value:g} must be above 0")
     device_cache.check_choice(config.input.cache)
+    sources.check_second(config)
+    if bool(config.input.second.dataset) != bool(_SECOND_IMAGES.value):
+        raise UserError("--second_images and --config.input.second.dataset need each other: give both or none")
     unit = devices * config.batch_parts
     if config.batch_size % unit:
         raise UserError(f"--config.batch_size={config.batch_size} is no multiple of {unit} (devices x batch_parts)")
@@ -61,7 +65,7 @@ def _check(config: ConfigDict, devices: int) -> None:
 
 
 def _memory(config: ConfigDict) -> Memory:
-    of_set = {"num_identities": _IDENTITIES.value, "num_images": _IMAGES.value}
+    of_set = {"num_identities": _IDENTITIES.value, "num_images": _IMAGES.value + _SECOND_IMAGES.value}
     return memory_plan.of_config(config, devices=_DEVICES.value, **of_set)
 
 
@@ -72,6 +76,7 @@ def _sizes(memory: Memory) -> list[str]:
         "cosines and their gradient": memory.cosines,
         "activations": memory.activations,
         "images and views": memory.images,
+        "teacher": memory.teacher,
         "cache of the training set": memory.cache,
         "together": memory.total,
     }
@@ -80,15 +85,8 @@ def _sizes(memory: Memory) -> list[str]:
 
 def _work(config: ConfigDict) -> list[str]:
     run = experiment.build_run(config, _IDENTITIES.value, STEPS_PER_EPOCH)
-    views = len(config.augment.views)
-    of_step = operations.of_training(
-        run.backbone,
-        run.classifier,
-        run.head,
-        embedding_size=config.model.embedding_size,
-        batch=config.batch_size,
-        views=views,
-    )
+    sizes = {"batch": config.batch_size, "second_batch": config.input.second.batch_size}
+    of_step = operations.of_training(run, embedding_size=config.model.embedding_size, **sizes)
     steps = math.ceil(config.num_epochs * _IMAGES.value / config.batch_size)
     hours = of_step * steps / (_TERAFLOPS.value * TERA * _DEVICES.value) / SECONDS_PER_HOUR
     return [

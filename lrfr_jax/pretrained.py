@@ -62,6 +62,7 @@ def import_weights(options: argparse.Namespace) -> str:
         "evals": {},
         "history": [*(card.history if card else ()), lineage.entry("import", **facts, licence=options.licence)],
     }
+    metadata |= {"compatible_with": card.compatible_with} if card and card.compatible_with else {}
     with progress.waiting(f"writing {options.out}"):
         checkpoint.save_backbone(options.out, converted.variables, metadata)
     made = model_card.of_checkpoint(options.out, variables=converted.variables, metadata=metadata)
@@ -133,7 +134,7 @@ def _report(converted: Converted, *, layout: str, out: str) -> str:
     lines += [f"left aside: {len(counters)} counters of batches (num_batches_tracked)"] if counters else []
     lines += [f"left aside: {listed(others)}"] if others else []
     lines.append(f"evaluate: python -m lrfr_jax.evaluate --checkpoint {out} --data_dir DIR --sets lfw")
-    changes = {f"input.{key}": value for key, value in model["input"].items() if value != PLAIN[key]}
+    changes = {f"input.{key}": value for key, value in model["input"].items() if value != PLAIN.get(key, IMAGE_SIZE)}
     changes |= {"width": model["width"]} if model["width"] != 1 else {}
     arguments = f"dataset=NAME,backbone={model['backbone']},embedding_size={model['embedding_size']}"
     settings = "".join(f" --config.model.{key}={value}" for key, value in changes.items())

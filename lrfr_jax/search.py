@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lrfr_jax.checkpoints import compatibility
+from lrfr_jax.checkpoints.compatibility import SHOWN
 from lrfr_jax.data import records
 from lrfr_jax.errors import UserError, one_sentence
 from lrfr_jax.evals import search
@@ -37,6 +39,7 @@ class Side(NamedTuple):
     vectors: np.ndarray
     unreadable: dict[str, str]
     model: str
+    spaces: frozenset[str]
     faces: list[tuple[Faces, int]] | None
 
 
@@ -50,15 +53,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     _check(options)
     found = [_open(options, value, flag) for flag, value in _sides(options).items()]
     embedder = model_options.load(options) if options.checkpoint else None
+    # A gallery is its own model's alone, which reads of the probes the large ones.
+    readers = ((embedder and embedder.gallery) or embedder, embedder)
+    _check_fit(options, found, readers)
     gallery, probes = (
-        side if isinstance(side, Side) else _embed(embedder, side, what, size)
-        for side, what, size in zip(found, ("gallery", "probes"), (IMAGE_SIZE, options.resolution), strict=True)
-    )
-    if gallery.model != probes.model:
-        raise UserError(
-            f"{options.gallery} and {options.probes} were not embedded by the same model, fusion and centering: embed "
-            "them again"
+        side if isinstance(side, Side) else _embed(reader, side, what, size)
+        for side, reader, what, size in zip(
+            found, readers, ("gallery", "probes"), (IMAGE_SIZE, options.resolution), strict=True
         )
+    )
     with progress.waiting(f"searching {len(gallery.paths)} faces for {len(probes.paths)}"):
         places, scores = search.nearest(probes.vectors, gallery.vectors, count=options.top, memory_bytes=MEMORY_BYTES)
     rows = [
@@ -73,6 +76,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     for side in unreadable.values():
         model_options.tell_unreadable(side)
     return model_options.DONE_BUT if any(unreadable.values()) else 0
+
+
+def _check_fit(options: argparse.Namespace, found: Sequence[Side | Folder], readers: Sequence[Embedder | None]) -> None:
+    """Raises `UserError` unless the embeddings of both sides, made or to be made, can be compared."""
+    spaces = [
+        side.spaces if isinstance(side, Side) else reader.spaces for side, reader in zip(found, readers, strict=True)
+    ]
+    if spaces[0] & spaces[1]:
+        return
+    made_by = (_made_by(side, reader) for side, reader in zip(found, readers, strict=True))
+    told = "; ".join(f"{value}: {words}" for value, words in zip(_sides(options).values(), made_by, strict=True))
+    raise UserError(
+        f"{options.gallery} and {options.probes} were not embedded by the same model, fusion and centering, nor by "
+        f"models of which one was trained to fit the other ({told}): embed both with one model, or with two that fit"
+    )
+
+
+def _made_by(side: Side | Folder, reader: Embedder | None) -> str:
+    if isinstance(side, Side):
+        return f"model {side.model[:SHOWN]}"
+    return f"model {reader.digest[:SHOWN]} of {reader.path} {compatibility.in_words((reader.weights, *reader.fits))}"
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -94,7 +118,8 @@ def _check_effects(options: argparse.Namespace, *, embeds: bool) -> None:
     idle = ["resolution"] if _is_file(options.probes) and options.resolution != IMAGE_SIZE else []
     idle += ["batch_size"] if options.batch_size != model_options.BATCH_SIZE and not embeds else []
     idle += ["centering"] if options.centering != "none" and not embeds else []
-    idle += [name for name in ("resize", "align", "fusion", "checkpoint") if getattr(options, name) and not embeds]
+    given = ("resize", "align", "fusion", "checkpoint", "gallery_checkpoint", "gallery_from")
+    idle += [name for name in given if getattr(options, name) and not embeds]
     if idle:
         what = "--probes" if embeds else "--gallery and --probes"
         raise UserError(f"--{idle[0]} does nothing with embeddings as {what}: give it to `lrfr_jax.embed` instead")
@@ -114,7 +139,7 @@ def _open(options: argparse.Namespace, value: str, flag: str) -> Side | Folder:
         return model_options.open_folder(options, value, flag=flag)
     held = embeddings_file.read(value, flag=flag)
     # What the file left out was told when it was made.
-    return Side(held.paths, held.embeddings, {}, held.model, None)
+    return Side(held.paths, held.embeddings, {}, held.model, held.spaces, None)
 
 
 def _embed(embedder: Embedder, folder: Folder, what: str, resolution: int) -> Side:
@@ -122,9 +147,10 @@ def _embed(embedder: Embedder, folder: Folder, what: str, resolution: int) -> Si
     good = [place for place in range(len(folder.paths)) if place not in folder.source.problems]
     if not good:
         folder.source.require_all()
+    model_options.warn_of_large(embedder, folder.source, resolution=resolution)
     pictures = [(folder.source, place) for place in good]
     names = [folder.paths[place] for place in good]
-    return Side(names, found.vectors[good], folder.with_problems(), embedder.digest, pictures)
+    return Side(names, found.vectors[good], folder.with_problems(), embedder.digest, embedder.spaces, pictures)
 
 
 def _write(options: argparse.Namespace, rows: list[tuple], unreadable: dict[str, dict[str, str]]) -> None:

@@ -68,13 +68,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.fusion = rules.fusion if options.protocol else options.fusion
     embedder = model_options.load(options, default_fusion=None)
     rules = dataclasses.replace(rules, fusion=embedder.fusion, score=embedder.score.name, centering=embedder.centering)
-    rules = dataclasses.replace(rules, qmag=tuple(embedder.score.line or ()))
+    rules = dataclasses.replace(rules, qmag=tuple(embedder.score.line or ()), gallery=embedder.reading.gallery)
     held = _held(embedder, options)
     if protocol is None:
         made, similarities = {}, _similarities(embedder, source, listed, rules, options.resolutions)
     else:
         made, similarities = _evaluated(embedder, source, protocol, rules, options)
     source.require_all()
+    model_options.warn_of_large(embedder, source)
     decided = _decisions(held, source, listed, similarities, options.far)
     _show(options, listed, made, similarities, decided)
     return _status(decided.values())
@@ -105,6 +106,7 @@ def _evaluated(
     name = pathlib.Path(options.pairs).stem
     test_set = TestSet(name, "verification", pathlib.Path(options.pairs), source, protocol, is_partial=False)
     asked = {"resolutions": options.resolutions, "means": embedder.means}
+    asked |= {"gallery_from": embedder.gallery_from if embedder.gallery else None}
     planned = {name: evaluation.Evaluation(test_set, options.protocol or PROTOCOL, rules, **asked)}
     results = evaluation.run(planned, cache=None, **embedder.evaluation_arguments(evaluation.sizes_of(planned)))
     made = report.report_of(

@@ -10,7 +10,7 @@ import pytest
 from configs import common, quickstart
 from lrfr_jax.errors import UserError
 from lrfr_jax.objective import heads
-from lrfr_jax.run import experiment
+from lrfr_jax.run import experiment, objectives
 
 FOLDER = pathlib.Path(common.__file__).parent
 SYSTEMS = sorted(f"systems.{path.stem}" for path in FOLDER.glob("systems/*.py") if path.stem != "__init__")
@@ -115,7 +115,7 @@ def test_heads_are_those_that_exist():
 
 @pytest.mark.parametrize("policy", common.POLICIES)
 def test_every_policy_resolves_to_a_run(policy):
-    config = load("quickstart", f"policy={policy},batch_size=8")
+    config = load("quickstart", f"policy={policy},batch_size=16")
     assert experiment.build_run(config, num_identities=5, steps_per_epoch=10.0).backbone is not None
 
 
@@ -180,7 +180,7 @@ def test_wrong_value_is_found_before_training(group, field, value):
 )
 def test_head_fields(changes, sentence):
     with pytest.raises(UserError, match=sentence):
-        experiment.head_of({"name": "cosface", "scale": 64.0, "margin": 0.4} | changes)
+        objectives.head_of({"name": "cosface", "scale": 64.0, "margin": 0.4} | changes)
 
 
 def test_a_set_of_one_identity_is_refused():

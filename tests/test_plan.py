@@ -4,8 +4,11 @@ import functools
 import re
 import shlex
 
+import jax.numpy as jnp
 import pytest
 
+from configs import common
+from lrfr_jax.checkpoints import checkpoint
 from tests import commands
 
 SMALL = ["--config=configs/quickstart.py:batch_size=1024", "--devices=8"]
@@ -47,6 +50,8 @@ def test_a_cache_counts_and_is_the_first_thing_to_leave_out():
     casia = ["--identities=10572", "--images=490623", "--device_memory=16"]
     cached = run(*SMALL, *casia, "--config.input.cache=device").stdout
     assert "cache of the training set             18.47 GB a device" in cached
+    second = ["--second_images=490623", "--config.input.second.dataset=native", "--config.input.cache=device"]
+    assert "cache of the training set             36.93 GB a device" in run(*SMALL, *casia, *second).stdout
     assert "cache of the training set              0.00 GB a device" in run(*SMALL, *casia).stdout
     assert re.search(r"It does not fit: .* With --config\.input\.cache=none it takes", cached)
 
@@ -62,6 +67,11 @@ def test_nothing_fits():
         (MS1M, "--device_memory is missing"),
         ([*MS1M, "--device_memory=80", "--devices=3"], "--config.batch_size=1024 is no multiple of 3"),
         ([*MS1M, "--device_memory=80", "--config.input.cache=all"], "cache=all is unknown: choose one of none, device"),
+        (
+            [*MS1M, "--device_memory=80", "--config.input.second.dataset=native"],
+            "--second_images and --config.input.sec",
+        ),
+        ([*MS1M, "--device_memory=80", "--second_images=9"], "--second_images and --config.input.second.dataset need"),
         ([*MS1M, "--device_memory=80", "--config.classifier.shards=3"], "shards=3 does not divide --devices=8"),
     ],
 )
@@ -70,3 +80,26 @@ def test_bad_command_is_one_sentence(arguments, sentence):
     assert result.returncode == 1
     assert sentence in result.stderr.strip().splitlines()[-1]
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("cache", ["none", "records"])
+def test_a_teacher_is_planned(tiny_teacher, cache):
+    """Its weights and its forward pass; what is kept of each record where the set is on the devices."""
+    config = ["--config=configs/compatible_lfw_pubfig.py:batch_size=8", f"--config.teacher.checkpoint={tiny_teacher}"]
+    rest = ["--identities=4901", "--images=15398", "--device_memory=16", "--config.input.cache=device"]
+    result = run(*config, *rest, f"--config.teacher.cache={cache}")
+    assert result.returncode == 0, result.stderr
+    kept = 15398 * (112 * 112 * 3 + 4 + (2 * 128 * 4 if cache == "records" else 0)) / 1e9
+    assert re.search(rf"cache of the training set +{kept:.2f} GB a device", result.stdout)
+    assert "It fits" in result.stdout
+
+
+@pytest.fixture(scope="module")
+def tiny_teacher(tmp_path_factory):
+    """Of another network than the student's, as long a feature."""
+    model = {"backbone": "resnet18", "width": 0.0625, "embedding_size": 128, "dropout": 0.0, "dtype": "float32"}
+    model["input"] = common.model_input().to_dict()
+    folder = tmp_path_factory.mktemp("teacher") / "net"
+    metadata = {"step": 0, "model": model, "degradation_rounding": "uint8"}
+    checkpoint.save_backbone(folder, {"params": {"nothing": jnp.zeros(2)}}, metadata)
+    return folder

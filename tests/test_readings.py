@@ -220,4 +220,4 @@ def test_given_constants_need_no_fit(model, data_dir, tmp_path):
     made = json.loads(output.read_text())["sets"]["many"]
     assert made["protocol"] == "insightface, score=qmag, qmag=(0.1, 0.2)"
     assert Embedder.load(model, score="qmag", qmag=(0.1, 0.2)).score == scores.Score("qmag", scores.Line(0.1, 0.2))
-    assert dataclasses.astuple(Embedder.load(model).reading) == ("sum", "cosine", "none")
+    assert dataclasses.astuple(Embedder.load(model).reading) == ("sum", "cosine", "none", "")

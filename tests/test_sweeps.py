@@ -12,6 +12,7 @@ import pytest
 from absl import flags
 from ml_collections import config_flags
 
+from configs import quickstart
 from lrfr_jax.files import sweep_file
 from lrfr_jax.objective import distances, views
 from lrfr_jax.run import experiment
@@ -106,8 +107,9 @@ def test_rows_of_one_name_are_one_run_with_the_same_published_numbers(config_of)
     assert len(configs) == 10 + (9 - 1) + (10 - 2) + 10 + 5 + 6
     runs = {name for name, config in configs.items() if config}
     assert {"npt_r50_scface", "rpcl_r18_tinyface", "magface_r50", "st_m2_r50", "ours_r50"} <= runs
+    assert {"tcn", "datl", "daql", "ddl_r50"} <= runs
     assert configs.keys() - runs == {
-        *("dcr", "tcn", "datl", "daql", "ran", "ddl_r50", "rpcl_dcr"),
+        *("dcr", "ran", "rpcl_dcr"),
         *("peilis", "chengs", "cosface_r100", "url_r100", "qmagface_r50"),
     }
 
@@ -129,6 +131,27 @@ def test_what_is_fine_tuned_is_a_run_of_another_table(config_of):
             if folder.startswith("runs/paper"):
                 _, _, start, _, _, step = folder.split("/")
                 assert int(step) == last_steps[start]
+
+
+def test_what_systems_start_from_on_generated_faces_is_the_last_checkpoint_of_a_row(config_of):
+    configs = {row.name: config_of(row) for row in that_run(read("generated_systems"))}
+    last = {
+        name: f"runs/generated_systems/{name}/seed0/checkpoints/{math.ceil(config.num_epochs * 4200 / 16)}"
+        for name, config in configs.items()
+    }
+    before, epochs = [], {}
+    for name, config in configs.items():
+        starts = {config.init_from, config.teacher.checkpoint} - {""}
+        assert starts <= {last[earlier] for earlier in before}, name  # each row after those that it needs
+        came_before = [epochs[earlier] for earlier in before if last[earlier] in starts]
+        epochs[name] = config.num_epochs + sum(came_before)
+        before.append(name)
+    assert {name: total for name, total in epochs.items() if total != 3.5} == {
+        **{"start": 1.75, "askd_teacher": 1.75, "bridge_kd_1": 2.25},
+    }
+    plain = quickstart.get_config("policy=none")
+    plain.seed = configs["cosface"].seed
+    assert configs["cosface"].to_json() == plain.to_json()
 
 
 def test_published_means_are_means():

@@ -1,7 +1,6 @@
 """The parts of the work on the devices: step, forward pass, degradation, head."""
 
 import functools
-import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +10,7 @@ import jax.numpy as jnp
 
 from lrfr_jax import image_ops
 from lrfr_jax.benchmark.setting import Part, Setting
+from lrfr_jax.errors import UserError
 from lrfr_jax.machines import sharding
 from lrfr_jax.objective import classifier as classifiers
 from lrfr_jax.objective import views
@@ -38,21 +38,22 @@ def train_step(setting: Setting) -> Part:
     state = setting.fresh_state()
     placement = sharding.of_state(setting.mesh, state)
     step = jax.jit(setting.run.step, donate_argnums=0, out_shardings=(placement, sharding.replicated(setting.mesh)))
-    program, known = _compiled(step, setting, state, setting.images, setting.labels)
+    program, known = _compiled(step, setting, state, setting.batch, setting.of_teacher)
     backbone = jax.eval_shape(lambda: state.params["backbone"])  # the step takes the arrays themselves away
     held = [state]
 
     def run() -> None:
-        held[0], metrics = program(held[0], setting.images, setting.labels)
+        held[0], metrics = program(held[0], setting.batch, setting.of_teacher)
         jax.block_until_ready((held[0], metrics))
 
     run_of, size = setting.run, setting.config.model.embedding_size
-    counted = {"batch": setting.config.batch_size, "views": setting.views}
-    count = operations.of_training(run_of.backbone, run_of.classifier, run_of.head, embedding_size=size, **counted)
+    sizes = {"batch": setting.config.batch_size, "second_batch": setting.config.input.second.batch_size}
+    count = operations.of_training(run_of, embedding_size=size, **sizes)
     sent = {f"by {kind}": sent for kind, sent in communication.of_program(program.as_text()).items()}
     if sent:
-        rows, axes = run_of.classifier.rows, setting.mesh.shape
-        least = communication.least_of_step(backbone, rows=rows, dim=size, images=math.prod(counted.values()), **axes)
+        rows, axes = run_of.classifier.rows if run_of.classifier else 0, setting.mesh.shape
+        images = setting.views * setting.config.batch_size
+        least = communication.least_of_step(backbone, rows=rows, dim=size, images=images, **axes)
         sent |= {f"at least, {what}": least_sent for what, least_sent in least.items()}
     facts = {f"bytes that a device sends in a step {how}": number for how, number in sent.items()}
     return Part(run, setting.config.batch_size, operations=count, facts=lambda: facts, **known)
@@ -75,14 +76,26 @@ def forward(setting: Setting) -> Part:
 
 def degradation(setting: Setting) -> Part:
     """The views of a batch: flips, resolutions drawn, bicubic down and up, normalized."""
-    make_views = jax.jit(functools.partial(views.make_views, step=0, **setting.config.augment.to_dict()))
-    rng = jax.random.key(0)
-    program, known = _compiled(make_views, setting, rng, setting.images)
-    return Part(functools.partial(_finish, program, rng, setting.images), setting.config.batch_size, **known)
+    settings = setting.config.augment.to_dict()
+
+    @jax.jit
+    def make_views(rng, images, second):
+        return views.make_views(rng, images, step=0, second=second, **settings)
+
+    second = setting.batch["second"]["image"] if "second" in setting.batch else None
+    arguments = jax.random.key(0), setting.images, second
+    program, known = _compiled(make_views, setting, *arguments)
+    return Part(functools.partial(_finish, program, *arguments), setting.config.batch_size, **known)
 
 
 def head(setting: Setting) -> Part:
-    """Classification loss of a batch of features and its gradients for features, class centers and bias."""
+    """Classification loss of a batch of features and its gradients for features, class centers and bias.
+
+    Raises:
+      UserError: a config without a classification.
+    """
+    if setting.run.head is None:
+        raise UserError("the part 'head' needs a classification, and head.name='none' has none: leave it out")
     classifier, head, size = setting.run.classifier, setting.run.head, setting.config.model.embedding_size
     state = {name: jnp.asarray(value, jnp.float32) for name, value in head.first_state.items()}
 
@@ -96,13 +109,14 @@ def head(setting: Setting) -> Part:
         return jax.grad(value, argnums=(0, 1))(features, params)
 
     rng = jax.random.key(0)
-    features = jax.random.normal(rng, (setting.views, setting.config.batch_size, size))
+    views = len(setting.run.objective.view_weights)
+    features = jax.random.normal(rng, (views, setting.config.batch_size, size))
     init = functools.partial(classifiers.init_class_centers, classifier=classifier, dim=size)
     placement = sharding.of_state(setting.mesh, {sharding.CLASS_CENTERS: jnp.zeros((1, 1))})[sharding.CLASS_CENTERS]
     centers = jax.jit(init, out_shardings=placement)(rng)
     arguments = jax.device_put(features, sharding.replicated(setting.mesh)), centers, setting.labels, rng
     program, known = _compiled(gradient, setting, *arguments)
-    counted = {"batch": setting.config.batch_size, "views": setting.views}
+    counted = {"batch": setting.config.batch_size, "views": views}
     count = operations.of_head(classifier, head, embedding_size=size, **counted)
     return Part(functools.partial(_finish, program, *arguments), setting.config.batch_size, operations=count, **known)
 

@@ -18,10 +18,11 @@ from lrfr_jax.benchmark.setting import Part, Setting
 from lrfr_jax.data import builders, face_sets, records, synthetic
 from lrfr_jax.evals import embed
 from lrfr_jax.machines import sharding
-from lrfr_jax.run import device_cache
+from lrfr_jax.run import device_cache, sources
 
 # Generated faces of the set that is read where none is given: so many different ones, each so often.
 FACES, COPIES = 64, 32
+IMAGES_PER_IDENTITY = 4  # as many identities as a batch of them may hold
 JPEG_QUALITY = 95
 # Batches of a call, so that its beginning and end do not count for much. Of reading alone at least so many images, and
 # so many times what may wait.
@@ -29,10 +30,13 @@ BATCHES, IMAGES_READ, TIMES_WAITING = 8, 512, 4
 ROUNDS = 5  # of what a core does in a second; the median counts
 
 
-def _training_set(setting: Setting) -> face_sets.TrainingSet:
+def _training_sets(setting: Setting) -> list[face_sets.TrainingSet]:
+    """The one or two sets of the config."""
+    sources.check_second(setting.config)
+    names = filter(None, (setting.config.input.dataset, setting.config.input.second.dataset))
     if setting.data_dir:
-        return face_sets.open_training_set(setting.data_dir, setting.config.input.dataset)
-    return _generated_set()
+        return [face_sets.open_training_set(setting.data_dir, name) for name in names]
+    return [_generated_set() for _ in names]
 
 
 @functools.cache
@@ -40,7 +44,7 @@ def _generated_set() -> face_sets.TrainingSet:
     faces = [
         records.encode_image(synthetic.render_face(face, 0, seed=0), quality=JPEG_QUALITY) for face in range(FACES)
     ]
-    return _written((faces[number % FACES], number % FACES) for number in range(FACES * COPIES))
+    return _written((faces[number % FACES], number // IMAGES_PER_IDENTITY) for number in range(FACES * COPIES))
 
 
 def _raw(training_set: face_sets.TrainingSet) -> face_sets.TrainingSet:
@@ -67,26 +71,29 @@ def _written(images: Iterable[tuple[bytes, int]]) -> face_sets.TrainingSet:
     return face_sets.open_training_set(folder, "faces")
 
 
-def _feed(setting: Setting, training_set: face_sets.TrainingSet, *, cache: str) -> tuple[Iterator, dict]:
-    config = setting.config
-    reading = {key: value for key, value in config.input.items() if key not in ("dataset", "cache")}
-    which = {"batch_size": config.batch_size, "seed": config.seed, "start_batch": 0}
-    return device_cache.feed(training_set, cache=cache, mesh=setting.mesh, **which, **reading)
+def _feed(setting: Setting, sets: list[face_sets.TrainingSet], *, cache: str) -> tuple[Iterator, dict]:
+    reading = {name: setting.config.input[name] for name in ("num_threads", "prefetch_images")}
+    taken = sources.bind(setting.config, sets)
+    return device_cache.feed(taken, cache=cache, mesh=setting.mesh, start_batch=0, **reading)
+
+
+def _images_of_a_batch(setting: Setting) -> int:
+    return setting.config.batch_size + setting.config.input.second.batch_size
 
 
 def decoding(setting: Setting) -> Part:
     """Batches from records by the threads that the config names; the device does nothing."""
-    return _reading(setting, _training_set(setting), decodes=True)
+    return _reading(setting, _training_sets(setting), decodes=True)
 
 
 def raw_decoding(setting: Setting) -> Part:
     """The same from raw records."""
-    return _reading(setting, _raw(_training_set(setting)), decodes=False)
+    return _reading(setting, [_raw(one) for one in _training_sets(setting)], decodes=False)
 
 
-def _reading(setting: Setting, training_set: face_sets.TrainingSet, *, decodes: bool) -> Part:
-    batches, _ = _feed(setting, training_set, cache="none")
-    waiting, size = setting.config.input.prefetch_images, setting.config.batch_size
+def _reading(setting: Setting, sets: list[face_sets.TrainingSet], *, decodes: bool) -> Part:
+    batches, _ = _feed(setting, sets, cache="none")
+    waiting, size = setting.config.input.prefetch_images * len(sets), _images_of_a_batch(setting)
     images = max(BATCHES * size, IMAGES_READ, TIMES_WAITING * waiting) // size * size
     taken = (images + waiting) // size  # those that waited when the call began took it no time
 
@@ -95,7 +102,7 @@ def _reading(setting: Setting, training_set: face_sets.TrainingSet, *, decodes: 
             pass
 
     def facts() -> dict[str, float]:
-        decode, count = _bare_decoding(training_set)
+        decode, count = _bare_decoding(sets[0])
         seconds = [
             (_processor_seconds(run) / (taken * size), _processor_seconds(decode) / count) for _ in range(ROUNDS)
         ]
@@ -129,14 +136,14 @@ def _processor_seconds(run: Callable[[], object]) -> float:
 
 def cached(setting: Setting) -> Part:
     """Batches from a cache on the devices: numbers drawn, sent, and looked up."""
-    numbers, held = _feed(setting, _training_set(setting), cache="device")
-    look_up = jax.jit(functools.partial(device_cache.look_up, mesh=setting.mesh))
+    numbers, held = _feed(setting, _training_sets(setting), cache="device")
+    look_up = jax.jit(functools.partial(device_cache.found_in, mesh=setting.mesh))
 
     def run() -> None:
         for batch in itertools.islice(numbers, BATCHES):
-            jax.block_until_ready(look_up(held, sharding.to_devices(batch, setting.mesh)["record"]))
+            jax.block_until_ready(look_up(held, sharding.to_devices(batch, setting.mesh)))
 
-    images = BATCHES * setting.config.batch_size
+    images = BATCHES * _images_of_a_batch(setting)
 
     def facts() -> dict[str, float]:
         seconds = statistics.median(_processor_seconds(run) for _ in range(ROUNDS))
@@ -154,14 +161,18 @@ def training(setting: Setting) -> Part:
     placement = sharding.of_state(setting.mesh, held[0])
     outputs = (placement, sharding.replicated(setting.mesh))
     step = jax.jit(device_cache.on_batch(setting.run.step, setting.mesh), donate_argnums=0, out_shardings=outputs)
-    batches, known = _feed(setting, _training_set(setting), cache=setting.config.input.cache)
+    batches, known = _feed(setting, _training_sets(setting), cache=setting.config.input.cache)
 
     def in_range(arrays: dict[str, jax.Array]) -> dict[str, jax.Array]:
         # Labels of the set on the disk, identities of the benchmark: within range of both.
-        identities = setting.run.classifier.num_identities
-        return arrays | {"label": arrays["label"] % identities} if "label" in arrays else arrays
+        found = dict(arrays)
+        if "label" in arrays and setting.run.classifier is not None:
+            found["label"] = arrays["label"] % setting.run.classifier.num_identities
+        return found
 
-    known = in_range(known)
+    if setting.run.teacher is not None and setting.run.teacher.is_kept:
+        batches, known = _with_kept(setting, batches, known)
+    known = in_range(known) if known else known
 
     def run() -> None:
         since = time.perf_counter()
@@ -170,7 +181,7 @@ def training(setting: Setting) -> Part:
                 asked = time.perf_counter()
                 batch = sharding.to_devices(next(batches), setting.mesh)
                 waited.append(time.perf_counter() - asked)
-                held[0], metrics = step(held[0], in_range(batch), known)
+                held[0], metrics = step(held[0], in_range(batch), known, setting.of_teacher)
             jax.block_until_ready((held[0], metrics))
         spent.append(time.perf_counter() - since)
 
@@ -181,13 +192,22 @@ def training(setting: Setting) -> Part:
     return Part(run, BATCHES * setting.config.batch_size, facts=facts)
 
 
+def _with_kept(setting: Setting, batches: Iterator, known: dict) -> tuple[Iterator, dict]:
+    """Adds features of noise in the place of those that a teacher gives."""
+    features = np.asarray(setting.batch["teacher"])
+    if known:
+        rows = np.resize(features, (len(known["image"]), *features.shape[1:]))
+        return batches, known | {"teacher": device_cache.with_rows(rows, setting.mesh)}
+    return (batch | {"teacher": features} for batch in batches), known
+
+
 def evaluation(setting: Setting) -> Part:
     """A test set from records to features of the faces at full resolution, each in both orientations."""
     state = setting.fresh_state()
     variables = {"params": state.params["backbone"], "batch_stats": state.batch_stats}
     variables = jax.device_put(variables, sharding.replicated(setting.mesh))
     size = sharding.rounded_up("--config.eval_batch_size", setting.config.eval_batch_size, setting.mesh)
-    source = _training_set(setting).source
+    source = _training_sets(setting)[0].source
     count = min(len(source), BATCHES * size)
     embedder = embed.make_embedder(
         setting.run.backbone,

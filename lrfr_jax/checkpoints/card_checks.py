@@ -12,15 +12,18 @@ from lrfr_jax.image_ops import ROUNDINGS
 
 # The keys of each part and the types of their values, where a whole number is a number too.
 CARD = {"weights": str, "model": dict, "degradation_rounding": str, "step": int, "parameters": int}
-CARD |= {"history": list, "results": dict, "thresholds": list, "means": list, "qmag": dict}
+CARD |= {"history": list, "results": dict, "thresholds": list, "means": list, "qmag": dict, "compatible_with": dict}
 QMAG = {"alpha": float, "beta": float, "set": str, "impostor_pairs": int}
+COMPATIBLE_WITH = {"digest": str, "name": str, "resolution": int}
 MODEL = {"backbone": str, "width": float, "embedding_size": int, "dropout": float, "dtype": str, "input": dict}
 OPTIONAL = {"remat"}
 INPUT = {"order": str, "mean": float, "scale": float, "columns": int}
+INPUT_LATER = {"size": int}  # cards of before lack it
 EVERY_ENTRY = {"kind": str, "code": dict}
+SET = {"dataset": str, "num_images": int, "num_identities": int, "licence": str}
 HISTORY = {
     "import": {"file": str, "layout": str, "sha256": str, "licence": str},
-    "training": {"dataset": str, "num_images": int, "num_identities": int, "licence": str, "recipe": dict},
+    "training": SET | {"recipe": dict},
     "adaptation": {"faces": str, "num_images": int, "resolutions": list},
     "export": {"format": str, "names": str, "parity": str},
 }
@@ -36,7 +39,9 @@ def check(card: Any, *, path: paths.AnyPath) -> None:
     """
     _check({"": card}, CARD, path=path)
     _check({"model": card["model"]}, MODEL, path=path)
-    _check({"model.input": card["model"]["input"]}, INPUT, path=path)
+    convention = card["model"]["input"]
+    later = {name: kind for name, kind in INPUT_LATER.items() if name in convention}
+    _check({"model.input": convention}, INPUT | later, path=path)
     unknown = sorted(card["model"].keys() - MODEL.keys() - OPTIONAL)
     if unknown:
         raise UserError(f"{path} has model.{unknown[0]}, which no model has: {_REMEDY}")
@@ -49,9 +54,14 @@ def check(card: Any, *, path: paths.AnyPath) -> None:
             raise UserError(f"{path} has {key}={value!r}, which must be one of {', '.join(known)}: {_REMEDY}")
     for place, entry in entries.items():
         _check({place: entry}, HISTORY[entry["kind"]], path=path)
+    _check(
+        {f"{place}.second": entry["second"] for place, entry in entries.items() if "second" in entry}, SET, path=path
+    )
     _check({f"results[{name!r}]": report for name, report in card["results"].items()}, {}, path=path)
     if card["qmag"]:
         _check({"qmag": card["qmag"]}, QMAG, path=path)
+    if card["compatible_with"]:
+        _check({"compatible_with": card["compatible_with"]}, COMPATIBLE_WITH, path=path)
     for key, kind in (("thresholds", Threshold), ("means", Mean)):
         hints, fields = get_type_hints(kind), dataclasses.fields(kind)
         needed = {field.name: hints[field.name] for field in fields if field.default is dataclasses.MISSING}

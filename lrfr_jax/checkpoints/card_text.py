@@ -10,6 +10,7 @@ from lrfr_jax.evals.means import Mean
 from lrfr_jax.evals.protocols import MODE_TITLES
 from lrfr_jax.evals.reading import Reading
 from lrfr_jax.evals.thresholds import Threshold
+from lrfr_jax.image_ops import IMAGE_SIZE
 
 LIMITS = """
 The model embeds aligned faces: five points on the ArcFace template, 112x112 pixels. It was made for research on
@@ -43,10 +44,12 @@ def markdown(card: Any) -> str:
 def _facts(card: Any) -> Iterable[str]:
     model, convention = card.model, card.model["input"]
     yield f"- architecture: {model['backbone']} of width {model['width']:g}, {card.parameters:,} parameters"
+    size = convention.get("size", IMAGE_SIZE)
+    shrunk = "" if size == IMAGE_SIZE else f", shrunk to {size}x{size}"
     yield (
-        "- its weights want {order}, (pixel - {mean:g}) / {scale:g}, the middle {columns} columns; lrfr_jax and its "
-        "exported programs take RGB, (pixel - 127.5) / 127.5, and convert".format(
-            **{**convention, "order": convention["order"].upper()}
+        "- its weights want {order}, (pixel - {mean:g}) / {scale:g}, the middle {columns} columns{shrunk}; lrfr_jax "
+        "and its exported programs take RGB, (pixel - 127.5) / 127.5, and convert".format(
+            **{**convention, "order": convention["order"].upper(), "shrunk": shrunk}
         )
     )
     yield f"- a feature of {model['embedding_size']} numbers; as an embedding it is made as long as 1"
@@ -55,6 +58,14 @@ def _facts(card: Any) -> Iterable[str]:
             "- constants of the score qmag: alpha {alpha:g}, beta {beta:g}, fitted on {impostor_pairs:,} impostor "
             "pairs of {set}".format(**card.qmag)
         )
+    if card.compatible_with:
+        yield (
+            "- made for the embeddings of {name} (digest of the weights {digest}): a gallery of that model stays as it "
+            "is, this one reads faces of fewer than {resolution} px and that one the larger ones "
+            "(`--gallery_checkpoint`); its embeddings fit no other model's".format(**card.compatible_with)
+        )
+    else:
+        yield "- its embeddings fit no other model's, unless that one was trained to fit these"
     is_export = card.history and card.history[-1]["kind"] == "export"
     yield f"- step {card.step}; {'SHA-256 of the file' if is_export else 'digest of the weights'} {card.weights}"
 
@@ -76,11 +87,16 @@ def _import(entry: Mapping[str, Any]) -> str:
 
 
 def _training(entry: Mapping[str, Any]) -> str:
-    size = f"{entry['num_images']:,} images of {entry['num_identities']:,} identities"
-    size += f", digest {entry['digest']}" if entry.get("digest") else ""
+    sets = f"Trained on {_set(entry)}" + (f" Beside it {_set(entry['second'])}" if "second" in entry else "")
     recipe = "\n".join(f"   - {name}: {value}" for name, value in entry["recipe"].items())
-    text = f"Trained on {entry['dataset']}: {size}; {_licence(entry)}. {_code(entry)} Recipe:\n{recipe}"
+    text = f"{sets} {_code(entry)} Recipe:\n{recipe}"
     return "\n".join([text, *map(_change, entry.get("changes", []))])
+
+
+def _set(facts: Mapping[str, Any]) -> str:
+    size = f"{facts['num_images']:,} images of {facts['num_identities']:,} identities"
+    size += f", digest {facts['digest']}" if facts.get("digest") else ""
+    return f"{facts['dataset']}: {size}; {_licence(facts)}."
 
 
 def _change(change: Mapping[str, Any]) -> str:
@@ -119,17 +135,23 @@ def _thresholds(held: Sequence[Threshold]) -> str:
     """A table for each reading, set and protocol, those of the last calibration first."""
     if not held:
         return "Not calibrated: `python -m lrfr_jax.evaluate --calibrate` does it."
-    fusion = thresholds.newest_fusion(held)
-    used = thresholds.in_use(held, reading=Reading(fusion), calibrated_on=None)
-    names = ", ".join(dict.fromkeys(one.set for one in used))
     sources: dict[tuple, list[Threshold]] = {}
     for one in sorted(held, key=lambda one: -one.calibration):
         sources.setdefault((one.reading, one.set, one.protocol, one.digest), []).append(one)
-    taken = (
-        f"`compare`, `verify` and `demo` take fusion {fusion} and {names}, unless --fusion or --calibrated_on is given."
-    )
     blocks = [f"{_source(*source)}\n\n{_threshold_table(of_it)}" for source, of_it in sources.items()]
-    return "\n\n".join([taken, *blocks])
+    return "\n\n".join([*_taken(held), *blocks])
+
+
+def _taken(held: Sequence[Threshold]) -> Iterable[str]:
+    """Which thresholds the commands take, for this model by itself and beside a model whose gallery it fits."""
+    for gallery in sorted({one.gallery for one in held}):
+        fusion = thresholds.newest_fusion([one for one in held if one.gallery == gallery])
+        used = thresholds.in_use(held, reading=Reading(fusion, gallery=gallery), calibrated_on=None)
+        names = ", ".join(dict.fromkeys(one.set for one in used))
+        who = "`compare`, `verify` and `demo`"
+        if gallery:
+            who = f"`compare` and `verify` with `--gallery_checkpoint` (the model {gallery})"
+        yield f"{who} take fusion {fusion} and {names}, unless --fusion or --calibrated_on is given."
 
 
 def _source(reading: Reading, name: str, protocol: str, digest: str) -> str:

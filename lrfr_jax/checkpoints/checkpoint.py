@@ -21,6 +21,7 @@ from absl import logging as absl_logging
 from lrfr_jax.checkpoints import staged
 from lrfr_jax.errors import UserError, reason_of
 from lrfr_jax.files import paths
+from lrfr_jax.image_ops import IMAGE_SIZE
 from lrfr_jax.terminal import progress
 
 FOLDER = "checkpoints"
@@ -191,6 +192,10 @@ def _read_backbone(folder: pathlib.Path) -> Any:
 
 def model_digest(variables: Any, description: Mapping[str, Any]) -> str:
     """Digest of the weights and of what else decides about features: the model's arguments and the rounding."""
+    description = dict(description)
+    if description.get("input", {}).get("size") == IMAGE_SIZE:
+        # Not said before there was a choice; the digests of then stay those of now.
+        description["input"] = {name: value for name, value in description["input"].items() if name != "size"}
     digest = hashlib.sha256(repr(sorted(description.items())).encode())
     for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
         digest.update(jax.tree_util.keystr(path).encode())
@@ -198,8 +203,11 @@ def model_digest(variables: Any, description: Mapping[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def load_class_centers(path: str | os.PathLike) -> jax.Array | None:
-    """Reads the classifier's centers [identities, dim] from one checkpoint folder; None if it holds no classifier.
+def load_training(path: str | os.PathLike, name: str) -> Any:
+    """Reads 'classifier' or 'parts' of the training that made a checkpoint, onto the first local device.
+
+    Returns:
+      Its arrays; None if the checkpoint holds none, as one without a training.
 
     Raises:
       UserError: they cannot be read.
@@ -210,15 +218,23 @@ def load_class_centers(path: str | os.PathLike) -> jax.Array | None:
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     try:
         with _quiet_orbax(), ocp.PyTreeCheckpointer() as checkpointer:
-            stored = checkpointer.metadata(folder).item_metadata.tree["classifier"]["class_centers"]
-            centers = jax.ShapeDtypeStruct(stored.shape, stored.dtype, sharding=device)
-            wanted = {"classifier": {"class_centers": centers}}
+            stored = checkpointer.metadata(folder).item_metadata.tree.get(name)
+            if stored is None:
+                return None
+            arrays = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), stored)
             # The rest, the optimizer's state, is several times as large and stays on the disk.
-            how = ocp.checkpoint_utils.construct_restore_args(wanted)
-            args = ocp.args.PyTreeRestore(item=wanted, restore_args=how, partial_restore=True)
-            centers = checkpointer.restore(folder, args=args)["classifier"]["class_centers"]
-            metadata = json.loads((folder.parent / "metadata" / "metadata").read_text())
-            return centers[: metadata["data"]["num_identities"]]
+            how = ocp.checkpoint_utils.construct_restore_args({name: arrays})
+            args = ocp.args.PyTreeRestore(item={name: arrays}, restore_args=how, partial_restore=True)
+            return checkpointer.restore(folder, args=args)[name]
     except Exception as error:
-        reason = reason_of(error)
-        raise UserError(f"the classifier of {folder.parent} cannot be read ({reason}): copy it again") from error
+        raise UserError(f"the {name} of {folder.parent} cannot be read ({reason_of(error)}): copy it again") from error
+
+
+def load_class_centers(path: str | os.PathLike) -> jax.Array | None:
+    """Reads the classifier's centers [identities, dim] from one checkpoint folder; None if it holds no classifier.
+
+    Raises:
+      UserError: they cannot be read.
+    """
+    found = load_training(path, "classifier")
+    return None if found is None else found["class_centers"][: load_metadata(path)["data"]["num_identities"]]

@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 
-from lrfr_jax.checkpoints import card_checks, checkpoint
+from lrfr_jax.checkpoints import card_checks, checkpoint, compatibility
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals import means, thresholds
 from lrfr_jax.evals.means import Mean
@@ -41,6 +41,7 @@ class Card:
       thresholds: at which the model was calibrated, of all readings and sets, those of the last calibration at the end.
       means: the mean embedding at each resolution, of one set for each fusion: what centering takes away.
       qmag: constants of QMagFace's score that were fitted for the model, and on what; {} if none were.
+      compatible_with: whose embeddings the model was trained to fit, see `compatibility`; {} if nobody's.
     """
 
     weights: str
@@ -53,6 +54,7 @@ class Card:
     thresholds: list[Threshold]
     means: list[Mean] = dataclasses.field(default_factory=list)
     qmag: dict[str, Any] = dataclasses.field(default_factory=dict)
+    compatible_with: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def line(self) -> Line | None:
@@ -80,7 +82,7 @@ def of_checkpoint(folder: str | os.PathLike, *, variables: Any, metadata: Mappin
     weights = checkpoint.model_digest(variables, metadata["model"])
     facts = {name: metadata[name] for name in ("model", "degradation_rounding", "step")}
     facts |= {"parameters": sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))}
-    facts |= {"history": metadata.get("history", [])}
+    facts |= {"history": metadata.get("history", []), "compatible_with": compatibility.of_metadata(metadata)}
     if path_of(folder).exists():
         return dataclasses.replace(read(folder, weights=weights), **facts)
     return Card(weights=weights, **facts, results={}, thresholds=[])
@@ -158,7 +160,7 @@ def read(model: str | os.PathLike, *, weights: str) -> Card:
     """
     path = path_of(model)
     try:
-        card = {"means": [], "qmag": {}} | json.loads(path.read_text())  # older cards have neither
+        card = {"means": [], "qmag": {}, "compatible_with": {}} | json.loads(path.read_text())  # of older cards
         schema = card.pop("schema")
         if schema == SCHEMA:
             card_checks.check(card, path=path)

@@ -21,7 +21,7 @@ import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 
 from lrfr_jax.data import protocol_arrays
-from lrfr_jax.data.face_sets import FORMAT_VERSION, PREPARED, PROTOCOL, SPLITS, folder_of, read_prepared
+from lrfr_jax.data.face_sets import FORMAT_VERSION, LABELS, PREPARED, PROTOCOL, SPLITS, folder_of, read_prepared
 from lrfr_jax.data.records import IMAGE_SIZE
 from lrfr_jax.errors import UserError, reason_of
 from lrfr_jax.files import folder_lock
@@ -80,16 +80,20 @@ class _FaceSet(tfds.core.ShardBasedBuilder, skip_registration=True):
 
     def _digesting(self, examples: Iterator) -> Iterator:
         """Digests the records on their way, and says what the set is before the last one goes."""
-        digest, last = hashlib.sha256(self._prepared["kind"].encode()), sum(self._sizes) - 1
+        digest, count = hashlib.sha256(self._prepared["kind"].encode()), sum(self._sizes)
+        labels = np.zeros(count, np.int32)
         for name, array in sorted(_protocol_of(self._files).items()):
             digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
             digest.update(np.ascontiguousarray(array).tobytes())
         for number, example in examples:
             digest.update(f"{example.get('label')} {len(example['image'])} ".encode())
             digest.update(example["image"])
-            if number == last:
+            labels[number] = example.get("label", 0)
+            if number == count - 1:
                 content = json.dumps({**self._prepared, "digest": f"sha256:{digest.hexdigest()}"}, indent=1)
                 (self.data_path / PREPARED).write_bytes(content.encode())
+                if "label" in example:
+                    np.save(self.data_path / LABELS, labels)
             yield number, example
 
 

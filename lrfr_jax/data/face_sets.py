@@ -1,7 +1,7 @@
 """Face sets as training and evaluation read them: what each kind holds, and random access to its records.
 
 DIR/NAME/1.0.0/ holds the shards, the TFDS metadata, prepared.json (kind and arguments) and, for test sets,
-protocol.npz (see `protocol_arrays`). `builders` writes all of it.
+protocol.npz (see `protocol_arrays`), for training sets labels.npy (see `labels`). `builders` writes all of it.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ FORMAT_VERSION = "1.0.0"
 # The name of a kind's one TFDS split.
 SPLITS = {"training": "train", "verification": "test", "identification": "test", "templates": "test"}
 DAMAGED = "damaged"  # in place of the kind of a set whose file does not tell it
-PREPARED, PROTOCOL = "prepared.json", "protocol.npz"
+PREPARED, PROTOCOL, LABELS = "prepared.json", "protocol.npz", "labels.npy"
 # The makers' terms, by the kind of preparation; `--licence` says those of other sets.
 LICENCES = {
     "generated": "none needed, the faces are generated and of no real person",
@@ -57,8 +57,24 @@ class RecordSource(Sequence):
         except (RuntimeError, DecodeError, IndexError) as error:  # of array_record, of protobuf, no image
             raise UserError(f"record {index} of {self._name} is damaged ({reason_of(error)}): copy the set") from error
         if "label" in features:
-            record["label"] = features["label"].int64_list.value[0]
+            record["label"] = _label_of(features)
         return record
+
+    def labels(self, indices: Sequence[int]) -> list[int]:
+        """Reads the labels of some records at a time, in half the time of one by one.
+
+        Raises:
+          UserError: one of them is damaged.
+        """
+        try:
+            read = self._shards.__getitems__(indices)
+            return [_label_of(tf_example_pb2.Example.FromString(one).features.feature) for one in read]
+        except (RuntimeError, DecodeError, IndexError):
+            return [self[index]["label"] for index in indices]  # which says the one that is damaged
+
+
+def _label_of(features: Any) -> int:
+    return features["label"].int64_list.value[0]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -66,7 +82,7 @@ class TrainingSet:
     """Labeled faces; labels run from 0 to num_identities - 1. `licence` is empty where the preparation named none.
 
     `digest` is of what the set holds, images and labels in their order; empty for a set that was prepared before sets
-    had one.
+    had one. `path` is where it lies.
     """
 
     source: RecordSource
@@ -74,6 +90,7 @@ class TrainingSet:
     num_identities: int
     licence: str
     digest: str = ""
+    path: pathlib.Path | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -106,7 +123,7 @@ def open_training_set(data_dir: str, name: str) -> TrainingSet:
     arguments = prepared["arguments"]
     licence = arguments.get("licence") or LICENCES.get(arguments.get("kind"), "")
     num_identities = builder.info.features["label"].num_classes
-    return TrainingSet(source, len(source), num_identities, licence, prepared["digest"])
+    return TrainingSet(source, len(source), num_identities, licence, prepared["digest"], folder)
 
 
 def open_test_set(data_dir: str, name: str) -> TestSet:

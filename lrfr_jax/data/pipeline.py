@@ -1,4 +1,4 @@
-"""From records to batches: the k-th batch is a function of dataset, seed, batch size and k, and of nothing else."""
+"""From records to batches: the k-th batch is a function of dataset, order, seed, batch size and k, of nothing else."""
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from lrfr_jax.data import face_sets, records
+from lrfr_jax.data.batches import Source
 from lrfr_jax.errors import UserError
 
 # Images that a thread reads and decodes at a time, or as many as divide the batch.
@@ -24,10 +25,8 @@ def _decode(record: Mapping) -> UInt8[np.ndarray, "112 112 3"]:
 
 
 def training_batches(
-    training_set: face_sets.TrainingSet,
+    source: Source,
     *,
-    batch_size: int,
-    seed: int,
     start_batch: int,
     process_index: int,
     process_count: int,
@@ -36,14 +35,12 @@ def training_batches(
 ) -> Iterator[dict[str, np.ndarray]]:
     """Iterates without end over this process's share of the batches from number `start_batch` on.
 
-    The order is one global shuffle per epoch, seeded by (seed, epoch); an epoch's last images and the next one's first
-    share a batch, so no image is dropped. Each process reads its own consecutive part of every batch, so the joined
-    batch is the same, image by image, for any number of processes. Starting at a batch costs nothing: the batch number
-    is all that a checkpoint must hold of the data.
+    Each process reads its own consecutive part of every batch, so the joined batch is the same, image by image, for any
+    number of processes. Starting at a batch costs nothing: the batch number is all that a checkpoint must hold of the
+    data.
 
     Args:
-      training_set: what `face_sets.open_training_set` returned.
-      batch_size: images over all processes; divisible by `process_count`.
+      source: what `batches.make_source` returned; `process_count` divides its batch.
       start_batch: number of the first batch returned; 0 for a fresh run.
       num_threads: threads that read and decode in this process; with 0 the caller does, when it asks for a batch.
       prefetch_images: decoded images that may wait in memory.
@@ -54,15 +51,14 @@ def training_batches(
     Raises:
       UserError: a record cannot be decoded, the batch is not divisible by the processes, or a number is below 0.
     """
-    share = _share(batch_size, process_count)
-    order = _order(training_set, seed)
+    share = _share(source.batch_size, process_count)
     size = _turn(share, num_threads, prefetch_images)
     turns = share // size
 
     def read(number: int) -> dict[str, np.ndarray]:
         batch, turn = divmod(int(number), turns)
-        first = batch * batch_size + process_index * share + turn * size
-        return _read(training_set, (int(order[position]) for position in range(first, first + size)))
+        first = batch * source.batch_size + process_index * share + turn * size
+        return _read(source.training_set, source.order(np.arange(first, first + size)).tolist())
 
     reads = grain.MapDataset.range(start_batch * turns, sys.maxsize).map(read)
     options = _options(num_threads, turns_waiting=-(-prefetch_images // size))
@@ -70,25 +66,18 @@ def training_batches(
 
 
 def training_numbers(
-    training_set: face_sets.TrainingSet,
-    *,
-    batch_size: int,
-    seed: int,
-    start_batch: int,
-    process_index: int,
-    process_count: int,
+    source: Source, *, start_batch: int, process_index: int, process_count: int
 ) -> Iterator[dict[str, np.ndarray]]:
     """Iterates over the same batches as `training_batches`, each image by the number of its record.
 
     Yields:
       {'record': int32 [batch_size / process_count]}.
     """
-    share = _share(batch_size, process_count)
-    order = _order(training_set, seed)
+    share = _share(source.batch_size, process_count)
 
     def draw(batch: int) -> dict[str, np.ndarray]:
-        first = int(batch) * batch_size + process_index * share
-        return {"record": np.asarray([order[position] for position in range(first, first + share)], np.int32)}
+        first = int(batch) * source.batch_size + process_index * share
+        return {"record": source.order(np.arange(first, first + share)).astype(np.int32)}
 
     draws = grain.MapDataset.range(start_batch, sys.maxsize).map(draw)
     return iter(draws.to_iter_dataset(_options(1, turns_waiting=NUMBERS_AHEAD)))
@@ -97,7 +86,7 @@ def training_numbers(
 def stored_batches(
     training_set: face_sets.TrainingSet, *, batch_size: int, num_threads: int, prefetch_images: int
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Iterates once over all images as they are stored; form, arguments and errors as in `training_batches`.
+    """Iterates once over all images as they are stored; form, threads and errors as in `training_batches`.
 
     The last batch holds what is left.
     """
@@ -123,11 +112,6 @@ def _share(batch_size: int, process_count: int) -> int:
     if batch_size % process_count:
         raise UserError(f"batch_size={batch_size} cannot be split evenly over {process_count} processes")
     return batch_size // process_count
-
-
-def _order(training_set: face_sets.TrainingSet, seed: int) -> grain.MapDataset:
-    """The number of the record at each position of an endless training."""
-    return grain.MapDataset.range(training_set.num_images).seed(seed).shuffle().repeat(reseed_each_epoch=True)
 
 
 def _turn(count: int, num_threads: int, prefetch_images: int) -> int:

@@ -42,10 +42,11 @@ def thresholds_of(results: Mapping[str, SetResult]) -> list[Threshold]:
 def with_other_centering(evaluation: Evaluation) -> Evaluation:
     """Adds to what is scored of a verification set, so that a calibration shows whether centering helps.
 
-    A set with lists of sizes is not centered, see `pair_scores.check`.
+    A set with lists of sizes is not centered, see `pair_scores.check`, nor one that two models read, as a card holds
+    the means of its own model.
     """
     rules = evaluation.rules
-    if not isinstance(rules, protocols.VerificationRules) or rules.size_lists:
+    if not isinstance(rules, protocols.VerificationRules) or rules.size_lists or rules.gallery:
         return evaluation
     others = (dataclasses.replace(rules, centering=one) for one in CENTERINGS if one != rules.centering)
     return dataclasses.replace(evaluation, also=tuple(others))

@@ -2,6 +2,7 @@
 
 import collections
 import concurrent.futures
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -14,12 +15,9 @@ from jaxtyping import Array, Float, Int, UInt8
 from lrfr_jax import image_ops, models
 from lrfr_jax.data import records
 from lrfr_jax.errors import UserError
-from lrfr_jax.evals.centering import nearest
-from lrfr_jax.models import statistics
+from lrfr_jax.evals.readers import Embedder, Gallery, Readers
 from lrfr_jax.terminal import progress
 
-# (variables, images uint8 [batch, h, w, 3], resolutions int32 [batch]) -> raw features float32 [batch, views, dim].
-Embedder = Callable[[Any, np.ndarray, np.ndarray], jax.Array | np.ndarray]
 # (images uint8 [batch, h, w, 3], resolutions int32 [batch]) -> SSIM of image and reduced image, float32 [batch].
 SimilarityMeter = Callable[[np.ndarray, np.ndarray], jax.Array]
 # Batches that the device may be busy with while the host decodes the next ones.
@@ -101,6 +99,7 @@ def embed_records(
     batch_size: int,
     num_threads: int,
     what: str = "embedding",
+    gallery: Gallery | None = None,
 ) -> dict[int, Float[np.ndarray, "images views dim"]]:
     """Embeds records at the resolutions wanted of each, all in memory; see `stream_records`.
 
@@ -112,7 +111,7 @@ def embed_records(
       UserError: an image cannot be decoded, or features are not finite.
     """
     features: dict[int, np.ndarray] = {}
-    reading = {"wanted": wanted, "batch_size": batch_size, "num_threads": num_threads, "what": what}
+    reading = {"wanted": wanted, "batch_size": batch_size, "num_threads": num_threads, "what": what, "gallery": gallery}
     for jobs, rows in stream_records(embedder, variables, source, **reading):
         for resolution in {resolution for _, resolution in jobs}:
             chosen = [place for place, job in enumerate(jobs) if job[1] == resolution]
@@ -130,28 +129,30 @@ def stream_records(
     batch_size: int,
     num_threads: int,
     what: str = "embedding",
+    gallery: Gallery | None = None,
 ) -> Iterator[tuple[list[tuple[int, int]], Float[np.ndarray, "jobs views dim"]]]:
     """Embeds records at the resolutions wanted of each, batch by batch; every record is read and decoded once.
 
     Args:
       embedder: from `make_embedder`, with all the resolutions among its sizes.
-      variables: of the backbone; an adapted one is asked with the statistics nearest to each face, see `_size_of`.
+      variables: of the backbone; an adapted one is asked with the statistics nearest to each face.
       source: records {'image': encoded bytes}.
       wanted: {side length in pixels: numbers of the records}.
       batch_size: over all devices; the last batch is filled up with black images, whose features are dropped.
       num_threads: threads that decode while the device works.
       what: how the work is called while one waits for it.
+      gallery: another model that reads the larger faces, see `Readers.key_of`; its features are as long.
 
     Yields:
       ((record, resolution) of each row, raw features as of `embed_records`); those of one resolution come in the order
-      of the records, if all are asked with the same statistics.
+      of the records, if one model reads all with the same statistics.
 
     Raises:
       UserError: an image cannot be decoded, or features are not finite: told at the batch where it shows.
     """
     flying: collections.deque = collections.deque()
-    measured = statistics.sizes_of(variables)
-    prepared = {size: statistics.at_resolution(variables, size) for size in (None, *measured)}
+    readers = Readers(embedder, variables, gallery)
+    key_of = functools.partial(readers.key_of, source)
     with progress.bar(sum(map(len, wanted.values())), what, "images") as landed:
 
         def land() -> tuple[list[tuple[int, int]], np.ndarray]:
@@ -162,9 +163,8 @@ def stream_records(
             return jobs, rows
 
         how = {"batch_size": batch_size, "num_threads": num_threads}
-        for images, resolutions, jobs in _batches(source, wanted, measured=measured, **how):
-            size = _size_of(source, *jobs[0], measured=measured)
-            flying.append((embedder(prepared[size], images, resolutions), jobs))
+        for images, resolutions, jobs in _batches(source, wanted, key_of=key_of, **how):
+            flying.append((readers.ask(key_of(*jobs[0]), images, resolutions), jobs))
             if len(flying) > _IN_FLIGHT:
                 yield land()
         while flying:
@@ -184,7 +184,7 @@ def mean_similarity(
     totals = dict.fromkeys(wanted, 0.0)
     with progress.bar(sum(map(len, wanted.values())), what, "images") as measured:
         how = {"batch_size": batch_size, "num_threads": num_threads}
-        for images, resolutions, jobs in _batches(source, wanted, measured=(), **how):
+        for images, resolutions, jobs in _batches(source, wanted, key_of=lambda *_: None, **how):
             for (_, resolution), value in zip(jobs, np.asarray(meter(images, resolutions)), strict=False):
                 totals[resolution] += float(value)
             measured.update(len(jobs))
@@ -214,43 +214,29 @@ def _batches(
     source: Sequence[Mapping[str, Any]],
     wanted: Mapping[int, Int[np.ndarray, " records"]],
     *,
-    measured: tuple[int, ...],
+    key_of: Callable[[int, int], Any],
     batch_size: int,
     num_threads: int,
 ) -> Iterator[tuple[UInt8[np.ndarray, "batch size size 3"], Int[np.ndarray, " batch"], list[tuple[int, int]]]]:
     """Yields images, their resolutions, and (record, resolution) of those that are no filling.
 
     Every wanted combination comes once, full resolution apart from lower ones: a batch of it is not resampled; those
-    of different `measured` statistics are apart as well.
+    of different keys, which `key_of` gives for (record, resolution), are apart as well.
     """
     resolutions_of: dict[int, list[int]] = {}
     for resolution in sorted(wanted, reverse=True):
         for record in wanted[resolution].tolist():
             resolutions_of.setdefault(record, []).append(resolution)
-    queues: dict[tuple[bool, int | None], list] = collections.defaultdict(list)
+    queues: dict[tuple[bool, Any], list] = collections.defaultdict(list)
     decoded = _decoded(source, sorted(resolutions_of), batch_size=batch_size, num_threads=num_threads)
     for record, image in decoded:
         for resolution in resolutions_of[record]:
-            size = _size_of(source, record, resolution, measured=measured)
-            queue = queues[resolution == image_ops.IMAGE_SIZE, size]
+            queue = queues[resolution == image_ops.IMAGE_SIZE, key_of(record, resolution)]
             queue.append((image, (record, resolution)))
             if len(queue) == batch_size:
                 yield _stacked(queue, batch_size)
                 queue.clear()
     yield from (_stacked(queue, batch_size) for queue in queues.values() if queue)
-
-
-def _size_of(source: Sequence, record: int, resolution: int, *, measured: tuple[int, ...]) -> int | None:
-    """With which of the measured statistics a face is asked; None for those of full resolution, and of most models.
-
-    The nearest ones to its resolution, or to the face's own size in its picture where a source knows that (`sizes`, as
-    `pictures.faces.Faces`) and it is lower.
-    """
-    if not measured:
-        return None
-    size = min(getattr(source, "sizes", {}).get(record, resolution), resolution)
-    found = nearest({image_ops.IMAGE_SIZE, *measured}, size)
-    return found if found in measured else None
 
 
 def _stacked(queue: list, batch_size: int) -> tuple[np.ndarray, np.ndarray, list[tuple[int, int]]]:

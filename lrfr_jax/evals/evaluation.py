@@ -1,6 +1,7 @@
 """Every test set of an evaluation: opened, embedded once at all resolutions it needs, scored by its kind's rules."""
 
 import dataclasses
+import functools
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -17,13 +18,17 @@ from lrfr_jax.evals.measures import Measure
 from lrfr_jax.image_ops import IMAGE_SIZE
 from lrfr_jax.terminal import progress
 
+# The records that are embedded, by resolution.
+Wanted = Mapping[int, Int[np.ndarray, " _"]]
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Evaluation:
     """A test set, and by which rules and at which resolutions it is evaluated.
 
     `means` are those of the model's card, which centering needs but in folds of pairs; `also` are rules by which the
-    same features are scored as well.
+    same features are scored as well. `gallery_from` is the size from which on faces are read by the model of the
+    gallery (`rules.gallery` says which); None where one model reads all.
     """
 
     test_set: face_sets.TestSet
@@ -32,9 +37,10 @@ class Evaluation:
     resolutions: tuple[int, ...]
     means: Means = dataclasses.field(default_factory=dict)
     also: tuple[protocols.Rules, ...] = ()
+    gallery_from: int | None = None
 
     @property
-    def wanted(self) -> dict[int, Int[np.ndarray, " records"]]:
+    def wanted(self) -> Wanted:
         """The records that are embedded, by resolution: galleries and templates at the full one alone."""
         stored = self.test_set.protocol
         if isinstance(stored, protocol_arrays.VerificationProtocol):
@@ -42,6 +48,19 @@ class Evaluation:
         lower = [r for r in self.resolutions if r < IMAGE_SIZE]
         full = {IMAGE_SIZE: np.unique(stored.used_records)}
         return full | ({r: np.unique(stored.probes) for r in lower} if lower else {})
+
+    @property
+    def wanted_by_reader(self) -> tuple[Wanted, Wanted]:
+        """What the evaluated model and what the gallery's model embeds of `wanted`; a gallery is the latter's."""
+        if self.gallery_from is None:
+            return self.wanted, {}
+        small = {r: records for r, records in self.wanted.items() if r < self.gallery_from}
+        large = {r: records for r, records in self.wanted.items() if r not in small}
+        stored = self.test_set.protocol
+        if isinstance(stored, protocol_arrays.IdentificationProtocol) and IMAGE_SIZE in small:
+            large[IMAGE_SIZE] = np.unique(stored.gallery)
+            small[IMAGE_SIZE] = np.unique(stored.probes)
+        return small, large
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -131,6 +150,8 @@ def run(
     num_threads: int,
     cache: EmbeddingCache | None,
     on_result: Callable[[str, SetResult], None] | None = None,
+    gallery: embed.Gallery | None = None,
+    gallery_cache: EmbeddingCache | None = None,
 ) -> dict[str, SetResult]:
     """Embeds and scores every set.
 
@@ -143,6 +164,8 @@ def run(
       batch_size, num_threads: see `embed.embed_records`.
       cache: where features are looked up and kept; None for none.
       on_result: gets each set's name and result as soon as they are known.
+      gallery: the model that reads what `Evaluation.wanted_by_reader` leaves to it; its embedder is made as the other.
+      gallery_cache: of its features.
 
     Raises:
       UserError: an undecodable image, features that are not finite, a set that cannot be scored.
@@ -151,17 +174,13 @@ def run(
     reading = {"batch_size": batch_size, "num_threads": num_threads}
     for name, evaluation in planned.items():
         source, wanted = evaluation.test_set.source, evaluation.wanted
-        num_views = 1 + needs_mirror({name: evaluation})
-        features = cache.load(evaluation.test_set, wanted=wanted, num_views=num_views) if cache else {}
-        missing = {r: records for r, records in wanted.items() if r not in features}
-        if missing:
-            work = {"wanted": missing, "what": f"embedding {name}", **reading}
-            made = _named(name, embed.embed_records, embedder, variables, source, **work)
-            if cache:
-                cache.store(evaluation.test_set, made, wanted=missing)
-            features |= made
-        # Kept features, and those of a call for other sets as well, may have a view more than this set's fusion takes.
-        features = {r: table[:, :num_views] for r, table in features.items()}
+        small, large = evaluation.wanted_by_reader
+        ask = functools.partial(_features, name, evaluation, **reading)
+        features = ask(embedder, variables, wanted=small, cache=cache) if small else {}
+        # Faces that turn out smaller in their pictures than they are asked go to the evaluated model.
+        larger = (embedder, variables, gallery) if hasattr(source, "sizes") else gallery and gallery[:2]
+        others = ask(*larger, wanted=large, cache=gallery_cache) if large else {}
+        features = _joined(features, others, large)
         ssim = {}
         if getattr(evaluation.rules, "ssim", False):
             ssim = embed.mean_similarity(
@@ -174,6 +193,42 @@ def run(
         if on_result:
             on_result(name, results[name])
     return results
+
+
+def _features(
+    name: str,
+    evaluation: Evaluation,
+    embedder: embed.Embedder,
+    variables: Any,
+    gallery: embed.Gallery | None = None,
+    *,
+    wanted: Wanted,
+    cache: EmbeddingCache | None,
+    **reading: Any,
+) -> dict[int, np.ndarray]:
+    """Looks up or makes the raw features of some records of a set, a row per record of the set."""
+    num_views = 1 + needs_mirror({name: evaluation})
+    features = cache.load(evaluation.test_set, wanted=wanted, num_views=num_views) if cache else {}
+    missing = {r: records for r, records in wanted.items() if r not in features}
+    if missing:
+        work = {"wanted": missing, "what": f"embedding {name}", "gallery": gallery, **reading}
+        made = _named(name, embed.embed_records, embedder, variables, evaluation.test_set.source, **work)
+        if cache:
+            cache.store(evaluation.test_set, made, wanted=missing)
+        features |= made
+    # Kept features, and those of a call for other sets as well, may have a view more than this set's fusion takes.
+    return {r: table[:, :num_views] for r, table in features.items()}
+
+
+def _joined(features: Mapping[int, np.ndarray], others: Mapping[int, np.ndarray], large: Wanted) -> dict:
+    """Puts the rows that another model read beside those of the evaluated one, of the same resolution too."""
+    joined = dict(features)
+    for resolution, table in others.items():
+        if resolution in joined:
+            joined[resolution][large[resolution]] = table[large[resolution]]
+        else:
+            joined[resolution] = table
+    return joined
 
 
 def _check(evaluation: Evaluation) -> None:
@@ -197,7 +252,8 @@ def _score(
         asked = {"resolutions": evaluation.resolutions, "means": evaluation.means, "own_sizes": own}
         return verification.evaluate_verification(features, stored, rules, **asked)
     fields = {field.name: getattr(rules, field.name) for field in dataclasses.fields(rules)}
-    del fields["qmag"], fields["centering"]
+    for unknown in ("qmag", "centering", "gallery", "is_small"):
+        fields.pop(unknown, None)
     fields |= {"score": protocols.score_of(rules), "means": evaluation.means}
     if isinstance(stored, protocol_arrays.IdentificationProtocol):
         return identification.evaluate_identification(features, stored, resolutions=evaluation.resolutions, **fields)

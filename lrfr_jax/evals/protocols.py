@@ -43,7 +43,8 @@ class VerificationRules:
     """1:1: pairs in folds. `comparisons` and `size_lists` say what is compared beside full resolution, see
     `verification.evaluate_verification`; TAR is measured at `fars`; `ssim` adds how much the reduced images differ.
 
-    `scoring` is for cosines; `score`, `qmag` and `centering` are those of every kind, see `reading_of`."""
+    `scoring` is for cosines; `score`, `qmag`, `centering` and `gallery` are those of every kind, see `reading_of`.
+    `is_small`: the images as they are stored are small faces that were enlarged (of a gallery its probes)."""
 
     scoring: ScoreRules
     fusion: str
@@ -51,9 +52,11 @@ class VerificationRules:
     comparisons: tuple[str, ...] = ("hr_lr", "lr_lr")
     size_lists: tuple[str, ...] = ()
     ssim: bool = False
+    is_small: bool = False
     score: str = "cosine"
     qmag: tuple[float, ...] = ()
     centering: str = "none"
+    gallery: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,9 +68,11 @@ class IdentificationRules:
     ranks: tuple[int, ...]
     fpirs: tuple[float, ...]
     mean_average_precision: bool
+    is_small: bool = False
     score: str = "cosine"
     qmag: tuple[float, ...] = ()
     centering: str = "none"
+    gallery: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +88,7 @@ class TemplateRules:
     score: str = "cosine"
     qmag: tuple[float, ...] = ()
     centering: str = "none"
+    gallery: str = ""
 
 
 Rules = VerificationRules | IdentificationRules | TemplateRules
@@ -122,15 +128,17 @@ PROTOCOLS: dict[str, Rules] = {
     "released": VerificationRules(_RELEASED, "concat", _FARS),
     "xqlfw": VerificationRules(_XQLFW, "concat", _FARS),
     # The rates of the makers' verification benchmark, which have no folds of their own.
-    "survface_verification": VerificationRules(_SQUARED_L2, "sum", (0.3, *_FARS)),
+    "survface_verification": VerificationRules(_SQUARED_L2, "sum", (0.3, *_FARS), is_small=True),
     # Mean over ten draws of 80 test identities (Ling et al. 2022 use one, which is not published); no flip, as there.
-    "scface": IdentificationRules("none", "random_80", (1,), (), False),
-    "tinyface": IdentificationRules("sum", "all", (1, 5, 10, 20), (), True),
-    "survface": IdentificationRules("sum", "all", (1, 10, 20), (0.3, 0.2, 0.1, 0.01), False),
+    "scface": IdentificationRules("none", "random_80", (1,), (), False, is_small=True),
+    "tinyface": IdentificationRules("sum", "all", (1, 5, 10, 20), (), True, is_small=True),
+    "survface": IdentificationRules("sum", "all", (1, 10, 20), (0.3, 0.2, 0.1, 0.01), False, is_small=True),
     # Nobody's published rules; rank 1 only, as a gallery of the user's may have any size.
     "gallery": IdentificationRules("sum", "all", (1,), (), False),
     "ijb": TemplateRules("sum", "norm", True, _IJB_FARS, (1, 5, 10), (0.1, 0.01)),
 }
+# Fields of rules that no setting replaces: facts of the published set, and what an evaluation fills in.
+FIXED = ("scoring", "is_small", "gallery")
 KIND_RULES = {
     "verification": VerificationRules,
     "identification": IdentificationRules,
@@ -176,12 +184,12 @@ def score_of(rules: Rules) -> Score:
 
 def reading_of(rules: Rules) -> Reading:
     """What the similarities of rules can be compared with."""
-    return Reading(rules.fusion, str(score_of(rules)), rules.centering)
+    return Reading(rules.fusion, str(score_of(rules)), rules.centering, rules.gallery)
 
 
 def settings_of(kind: str) -> set[str]:
     """The keys that the settings of a set of this kind may have."""
-    fields = {field.name for field in dataclasses.fields(KIND_RULES[kind])} - {"scoring"}
+    fields = {field.name for field in dataclasses.fields(KIND_RULES[kind])} - {*FIXED}
     return fields | {"protocol", "resolutions"}
 
 

@@ -1,8 +1,11 @@
 """The options of a command line that replace settings of the test sets' protocols."""
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
+from lrfr_jax.data import face_sets
+from lrfr_jax.errors import UserError
 from lrfr_jax.evals import pooling, protocols
 from lrfr_jax.evals.centering import CENTERINGS
 from lrfr_jax.evals.fusion import FUSIONS
@@ -62,6 +65,39 @@ def add(parser: argparse.ArgumentParser) -> None:
     option("--mean_average_precision", action=either, help="identification: mAP as well")
     option("--weights", choices=pooling.WEIGHTS, help="templates: whether the length of a feature is its weight")
     option("--use_faceness", action=either, help="templates: whether the detector's score weighs an image")
+
+
+def evals_of(configured: Mapping[str, Mapping[str, Any]], options: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """Returns what `evaluation.plan` takes: the run's own settings, changed by the options given.
+
+    A set that the run does not know gets the settings of its own protocol. An option counts for the sets whose kind has
+    such a setting.
+
+    Raises:
+      UserError: there is no set to evaluate, or an option is for none of them.
+    """
+    changes = {key: getattr(options, key) for key in SETTINGS if getattr(options, key) is not None}
+    names = options.sets or list(configured)
+    if not names and options.fit_qmag:
+        return {}
+    if not names:
+        raise UserError("this model names no test sets: choose some with --sets")
+    kinds = {name: face_sets.open_test_set(options.data_dir, name).kind for name in names}
+    taken = {name: _fitting(changes, kind) for name, kind in kinds.items()}
+    for key in changes:
+        if not any(key in fitting for fitting in taken.values()):
+            listed = ", ".join(f"{name} ({kind})" for name, kind in kinds.items())
+            raise UserError(f"--{key} {changes[key]} fits none of the sets {listed}: see --help for what it is about")
+    return {name: {**configured.get(name, {}), **taken[name]} for name in names}
+
+
+def _fitting(changes: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """The changes that a set of this kind can take; a protocol only if it is one for this kind."""
+    keys = protocols.settings_of(kind)
+    fitting = {key: value for key, value in changes.items() if key in keys}
+    if "protocol" in fitting and not isinstance(protocols.PROTOCOLS[fitting["protocol"]], protocols.KIND_RULES[kind]):
+        del fitting["protocol"]
+    return fitting
 
 
 def list_of(kind: type) -> Callable[[str], tuple]:

@@ -25,7 +25,8 @@ class Threshold:
       tar: share of genuine pairs that it accepts.
       impostor_pairs: on which it rests.
       set, protocol, fusion: where it comes from; it holds for embeddings of the same fusion...
-      score, centering: ... compared by the same score (with its constants), with the means of the same calibration.
+      score, centering: ... compared by the same score (with its constants), with the means of the same calibration...
+      gallery: ... and read by the same two models, see `Reading.gallery`; '' where one model reads all faces.
       digest: of the set's content; '' for a set prepared before there was one.
       calibration: which call of `evaluate --calibrate` on this model found it, counted from 1; 0 in older cards.
     """
@@ -45,10 +46,11 @@ class Threshold:
     calibration: int = 0
     score: str = "cosine"
     centering: str = "none"
+    gallery: str = ""
 
     @property
     def reading(self) -> Reading:
-        return Reading(self.fusion, self.score, self.centering)
+        return Reading(self.fusion, self.score, self.centering, self.gallery)
 
 
 def from_plain(entry: Mapping[str, Any]) -> Threshold:
@@ -116,8 +118,10 @@ def with_others(reason: str, thresholds: Sequence[Threshold], held: Sequence[Thr
     others = [one for one in thresholds if one not in held]
     if not others:
         return reason
-    options = "--calibrated_on, --fusion, --score and --centering"
-    return f"{reason}; it is also calibrated for {summary(others)}: see {options}"
+    options = ["--calibrated_on", "--fusion", "--score", "--centering"]
+    options += ["--gallery_checkpoint"] if any(one.gallery for one in thresholds) else []
+    listed = f"{', '.join(options[:-1])} and {options[-1]}"
+    return f"{reason}; it is also calibrated for {summary(others)}: see {listed}"
 
 
 def summary(thresholds: Sequence[Threshold]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from lrfr_jax.exports.layer_graph import IMAGES, Node
-from lrfr_jax.image_ops import HALF_RANGE, IMAGE_SIZE
+from lrfr_jax.image_ops import HALF_RANGE, IMAGE_SIZE, resampling_operators
 from lrfr_jax.models.layers import InputConvention
 
 
@@ -18,7 +18,11 @@ def convention_nodes(convention: InputConvention) -> list[Node]:
     left = (IMAGE_SIZE - convention.columns) // 2
     scale = np.full(3, HALF_RANGE / convention.scale)
     shift = np.full(3, (HALF_RANGE - convention.mean) / convention.scale)
+    down, _ = resampling_operators((convention.size,), image_size=IMAGE_SIZE)
+    shrink = {"matrix": down[0]}
     steps = {
+        "resize_columns": (shrink, {}, convention.size == IMAGE_SIZE),
+        "resize_rows": (shrink, {}, convention.size == IMAGE_SIZE),
         "crop": ({}, {"start": left, "stop": left + convention.columns}, convention.columns == IMAGE_SIZE),
         "reorder": ({}, {"channels": (2, 1, 0)}, convention.order == "rgb"),
         "scale": ({"scale": scale, "shift": shift}, {}, convention.mean == convention.scale == HALF_RANGE),

@@ -15,8 +15,8 @@ from jax.extend import core
 
 from lrfr_jax.errors import UserError
 from lrfr_jax.exports import token_layers
-from lrfr_jax.image_ops import IMAGE_SIZE
 from lrfr_jax.models import layers
+from lrfr_jax.models.bridge_student import MaxPoolOfTwo
 from lrfr_jax.models.convolution import Conv
 from lrfr_jax.models.depthwise import DepthwiseConv
 from lrfr_jax.models.mobilefacenet import WeightedSum
@@ -39,6 +39,7 @@ class Node(NamedTuple):
       concatenate  along the channels
       flatten    [batch, i, h, w] becomes [batch, i h w], of h w `positions`
       max_pool   of `kernel`, `stride`, `padding`
+      resize_columns, resize_rows   matrix [new, old]
       crop       columns `start` to `stop`
       reorder    the channels as `channels` says
     Those on tokens are those of `token_layers`.
@@ -106,6 +107,10 @@ def _max_pool(arrays: Mapping, module: layers.MaxPoolOfRelu, sides: tuple[int, .
     return [("max_pool", {}, {"kernel": module.kernel, "stride": module.stride, "padding": module.kernel // 2})]
 
 
+def _max_pool_of_two(arrays: Mapping, module: MaxPoolOfTwo, sides: tuple[int, ...]) -> _Parts:
+    return [("max_pool", {}, {"kernel": 2, "stride": 2, "padding": 0})]
+
+
 def _pooled(arrays: Mapping, module: layers.Pooled, sides: tuple[int, ...]) -> _Parts:
     return [("pool", {}, {"kind": module.kind, "axes": [CHANNELS_FIRST.index(axis) for axis in module.axes]})]
 
@@ -118,6 +123,7 @@ LAYERS: dict[type[nn.Module], Callable[[Mapping, Any, tuple[int, ...]], _Parts]]
     nn.Dropout: lambda *_: [],
     layers.PReLU: lambda arrays, *_: [("prelu", {"slope": arrays["slope"]}, {})],
     layers.MaxPoolOfRelu: _max_pool,
+    MaxPoolOfTwo: _max_pool_of_two,
     layers.Pooled: _pooled,
     DepthwiseConv: _depthwise,
     WeightedSum: _weighted_sum,
@@ -128,15 +134,15 @@ _layer = core.Primitive("layer")
 _layer.def_abstract_eval(lambda *_, result, **__: result)
 
 
-def trace(backbone: nn.Module, variables: Any, *, columns: int) -> list[Node]:
-    """Returns the operations from images [batch, 3, 112, columns] to the raw feature, which is the last node's.
+def trace(backbone: nn.Module, variables: Any, *, sides: tuple[int, int]) -> list[Node]:
+    """Returns the operations from images [batch, 3, *sides] to the raw feature, which is the last node's.
 
     Each stands after those that it needs.
 
     Args:
       backbone: one that computes in float32, and whose input convention changes nothing.
       variables: its 'params' and 'batch_stats'.
-      columns: of the images.
+      sides: height and width of the images that its convention gives.
 
     Raises:
       UserError: the backbone does something that is no operation here.
@@ -155,7 +161,7 @@ def trace(backbone: nn.Module, variables: Any, *, columns: int) -> list[Node]:
         with nn.intercept_methods(stand_for_itself):
             return backbone.apply(variables, images, train=False)
 
-    jaxpr = jax.make_jaxpr(features)(jax.ShapeDtypeStruct((2, IMAGE_SIZE, columns, 3), np.float32)).jaxpr
+    jaxpr = jax.make_jaxpr(features)(jax.ShapeDtypeStruct((2, *sides, 3), np.float32)).jaxpr
     nodes, names, flattened = [], {jaxpr.invars[0]: IMAGES}, {}
     for equation in _needed(jaxpr):
         inputs, [output] = _names_of(equation, names), equation.outvars

@@ -37,8 +37,10 @@ def serialize(backbone: nn.Module, variables: Any) -> bytes:
     except ImportError as error:
         raise UserError("ONNX needs the extra 'export': pip install -e '.[export]'") from error
     convention = backbone.input
-    plain = dataclasses.replace(convention, order="rgb", mean=HALF_RANGE, scale=HALF_RANGE)
-    body = layer_graph.trace(backbone.clone(input=plain), variables, columns=convention.columns)
+    plain = dataclasses.replace(convention, order="rgb", mean=HALF_RANGE, scale=HALF_RANGE, size=IMAGE_SIZE)
+    sides = (convention.size, min(convention.size, convention.columns))
+    plain = dataclasses.replace(plain, columns=sides[1])
+    body = layer_graph.trace(backbone.clone(input=plain), variables, sides=sides)
     nodes = folding.folded(folding.joined(folding.convention_nodes(convention), body))
     nodes[-1] = nodes[-1]._replace(name=FEATURES)
     made = [_onnx_nodes(onnx.helper, node) for node in nodes]
@@ -70,7 +72,8 @@ def _onnx_nodes(helper: Any, node: Node) -> tuple[list[Any], dict[str, np.ndarra
         f"{node.name}/{name}": array if array.dtype == np.int64 else array.astype(np.float32)
         for name, array in arrays.items()
     }
-    return [helper.make_node(operator, [*node.inputs, *tensors], [node.name], name=node.name, **attributes)], tensors
+    inputs = [*tensors, *node.inputs] if node.operation == "resize_rows" else [*node.inputs, *tensors]
+    return [helper.make_node(operator, inputs, [node.name], name=node.name, **attributes)], tensors
 
 
 def _convolve(node: Node):
@@ -119,6 +122,8 @@ OPERATORS = {
     "concatenate": lambda node: ("Concat", {}, {"axis": 1}),
     "flatten": lambda node: ("Flatten", {}, {"axis": 1}),
     "max_pool": _max_pool,
+    "resize_columns": lambda node: ("MatMul", {"matrix": node.arrays["matrix"].T}, {}),
+    "resize_rows": lambda node: ("MatMul", node.arrays, {}),
     "crop": _crop,
     "reorder": lambda node: ("Gather", {"channels": np.array(node.settings["channels"])}, {"axis": 1}),
 }

@@ -1,6 +1,8 @@
 """One mesh over all devices: batches are split over all of it, class centers over its axis `model`, nothing else is."""
 
+import functools
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -105,8 +107,12 @@ def rounded_up(flag: str, batch_size: int, mesh: Mesh) -> int:
     return mesh.size * -(-batch_size // mesh.size)
 
 
-def to_devices(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-    """Joins the processes' shares of a batch, in order of process, into global arrays split over devices."""
-    return {
-        key: jax.make_array_from_process_local_data(over_batch(mesh), np.asarray(array)) for key, array in batch.items()
-    }
+def to_devices(batch: Mapping[str, Any], mesh: Mesh) -> dict[str, Any]:
+    """Joins the processes' shares of a batch, in order of process, into global arrays split over devices.
+
+    Args:
+      batch: arrays by name, or several such under a name.
+      mesh: over which they are split.
+    """
+    split = functools.partial(jax.make_array_from_process_local_data, over_batch(mesh))
+    return jax.tree.map(lambda array: split(np.asarray(array)), dict(batch))

@@ -5,10 +5,13 @@ from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from lrfr_jax.errors import UserError
 from lrfr_jax.image_ops import IMAGE_SIZE
+from lrfr_jax.models.bridge_student import BridgeStudent
 from lrfr_jax.models.iresnet import CBAMBlock, IResNet
 from lrfr_jax.models.kprpe import KeypointTransformer
 from lrfr_jax.models.layers import REMATS, InputConvention
@@ -28,6 +31,7 @@ BACKBONES = {
     "cbam_iresnet18": functools.partial(IResNet, block=CBAMBlock, stage_sizes=(2, 2, 2, 2)),
     "cbam_iresnet50": functools.partial(IResNet, block=CBAMBlock, stage_sizes=(3, 4, 14, 3)),
     "mobilefacenet": MobileFaceNet,
+    "bridge_student": BridgeStudent,
     "vit_p8s8": functools.partial(FaceTransformer, patch=8),
     "vit_p12s8": functools.partial(FaceTransformer, patch=12),
     "vit_kprpe_small": functools.partial(KeypointTransformer, depth=12, head=64, mlp_ratio=5),
@@ -35,6 +39,7 @@ BACKBONES = {
 }
 DTYPES = ("float32", "bfloat16")
 ORDERS = ("rgb", "bgr")
+SMALLEST_SIZE = 4  # of an input: the student's poolings leave one pixel of it
 
 
 @runtime_checkable
@@ -87,14 +92,22 @@ def create_backbone(
         raise UserError(f"model.embedding_size={embedding_size} must be at least 1")
     if not 0 <= dropout < 1:
         raise UserError(f"model.dropout={dropout} must be in [0, 1): set it to 0 to switch dropout off")
+    size = input.get("size", IMAGE_SIZE)
+    if not isinstance(size, int) or not SMALLEST_SIZE <= size <= IMAGE_SIZE:
+        raise UserError(f"model.input.size={size} must be a side from {SMALLEST_SIZE} to {IMAGE_SIZE} pixels")
     try:
         convention = InputConvention(**input)
     except TypeError as error:
-        raise UserError(f"model.input={dict(input)} must have the keys order, mean, scale and columns") from error
+        raise UserError(f"model.input={dict(input)} must have the keys order, mean, scale, columns and size") from error
     if convention.order not in ORDERS or convention.scale <= 0 or not 1 <= convention.columns <= IMAGE_SIZE:
         raise UserError(
             f"model.input={dict(input)}: order must be one of {', '.join(ORDERS)}, scale above 0 and columns in "
             f"1..{IMAGE_SIZE}"
+        )
+    if IMAGE_SIZE not in (convention.size, convention.columns):
+        raise UserError(
+            f"model.input.size={convention.size} shrinks the whole image and model.input.columns={convention.columns} "
+            f"takes a part of it: set one of them to {IMAGE_SIZE}"
         )
     network = BACKBONES[backbone](
         width=width, embedding_size=embedding_size, dropout=dropout, dtype=dtype, input=convention, remat=remat
@@ -102,6 +115,13 @@ def create_backbone(
     if isinstance(network, FaceTransformer | KeypointTransformer):
         network.check()
     return network
+
+
+def feature_size(backbone: nn.Module) -> int:
+    """The length of a backbone's feature, by shapes alone."""
+    images = jax.ShapeDtypeStruct((1, IMAGE_SIZE, IMAGE_SIZE, 3), jnp.float32)
+    init = functools.partial(backbone.init_with_output, train=False)
+    return jax.eval_shape(init, jax.eval_shape(jax.random.key, 0), images)[0].shape[-1]
 
 
 def in_words(model: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from lrfr_jax.image_ops import HALF_RANGE
+from lrfr_jax.image_ops import HALF_RANGE, IMAGE_SIZE, resampling_operators
 from lrfr_jax.models.convolution import RESULT_NAME
 
 # Channels of the four stages at width 1, and the fewest that a narrowed stage keeps.
@@ -34,31 +34,50 @@ PRODUCT_PRECISIONS = {"float32": jax.lax.Precision.HIGHEST, "bfloat16": jax.lax.
 class InputConvention:
     """How the weights of a network want their images: (pixel - mean) / scale of pixels 0..255.
 
+    An image is shrunk, or columns of it are taken, not both.
+
     Attributes:
       order: of the color channels, 'rgb' or 'bgr'.
       mean: pixel value that becomes 0.
       scale: what the difference to the mean is divided by.
       columns: width of the image, of which the middle columns are taken; the height is always whole.
+      size: side in pixels that the whole image is shrunk to, bicubic with antialias; 112 leaves it as it is.
     """
 
     order: str
     mean: float | int
     scale: float | int
     columns: int
+    size: int = IMAGE_SIZE
 
 
 def to_convention(
     images: Float[Array, "batch height width 3"], convention: InputConvention
-) -> Float[Array, "batch height columns 3"]:
+) -> Float[Array, "batch rows columns 3"]:
     """Turns normalized RGB images, as `image_ops.normalize` gives them, into what a network's weights want.
 
     Raises:
       ValueError: the images are narrower than the convention's columns.
     """
+    if convention.size != IMAGE_SIZE:
+        return _colors(shrunk(images, convention.size), convention)
     if convention.columns > images.shape[2]:
         raise ValueError(f"model.input.columns={convention.columns} of images that are {images.shape[2]} wide")
     left = (images.shape[2] - convention.columns) // 2
-    images = images[:, :, left : left + convention.columns]
+    return _colors(images[:, :, left : left + convention.columns], convention)
+
+
+def shrunk(images: Float[Array, "batch height width 3"], size: int) -> Float[Array, "batch size size 3"]:
+    """Square images at a smaller side, by `image_ops`'s bicubic matrices."""
+    [matrix], _ = resampling_operators((size,), image_size=images.shape[1])
+    matrix, precision = jnp.asarray(matrix, images.dtype), jax.lax.Precision.HIGHEST
+    images = jnp.einsum("bhwc,vw->bhvc", images, matrix, precision=precision)
+    return jnp.einsum("bhwc,vh->bvwc", images, matrix, precision=precision)
+
+
+def _colors(
+    images: Float[Array, "batch height width 3"], convention: InputConvention
+) -> Float[Array, "batch height width 3"]:
     images = images[..., ::-1] if convention.order == "bgr" else images
     if convention.mean == convention.scale == HALF_RANGE:
         return images

@@ -76,7 +76,7 @@ class FaceTransformer(nn.Module):
         return x.reshape(x.shape[0], dim)
 
     def check(self) -> None:
-        """Raises `UserError` for a width, columns or a length of the feature that it cannot have."""
+        """Raises `UserError` for a width, an input or a length of the feature that it cannot have."""
         dim = token_length(self.width, DIM, HEAD)
         check_columns(self.input)
         if self.embedding_size != dim:
@@ -88,8 +88,9 @@ class FaceTransformer(nn.Module):
 
 def check_columns(convention: layers.InputConvention) -> None:
     """Raises `UserError` for images that are not whole: a transformer has a position for each patch of these."""
-    if convention.columns != IMAGE_SIZE:
-        raise UserError(f"model.input.columns={convention.columns} of a transformer must be {IMAGE_SIZE}")
+    for field in ("columns", "size"):
+        if getattr(convention, field) != IMAGE_SIZE:
+            raise UserError(f"model.input.{field}={getattr(convention, field)} of a transformer must be {IMAGE_SIZE}")
 
 
 def token_length(width: float, dim: int, head: int) -> int:

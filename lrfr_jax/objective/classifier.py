@@ -145,6 +145,39 @@ def classification(
     return jnp.where(exists[None], losses, jnp.nan), is_nearest, state
 
 
+def margined_logits(
+    features: Float[Array, "batch dim"],
+    params: Mapping[str, Float[Array, "..."]],
+    labels: Int[Array, " batch"],
+    *,
+    classifier: Classifier,
+    head: Head,
+) -> Float[Array, "batch identities"]:
+    """The logits of all identities at once, the label's with its margin, for terms that compare them with a teacher's.
+
+    Raises:
+      ValueError: the centers are split, in chunks or sampled, or the head has no logits that depend on nothing else.
+    """
+    if (classifier.shards, classifier.chunks, classifier.sampled_share) != (1, 1, 1):
+        raise ValueError(
+            f"logits of all identities need classifier.shards={classifier.shards}, chunks={classifier.chunks} and "
+            f"sampled_share={classifier.sampled_share} to be 1"
+        )
+    plain = (head.sum, head.draw, head.others, head.logits_of_all) == ("softmax", None, None, None)
+    if not plain or head.first_state or head.normalize not in ("rows", "none"):
+        raise ValueError("this head has no logits for a term to compare: take softmax, cosface, arcface or magface")
+    flat = layers.at_least_float32(features)
+    norms = jnp.sqrt(jnp.maximum(jnp.sum(flat * flat, axis=-1), streaming.EPSILON))
+    centers = params["class_centers"][: classifier.num_identities]
+    if head.normalize == "rows":
+        flat, centers = flat / norms[:, None], _unit(centers)
+    cosines = jnp.einsum("nd,cd->nc", flat, centers, precision=classifier.precision)
+    bias = params["class_bias"][: classifier.num_identities] if "class_bias" in params else jnp.zeros(())
+    is_own = jax.nn.one_hot(labels, classifier.num_identities, dtype=bool)
+    own = head.own(jnp.sum(jnp.where(is_own, cosines, 0), axis=-1), norms, None, {})
+    return jnp.where(is_own, own[:, None], head.scale * cosines) + jnp.broadcast_to(bias, cosines.shape)
+
+
 def _check(head: Head, classifier: Classifier, labels: Int[Array, " batch"]) -> None:
     shards, chunks, share = classifier.shards, classifier.chunks, classifier.sampled_share
     if head.logits_of_all is not None and (shards, chunks, share) != (1, 1, 1):

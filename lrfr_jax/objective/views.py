@@ -58,14 +58,18 @@ def flips_of(
       rules: from `views_of`.
       second_size: images of the second source, if there is one.
     """
+    sizes = {"first": batch_size, "second": second_size}
+    return {
+        name: _mirrored(_of_source(rng, view.source), number, sizes[view.source], flip)
+        for number, (name, view) in enumerate(rules.items())
+    }
+
+
+def _mirrored(rng: PRNGKeyArray, number: int, batch_size: int, flip: str) -> Bool[Array, " batch"] | None:
     if flip not in FLIPS:
         raise UserError(f"augment.flip={flip!r} is unknown: choose one of {', '.join(FLIPS)}")
-    coins: dict[str, Bool[Array, " batch"] | None] = {}
-    for number, (name, view) in enumerate(rules.items()):
-        size = batch_size if view.source == "first" else second_size
-        key = _draw(_of_source(rng, view.source), FLIP, number if flip == "independent" else 0)
-        coins[name] = None if flip == "none" else jax.random.bernoulli(key, shape=(size,))
-    return coins
+    key = _draw(rng, FLIP, number if flip == "independent" else 0)
+    return None if flip == "none" else jax.random.bernoulli(key, shape=(batch_size,))
 
 
 def make_views(
@@ -119,7 +123,6 @@ def make_views(
     sizes = {name: source.shape[0] for name, source in sources.items()}
     check_sizes(rules, batch_sizes=sizes, image_size=images.shape[1])
     _check_borders(border_probability, border_largest, image_size=images.shape[1])
-    flips = flips_of(rng, sizes["first"], rules, flip, second_size=sizes.get("second"))
 
     def augmented(rng: PRNGKeyArray, images: Images) -> Images:
         if border_probability:
@@ -135,7 +138,8 @@ def make_views(
     for number, (name, view) in enumerate(rules.items()):
         key = _of_source(rng, view.source)
         pixels = _degraded(key, sources[view.source], view, number=number, rounding=rounding, step=step)
-        pixels = pixels if flips[name] is None else image_ops.flip(pixels, flips[name])
+        mirrored = _mirrored(key, number, sizes[view.source], flip)
+        pixels = pixels if mirrored is None else image_ops.flip(pixels, mirrored)
         dressed[name] = image_ops.normalize(pixels)
     return dressed
 

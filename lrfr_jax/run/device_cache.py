@@ -11,9 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Int32
+from jaxtyping import Float, Int32
 
 from lrfr_jax.data import face_sets, pipeline
+from lrfr_jax.data.batches import Source
 from lrfr_jax.errors import UserError
 from lrfr_jax.image_ops import IMAGE_SIZE
 from lrfr_jax.machines import sharding
@@ -24,16 +25,19 @@ logger = logging.getLogger("lrfr_jax")
 CACHES = ("none", "device")
 # Images that are decoded on the host before they are sent: 154 MB.
 CHUNK = 4096
+# Under this name a batch, and what is cached, hold those of a second source.
+SECOND = "second"
 
 
-def check(cache: str, training_set: face_sets.TrainingSet, mesh: Mesh) -> None:
-    """Raises `UserError` for a value that is none of `CACHES`, and for a set that does not fit into the devices."""
+def check(cache: str, sources: Sequence[Source], mesh: Mesh) -> None:
+    """Raises `UserError` for a value that is none of `CACHES`, and for sets that do not fit into the devices."""
     check_choice(cache)
-    wanted = bytes_of(training_set.num_images) if cache == "device" else 0
+    num_images = sum(source.training_set.num_images for source in sources)
+    wanted = bytes_of(num_images) if cache == "device" else 0
     free = _free_bytes(mesh.local_devices)
     if wanted > free:
         raise UserError(
-            f"--config.input.cache=device wants {wanted / 1e9:.3g} GB on each device for {training_set.num_images} "
+            f"--config.input.cache=device wants {wanted / 1e9:.3g} GB on each device for {num_images} "
             f"images, {free / 1e9:.3g} GB are free: set it to 'none', with raw records (`python -m lrfr_jax.prepare "
             "raw`) if decoding is too slow, or take devices with more memory"
         )
@@ -46,54 +50,75 @@ def check_choice(cache: str) -> None:
 
 
 def bytes_of(num_images: int) -> int:
-    """What a cached set takes on each device: pixels and labels."""
+    """What so many cached images take on each device: pixels and labels."""
     return num_images * (3 * IMAGE_SIZE**2 + np.dtype(np.int32).itemsize)
 
 
 def feed(
-    training_set: face_sets.TrainingSet,
-    *,
-    cache: str,
-    mesh: Mesh,
-    batch_size: int,
-    seed: int,
-    start_batch: int,
-    num_threads: int,
-    prefetch_images: int,
-) -> tuple[Iterator[dict[str, np.ndarray]], dict[str, jax.Array]]:
+    sources: Sequence[Source], *, cache: str, mesh: Mesh, start_batch: int, num_threads: int, prefetch_images: int
+) -> tuple[Iterator[dict[str, Any]], dict[str, Any]]:
     """Opens what `on_batch` takes: this process's share of the batches, and what its record numbers point into.
 
     Args:
-      training_set: what `face_sets.open_training_set` returned.
-      cache: of `CACHES`; 'device' decodes the whole set first.
-      mesh: whose devices each get the whole set.
-      batch_size, seed, start_batch: which batches, see `pipeline.training_batches`; they are the same with any cache.
-      num_threads, prefetch_images: how they are decoded, or with 'device' the set is.
+      sources: one, or two that go side by side (see `sources.open_sources`); the batches of both have the same numbers.
+      cache: of `CACHES`; 'device' decodes the whole sets first.
+      mesh: whose devices each get the whole sets.
+      start_batch: number of the first batch; which images are in it is the same with any cache.
+      num_threads, prefetch_images: how each set is decoded.
 
     Returns:
       Batches of {'image', 'label'} and {}; with 'device' batches of {'record'} and {'image', 'label'} of all records.
+      Of a second source each has the same once more, under 'second'.
 
     Raises:
-      UserError: as in `check`; a record cannot be decoded, or the batch is not divisible by the processes.
+      UserError: as in `check`; a record cannot be decoded, or a batch is not divisible by the processes.
     """
-    check(cache, training_set, mesh)
+    check(cache, sources, mesh)
     reading = {"num_threads": num_threads, "prefetch_images": prefetch_images}
-    which = {"batch_size": batch_size, "seed": seed, "start_batch": start_batch}
-    which |= {"process_index": jax.process_index(), "process_count": jax.process_count()}
+    which = {"start_batch": start_batch, "process_index": jax.process_index(), "process_count": jax.process_count()}
     if cache == "none":
-        return pipeline.training_batches(training_set, **which, **reading), {}
-    return pipeline.training_numbers(training_set, **which), _load(training_set, mesh, **reading)
+        return _side_by_side([pipeline.training_batches(source, **which, **reading) for source in sources]), {}
+    batches = _side_by_side([pipeline.training_numbers(source, **which) for source in sources])
+    first, *others = (_load(source.training_set, mesh, **reading) for source in sources)
+    return batches, first | ({SECOND: others[0]} if others else {})
+
+
+def with_rows(kept: Float[np.ndarray, "records ..."], mesh: Mesh) -> jax.Array:
+    """Sends what was kept of each record to every device.
+
+    Raises:
+      UserError: it does not fit there.
+    """
+    free = _free_bytes(mesh.local_devices)
+    if kept.nbytes > free:
+        raise UserError(
+            f"--config.input.cache=device wants {kept.nbytes / 1e9:.3g} GB more on each device for the teacher's "
+            f"features of {len(kept)} images, {free / 1e9:.3g} GB are free: set it to 'none', or take devices with "
+            "more memory"
+        )
+    return everywhere(kept, sharding.replicated(mesh))
 
 
 def on_batch(step: Callable, mesh: Mesh) -> Callable:
-    """Makes a function of (state, images, labels) one of (state, batch, cached), the last two from `feed`."""
+    """Makes a step of (state, batch, of_teacher) one of (state, batch, cached, of_teacher): two of them from `feed`."""
 
     # Named as what it stands for: a compiled program, which is kept by its name too, is then the same.
-    def train_step(state: Any, batch: Mapping[str, jax.Array], cached: Mapping[str, jax.Array]) -> Any:
-        found = look_up(cached, batch["record"], mesh) if cached else batch
-        return step(state, found["image"], found["label"])
+    def train_step(
+        state: Any, batch: Mapping[str, Any], cached: Mapping[str, Any], of_teacher: Mapping[str, Any]
+    ) -> Any:
+        found = found_in(cached, batch, mesh) if cached else batch
+        return step(state, found, of_teacher)
 
     return train_step
+
+
+def found_in(cached: Mapping[str, Any], batch: Mapping[str, Any], mesh: Mesh) -> dict[str, Any]:
+    """Looks the records of a batch up, those of a second source in its own set."""
+    own = {key: whole for key, whole in cached.items() if key != SECOND}
+    found: dict[str, Any] = look_up(own, batch["record"], mesh)
+    if SECOND in cached:
+        found[SECOND] = look_up(cached[SECOND], batch[SECOND]["record"], mesh)
+    return found
 
 
 def look_up(cached: Mapping[str, jax.Array], numbers: Int32[jax.Array, " batch"], mesh: Mesh) -> dict[str, jax.Array]:
@@ -102,6 +127,11 @@ def look_up(cached: Mapping[str, jax.Array], numbers: Int32[jax.Array, " batch"]
     found = jax.lax.with_sharding_constraint(found, sharding.over_batch(mesh))
     # Not fused with what follows, which is then compiled as it is for images from the host: the same to the last bit.
     return jax.lax.optimization_barrier(found)
+
+
+def _side_by_side(each: Sequence[Iterator[dict[str, np.ndarray]]]) -> Iterator[dict[str, Any]]:
+    first, *others = each
+    return map(lambda batch, other: batch | {SECOND: other}, first, *others) if others else first
 
 
 def _load(
@@ -120,7 +150,7 @@ def _load(
     )
     with progress.bar(total, "device cache", "images") as told:
         for chunk in chunks:
-            cached = write(cached, {key: _everywhere(array, whole) for key, array in chunk.items()}, done)
+            cached = write(cached, {key: everywhere(array, whole) for key, array in chunk.items()}, done)
             done += len(chunk["label"])
             told.update(len(chunk["label"]))
         jax.block_until_ready(cached)
@@ -133,7 +163,7 @@ def _written(cached: dict[str, jax.Array], chunk: dict[str, jax.Array], first: j
     return {key: jax.lax.dynamic_update_slice_in_dim(cached[key], part, first, 0) for key, part in chunk.items()}
 
 
-def _everywhere(array: np.ndarray, whole: jax.sharding.NamedSharding) -> jax.Array:
+def everywhere(array: np.ndarray, whole: jax.sharding.NamedSharding) -> jax.Array:
     """Sends what every process holds to all devices; `jax.device_put` would compare the processes' copies first."""
     return jax.make_array_from_callback(array.shape, whole, lambda index: array[index])
 

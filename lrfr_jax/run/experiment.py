@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import inspect
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -18,11 +17,16 @@ from lrfr_jax import image_ops, models
 from lrfr_jax.data import face_sets
 from lrfr_jax.errors import UserError
 from lrfr_jax.machines import sharding
-from lrfr_jax.models import layers
-from lrfr_jax.objective import distances, optimizer, train_step, view_rules, views
+from lrfr_jax.models import layers, taps
+from lrfr_jax.objective import embedding, optimizer, train_step, view_rules, views
 from lrfr_jax.objective.classifier import Classifier
-from lrfr_jax.objective.heads import HEADS, Head
+from lrfr_jax.objective.heads import Head
+from lrfr_jax.objective.named_features import Names
+from lrfr_jax.objective.teacher import Teacher
+from lrfr_jax.objective.total_loss import Objective
+from lrfr_jax.run import objectives, teachers
 
+SHAPE = (image_ops.IMAGE_SIZE, image_ops.IMAGE_SIZE, 3)
 # Arguments of `optimizer.make_optimizer`; the rest of the group are those of `make_schedule`.
 UPDATE = ("algorithm", "momentum", "nesterov", "betas", "epsilon", "weight_decay", "weight_decay_on")
 UPDATE += ("weight_decay_by_prefix", "clip_norm", "classifier_rate_factor", "frozen")
@@ -43,15 +47,22 @@ RANGES = {
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What a config means: `init(rng) -> TrainState` and `step(state, images, labels) -> (state, metrics)`."""
+    """What a config means: `init(rng) -> TrainState` and `step(state, batch, of_teacher) -> (state, metrics)`."""
 
     backbone: nn.Module
-    classifier: Classifier
-    head: Head
+    classifier: Classifier | None
+    head: Head | None
+    rules: Mapping[str, view_rules.View]
+    objective: Objective
+    teacher: Teacher | None
     init: Callable
     step: Callable
     schedule: optax.Schedule
-    unit: str  # what a batch consists of: 'images', or 'pairs' of two views of an image
+
+    @property
+    def unit(self) -> str:
+        """What a batch consists of: 'images', or 'pairs' of two views of an image."""
+        return "pairs" if len(self.objective.student_taps()) == 2 else "images"
 
     def fresh_state(self, seed: int, mesh: Mesh) -> train_step.TrainState:
         """Draws the state of step 0 and lays it out over the mesh, as `sharding.of_state` says."""
@@ -69,8 +80,13 @@ def check_ranges(config: ConfigDict) -> None:
             raise UserError(f"config.{name}={value} must be {wanted}")
 
 
-def build_run(config: ConfigDict, num_identities: int, steps_per_epoch: float) -> Run:
+def build_run(config: ConfigDict, num_identities: int, steps_per_epoch: float, *, second_identities: int = 0) -> Run:
     """Unpacks the config into the arguments of the floors below, which know no config.
+
+    Args:
+      num_identities: of the training set.
+      steps_per_epoch: of the learning rates.
+      second_identities: of the second source, if batches have one.
 
     Raises:
       UserError: a value that is out of range, or does not fit the others.
@@ -79,88 +95,103 @@ def build_run(config: ConfigDict, num_identities: int, steps_per_epoch: float) -
     if num_identities < 2:
         raise UserError(f"config.input.dataset={config.input.dataset} has one identity, and nothing to tell apart")
     try:
-        model = config.model.to_dict()
-        batch_norm = model.pop("batch_norm")
-        if batch_norm not in train_step.BATCH_NORMS:
-            known = ", ".join(train_step.BATCH_NORMS)
-            raise UserError(f"model.batch_norm={batch_norm!r} is unknown: choose one of {known}")
-        if batch_norm == "frozen" and model["dropout"]:
-            raise UserError(f"model.dropout={model['dropout']} is never applied with batch_norm='frozen': set it to 0")
-        if config.batch_parts != 1 and batch_norm != "frozen":
-            reason = f"with {batch_norm!r} the images of a batch are normalized together"
-            raise UserError(
-                f"batch_parts={config.batch_parts} needs model.batch_norm='frozen', as {reason}: set it to 1"
-            )
-        backbone = models.create_backbone(**model, remat=config.remat)
-        precision = layers.PRODUCT_PRECISIONS[config.model.dtype]
-        classifier = Classifier(num_identities, **config.classifier, precision=precision)
-        head = head_of(config.head.to_dict())
-        update = {name: config.optimizer[name] for name in UPDATE}
-        schedule = schedule_of(dict(config.optimizer), num_epochs=config.num_epochs, steps_per_epoch=steps_per_epoch)
-        update_rule = optimizer.make_optimizer(schedule, **update)
-        rules = view_rules.views_of(config.augment.views.to_dict())
-        view_rules.check_weights(rules)
-        view_weights = {name: rule.weight for name, rule in rules.items()}
-        step = functools.partial(
-            train_step.train_step,
-            seed=config.seed,
-            make_views=functools.partial(views.make_views, **config.augment.to_dict()),
-            batch_norm=batch_norm,
-            parts=config.batch_parts,
-            is_frozen=functools.partial(optimizer.is_frozen, frozen=update["frozen"]),
-            loss={"head": head, **_loss_arguments(view_weights=view_weights, **config.loss)},
-            backbone=backbone,
-            classifier=classifier,
-            optimizer=update_rule,
-        )
-        shape = (image_ops.IMAGE_SIZE, image_ops.IMAGE_SIZE, 3)
-        parts = {"backbone": backbone, "classifier": classifier, "head": head, "optimizer": update_rule}
-        init = functools.partial(train_step.init_state, image_shape=shape, **parts)
-        rng = jax.eval_shape(jax.random.key, config.seed)
-        # Traced once without computing: a wrong value is found before anything is written.
-        jax.eval_shape(step, jax.eval_shape(init, rng), *_abstract_batch(config.batch_size, shape))
+        return _build(config, num_identities, steps_per_epoch, second_identities)
     except (ValueError, TypeError, OverflowError, AttributeError) as error:
         raise UserError(f"the config does not fit together: {error}") from error
-    return Run(backbone, classifier, head, init, step, schedule, "pairs" if len(view_weights) == 2 else "images")
 
 
-def head_of(settings: Mapping[str, Any]) -> Head:
-    """The head that a config's group `head` stands for.
+def _build(config: ConfigDict, num_identities: int, steps_per_epoch: float, second_identities: int) -> Run:
+    backbone, batch_norm = _backbone_of(config)
+    precision = layers.PRODUCT_PRECISIONS[config.model.dtype]
+    head = objectives.head_of(config.head.to_dict())
+    classifier = head and Classifier(num_identities, **config.classifier, precision=precision)
+    _check_class_centers(config, is_classified=head is not None)
+    names = Names(objectives.parts_of(config.parts.to_dict(), backbone), classifier, head, config.classified)
+    rules = view_rules.views_of(config.augment.views.to_dict())
+    groups = {"terms": config.terms.to_dict(), "loss": config.loss.to_dict()}
+    objective = objectives.objective_of(names, rules, backbone, **groups)
+    teacher = teachers.build(
+        config.teacher.to_dict(), objective, rules, config.augment.to_dict(), num_identities=num_identities
+    )
+    update = {name: config.optimizer[name] for name in UPDATE}
+    schedule = schedule_of(dict(config.optimizer), num_epochs=config.num_epochs, steps_per_epoch=steps_per_epoch)
+    update_rule = optimizer.make_optimizer(schedule, **update)
+    step = functools.partial(
+        train_step.train_step,
+        seed=config.seed,
+        make_views=functools.partial(views.make_views, **config.augment.to_dict()),
+        flips_of=functools.partial(views.flips_of, rules=rules, flip=config.augment.flip),
+        sources={name: rule.source for name, rule in rules.items()},
+        second_labels_from=num_identities,
+        batch_norm=batch_norm,
+        parts=config.batch_parts,
+        is_frozen=functools.partial(optimizer.is_frozen, frozen=update["frozen"]),
+        objective=objective,
+        teacher=teacher,
+        backbone=backbone,
+        optimizer=update_rule,
+    )
+    parts = {"backbone": backbone, "names": names, "terms": objective.terms, "optimizer": update_rule}
+    total = num_identities + second_identities
+    init = functools.partial(train_step.init_state, image_shape=SHAPE, num_identities=total, **parts)
+    # Traced once without computing: a wrong value is found before anything is written.
+    rng = jax.eval_shape(jax.random.key, config.seed)
+    of_teacher, kept = {} if teacher is None else teachers.abstract_variables(teacher), None
+    if teacher is not None and teacher.is_kept:
+        kept, of_teacher = models.feature_size(teacher.backbone), {}
+    jax.eval_shape(step, jax.eval_shape(init, rng), _abstract_batch(config, kept), of_teacher)
+    return Run(backbone, classifier, head, rules, objective, teacher, init, step, schedule)
 
-    Raises:
-      UserError: an unknown name, fields that are another head's, or a number that is not finite.
-      ValueError: what the head itself refuses.
-    """
-    numbers = dict(settings)
-    name = numbers.pop("name")
-    if name not in HEADS:
-        raise UserError(f"head.name={name!r} is unknown: choose one of {', '.join(HEADS)}")
-    wanted = inspect.signature(HEADS[name]).parameters
-    if numbers.keys() != wanted.keys():
+
+def _check_class_centers(config: ConfigDict, *, is_classified: bool) -> None:
+    if config.class_centers == "random":
+        return
+    here = f"config.class_centers={config.class_centers!r}"
+    if not is_classified:
+        raise UserError(f"{here} is of a classifier, and head.name='none' has none: set it to 'random'")
+    if config.class_centers == "mean_embedding" and config.classified != taps.FEATURE:
         raise UserError(
-            f"head.name={name!r} has the fields {', '.join(wanted)}, not {', '.join(numbers)}: give the head as an "
-            f"argument of the config file, FILE.py:head={name}, or set `config.head = common.head({name!r})`"
+            f"{here} are means of the backbone's feature, and the classifier reads {config.classified}: set it to "
+            "'random' or 'checkpoint'"
         )
-    for field, value in numbers.items():
-        if isinstance(value, float) and not math.isfinite(value):
-            raise UserError(f"head.{field}={value} must be finite")
-    return HEADS[name](**numbers)
+
+
+def _backbone_of(config: ConfigDict) -> tuple[nn.Module, str]:
+    model = config.model.to_dict()
+    batch_norm = model.pop("batch_norm")
+    if batch_norm not in embedding.BATCH_NORMS:
+        known = ", ".join(embedding.BATCH_NORMS)
+        raise UserError(f"model.batch_norm={batch_norm!r} is unknown: choose one of {known}")
+    if batch_norm == "frozen" and model["dropout"]:
+        raise UserError(f"model.dropout={model['dropout']} is never applied with batch_norm='frozen': set it to 0")
+    if config.batch_parts != 1 and batch_norm != "frozen":
+        reason = f"with {batch_norm!r} the images of a batch are normalized together"
+        raise UserError(f"batch_parts={config.batch_parts} needs model.batch_norm='frozen', as {reason}: set it to 1")
+    return models.create_backbone(**model, remat=config.remat), batch_norm
 
 
 def description(
     config: ConfigDict, run: Run, params: Mapping[str, Any], training_set: face_sets.TrainingSet, mesh: Mesh
 ) -> list[str]:
-    """Says in two lines what is trained, and on what."""
+    """Says in two or three lines what is trained, on what, and what is unusual about it."""
     counts = {name: sum(leaf.size for leaf in jax.tree.leaves(tree)) for name, tree in params.items()}
-    total, centers = sum(counts.values()), counts["classifier"]
+    total, centers = sum(counts.values()), counts.get("classifier", 0)
     model = f"{config.model.backbone} of width {config.model.width:g}, embedding of {config.model.embedding_size}"
-    count = len(config.augment.views)
+    count = len(run.objective.student_taps())
     views = {1: "", 2: "two views of "}.get(count, f"{count} views of ")
+    more = []
+    if config.input.images_per_identity > 1:
+        more.append(f"{config.input.images_per_identity} images of each identity side by side")
+    if config.input.second.dataset:
+        more.append(f"beside them {config.input.second.batch_size} images of {config.input.second.dataset}")
+    if run.teacher is not None:
+        more.append(f"learning from {config.teacher.checkpoint}")
     return [
         f"{model}: {total:,} parameters, {centers:,} of them class centers",
         f"{config.input.dataset}: {training_set.num_images} images of {training_set.num_identities} identities; "
         f"{views}{config.batch_size} images a step on {mesh.size} devices ({mesh.devices.flat[0].device_kind}); "
         f"{training_set.num_images / config.batch_size:.6g} steps an epoch",
+        *(["; ".join(more)] if more else []),
     ]
 
 
@@ -170,30 +201,14 @@ def schedule_of(settings: Mapping[str, Any], *, num_epochs: float, steps_per_epo
     return optimizer.make_schedule(num_epochs=num_epochs, steps_per_epoch=steps_per_epoch, **rates)
 
 
-def _abstract_batch(batch_size: int, shape: tuple[int, ...]) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:
-    return jax.ShapeDtypeStruct((batch_size, *shape), np.uint8), jax.ShapeDtypeStruct((batch_size,), np.int32)
+def _abstract_batch(config: ConfigDict, kept: int | None) -> dict[str, Any]:
+    def images(size: int) -> dict[str, jax.ShapeDtypeStruct]:
+        shapes = {"image": ((size, *SHAPE), np.uint8), "label": ((size,), np.int32)}
+        return {name: jax.ShapeDtypeStruct(*shape) for name, shape in shapes.items()}
 
-
-def _loss_arguments(
-    *,
-    view_weights: Mapping[str, float],
-    distance: str,
-    p: float,
-    reduction: str,
-    distance_weight: float,
-    weight_unit: str,
-) -> dict[str, Any]:
-    if weight_unit not in train_step.WEIGHT_UNITS:
-        known = ", ".join(train_step.WEIGHT_UNITS)
-        raise UserError(f"loss.weight_unit={weight_unit!r} is unknown: choose one of {known}")
-    if distance_weight and len(view_weights) != 2:
-        raise UserError(
-            f"loss.distance_weight={distance_weight} weighs the distance of two views, and augment.views has "
-            f"{len(view_weights)} ({', '.join(view_weights)}): set it to 0, or give two views"
-        )
-    return {
-        "view_weights": view_weights,
-        "pair_distance": functools.partial(distances.feature_distance, distance=distance, p=p, reduction=reduction),
-        "distance_weight": distance_weight,
-        "weight_unit": weight_unit,
-    }
+    batch: dict[str, Any] = images(config.batch_size)
+    if config.input.get("second") and config.input.second.dataset:
+        batch["second"] = images(config.input.second.batch_size)
+    if kept is not None:
+        batch["teacher"] = jax.ShapeDtypeStruct((config.batch_size, 2, kept), np.float32)
+    return batch

@@ -5,6 +5,16 @@ from typing import Any
 
 # Fields that came later, with the value that stands for what was done before there was a choice; as json has them.
 LATER = {
+    "classified": "feature",
+    "teacher.checkpoint": "",
+    "teacher.cache": "none",
+    "teacher.compatible_from": 0,
+    "input.order": "shuffled",
+    "input.images_per_identity": 1,
+    "input.second.dataset": "",
+    "input.second.batch_size": 0,
+    "input.second.order": "shuffled",
+    "input.second.images_per_identity": 1,
     "augment.crop.areas": [0.2, 1.0],
     "augment.crop.aspects": [3 / 4, 4 / 3],
     "augment.crop.probability": 0.0,
@@ -13,6 +23,7 @@ LATER = {
     "augment.gray.probability": 0.0,
     "augment.light.probability": 0.0,
     "augment.light.strength": 0.5,
+    "model.input.size": 112,
     "optimizer.algorithm": "sgd",
     "optimizer.nesterov": False,
     "optimizer.betas": [],

@@ -1,6 +1,5 @@
 """What a config's group `terms` means: which loss terms there are, of which features, at which weight."""
 
-import dataclasses
 import inspect
 import math
 from collections.abc import Hashable, Mapping
@@ -8,30 +7,11 @@ from typing import Any
 
 from lrfr_jax.errors import UserError
 from lrfr_jax.objective.terms import TERMS, Term
-from lrfr_jax.objective.train_step import WEIGHT_UNITS
+from lrfr_jax.objective.terms.term import WEIGHT_UNITS, NamedTerm
 
 WHO = ("student", "teacher")
 # Fields of every entry; the rest are the numbers of its term.
 COMMON = ("term", "of", "weight", "weight_unit")
-
-
-@dataclasses.dataclass(frozen=True)
-class NamedTerm:
-    """An entry of the group.
-
-    Attributes:
-      name: under which its value is logged.
-      term: the formula.
-      of: the features, each as (who, view, tap).
-      weight: 0 or more.
-      weight_unit: one of `train_step.WEIGHT_UNITS`.
-    """
-
-    name: str
-    term: Term
-    of: tuple[tuple[str, str, str], ...]
-    weight: float | int
-    weight_unit: str
 
 
 def terms_of(settings: Mapping[str, Mapping[str, Any]], sources: Mapping[str, Hashable]) -> tuple[NamedTerm, ...]:

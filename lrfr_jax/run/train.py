@@ -11,19 +11,27 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
-import numpy as np
 from clu import parameter_overview
 from flax.traverse_util import flatten_dict
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from lrfr_jax.checkpoints import checkpoint, lineage, model_card, newest_state
+from lrfr_jax.checkpoints import checkpoint, lineage, model_card
 from lrfr_jax.data import face_sets
 from lrfr_jax.evals import evaluation
 from lrfr_jax.files import paths
 from lrfr_jax.machines import processes, sharding
-from lrfr_jax.objective import train_step
-from lrfr_jax.run import continuation, device_cache, divergence, experiment, metric_writers, own_evaluation, warm_start
+from lrfr_jax.run import (
+    device_cache,
+    divergence,
+    experiment,
+    metric_writers,
+    own_evaluation,
+    sources,
+    states,
+    teaching,
+    warm_start,
+)
 from lrfr_jax.run import workdir as workdirs
 from lrfr_jax.terminal import progress
 
@@ -31,6 +39,10 @@ logger = logging.getLogger("lrfr_jax")
 
 # Every parameter by name, shape and size, in the workdir.
 PARAMETERS_FILE = "parameters.txt"
+FINISHED = (
+    "%s is finished (step %d of %d): see its folder eval; a larger num_epochs extends it, `lrfr_jax.evaluate` measures "
+    "other sets"
+)
 
 
 def train(config: ConfigDict, *, workdir: paths.AnyPath, data_dir: pathlib.Path) -> None:
@@ -43,28 +55,28 @@ def train(config: ConfigDict, *, workdir: paths.AnyPath, data_dir: pathlib.Path)
     # ---- Devices and data. A set that is missing is found now, not after hours.
     begins = not checkpoint.steps_of(workdir)
     mesh = sharding.make_mesh(config.classifier.shards)
-    sharding.check_batch_size("--config.batch_size", config.batch_size, mesh, parts=config.batch_parts, begins=begins)
-    training_set = face_sets.open_training_set(str(data_dir), config.input.dataset)
-    device_cache.check(config.input.cache, training_set, mesh)
+    taken = sources.open_sources(config, data_dir=data_dir, mesh=mesh, begins=begins)
+    device_cache.check(config.input.cache, taken, mesh)
+    training_set = taken[0].training_set
     steps_per_epoch = training_set.num_images / config.batch_size
 
     # ---- Model, state, restore.
     warm_start.check(config.init_from, config.class_centers, model=_model_arguments(config), begins=begins)
     # The mesh as in the loop, which need not trace the network again then.
     with jax.set_mesh(mesh), progress.waiting("tracing the step"):
-        run = experiment.build_run(config, training_set.num_identities, steps_per_epoch)
+        identities, *others = (source.training_set.num_identities for source in taken)
+        run = experiment.build_run(config, identities, steps_per_epoch, second_identities=sum(others))
     num_steps = math.ceil(config.num_epochs * steps_per_epoch)
     evaluate = _build_evaluation(config, run, mesh, workdir, data_dir)
     plain, is_main_process = json.loads(config.to_json()), jax.process_index() == 0
+    metadata = _metadata(config, taken, data_dir)
     workdirs.claim(workdir, plain, is_main_process=is_main_process)
-    metadata = _metadata(config, training_set, data_dir)
     manager = checkpoint.create_manager(workdir, keep=config.keep_checkpoints)
-    start, state = _first_state(config, run, training_set, mesh, manager, metadata, num_steps)
+    start, state = states.first_state(config, run, training_set, mesh, manager, metadata, num_steps)
     evaluation_due = progress.is_due(config.eval_every_steps, start, num_steps)
     is_unevaluated = evaluation_due and not metric_writers.is_evaluated(workdir, start)
     if start >= num_steps and not is_unevaluated and model_card.is_written(workdir, start):
-        more = "a larger num_epochs extends it, `lrfr_jax.evaluate` measures other sets"
-        logger.info("%s is finished (step %d of %d): see its folder eval; %s", workdir, start, num_steps, more)
+        logger.info(FINISHED, workdir, start, num_steps)
         return
     workdirs.renew(workdir, plain, is_main_process=is_main_process)
     writer, side_writer = metric_writers.create_writers(workdir, start_step=start, is_main_process=is_main_process)
@@ -74,20 +86,20 @@ def train(config: ConfigDict, *, workdir: paths.AnyPath, data_dir: pathlib.Path)
     # ---- The loop.
     outputs = (sharding.of_state(mesh, state), sharding.replicated(mesh))
     step_fn = jax.jit(device_cache.on_batch(run.step, mesh), donate_argnums=0, out_shardings=outputs)
-    batches, cached = _feed(config, training_set, mesh, start)
+    batches, cached, of_teacher = _feed(config, run, taken, metadata, mesh, start)
     length = {"step": start, "num_steps": num_steps, "steps_per_epoch": steps_per_epoch}
     timing = progress.Progress(**length, batch_size=config.batch_size, unit=run.unit)
     current, undescribed, stopping, step = None, None, False, start
     with processes.sigterm_noted() as stop_wanted, jax.set_mesh(mesh), contextlib.closing(writer):
         if is_unevaluated:
             logger.info("step %d was saved and then not evaluated: it is now", start)
-            writer.write_scalars(start, evaluate(_split(state)[0], start))
+            writer.write_scalars(start, evaluate(states.split(state)[0], start))
         for step in range(start + 1, num_steps + 1):
             since = time.perf_counter()
             batch = sharding.to_devices(next(batches), mesh)
             timing.waited(time.perf_counter() - since)
             with timing.compiling(step):
-                state, metrics = step_fn(state, batch, cached)
+                state, metrics = step_fn(state, batch, cached, of_teacher)
             # The step before is checked while this one runs: the device never waits for the host.
             previous, current = current, (step, metrics)
             divergence.check(previous, workdir)
@@ -105,13 +117,13 @@ def train(config: ConfigDict, *, workdir: paths.AnyPath, data_dir: pathlib.Path)
             # disk before it is evaluated, which may fail: what is missing is made up for when the run continues.
             if save_due:
                 writer.flush()
-                undescribed = _save(manager, state, step, metadata, workdir, undescribed)
+                undescribed = states.save(manager, state, step, metadata, workdir, undescribed)
             if stopping and step < num_steps:
                 break
             if evaluation_due:
                 since = time.perf_counter()
                 checkpoint.wait(manager)
-                writer.write_scalars(step, evaluate(_split(state)[0], step))
+                writer.write_scalars(step, evaluate(states.split(state)[0], step))
                 timing.paused(time.perf_counter() - since)
         checkpoint.close(manager)
         model_card.describe_run(workdir, is_main_process=is_main_process)
@@ -121,18 +133,10 @@ def train(config: ConfigDict, *, workdir: paths.AnyPath, data_dir: pathlib.Path)
     logger.info("finished: checkpoints and their cards, metrics and evaluations are in %s", workdir)
 
 
-def _metadata(config: ConfigDict, training_set: face_sets.TrainingSet, data_dir: pathlib.Path) -> dict[str, Any]:
+def _metadata(config: ConfigDict, taken: tuple[sources.Source, ...], data_dir: pathlib.Path) -> dict[str, Any]:
     """What every checkpoint says of itself: how to build the model, which data it counts batches of, its history."""
-    data = {
-        "dataset": config.input.dataset,
-        "num_images": training_set.num_images,
-        "num_identities": training_set.num_identities,
-        "digest": training_set.digest,
-        "test_sets": {name: face_sets.digest_of(str(data_dir), name) for name in config.evals},
-        "batch_size": config.batch_size,
-        "seed": config.seed,
-    }
-    facts = {name: data[name] for name in ("dataset", "num_images", "num_identities", "digest")}
+    test_sets = {name: face_sets.digest_of(str(data_dir), name) for name in config.evals}
+    data = sources.facts(config, taken) | {"test_sets": test_sets, "seed": config.seed}
     plain = json.loads(config.to_json())
     recipe = flatten_dict({name: value for name, value in plain.items() if name != "evals"}, sep=".")
     return {
@@ -140,106 +144,13 @@ def _metadata(config: ConfigDict, training_set: face_sets.TrainingSet, data_dir:
         "data": data,
         "evals": plain["evals"],
         "degradation_rounding": config.augment.rounding,
-        "history": [lineage.entry("training", **facts, licence=training_set.licence, recipe=recipe)],
+        **teaching.metadata_of(config),
+        "history": [lineage.entry("training", **sources.lineage_facts(config, taken), recipe=recipe)],
     }
 
 
 def _model_arguments(config: ConfigDict) -> dict[str, Any]:
     return {key: value for key, value in config.model.to_dict().items() if key != "batch_norm"}
-
-
-def _first_state(
-    config: ConfigDict,
-    run: experiment.Run,
-    training_set: face_sets.TrainingSet,
-    mesh: Mesh,
-    manager: Any,
-    metadata: dict[str, Any],
-    num_steps: int,
-) -> tuple[int, train_step.TrainState]:
-    """Returns the step that was reached and its state, or 0 and the first one; completes the history of `metadata`."""
-    with progress.waiting("drawing the first parameters"):
-        state = jax.block_until_ready(run.fresh_state(config.seed, mesh))
-    with progress.waiting("reading the newest checkpoint"):
-        start, state, before = _restore(manager, state, metadata)
-    if start:
-        place = checkpoint.folder_of(manager) / str(start)
-        steps_per_epoch = training_set.num_images / config.batch_size
-        length = {"step": start, "num_steps": num_steps, "steps_per_epoch": steps_per_epoch}
-        continuation.check(before, schedule=run.schedule, place=place, **length)
-        fields = continuation.changes(before, json.loads(config.to_json()))
-        metadata["history"] = continuation.with_changes(metadata["history"], start, fields)
-        changed = f", now with {continuation.as_text(fields)}" if fields else ""
-        logger.info("continuing after step %d%s", start, changed)
-    elif config.init_from:
-        state = _warm_start(config, run, state, training_set, mesh)
-        metadata["history"][:0] = checkpoint.load_metadata(config.init_from).get("history", [])
-    return start, state
-
-
-def _warm_start(
-    config: ConfigDict, run: experiment.Run, state: train_step.TrainState, training_set: Any, mesh: Mesh
-) -> train_step.TrainState:
-    state = warm_start.with_backbone_of(state, config.init_from, mesh=mesh)
-    logger.info("the backbone starts from %s", config.init_from)
-    if config.class_centers == "random":
-        return state
-    return warm_start.with_mean_embeddings(
-        state,
-        run.backbone,
-        training_set,
-        rows=run.classifier.rows,
-        mesh=mesh,
-        batch_size=sharding.rounded_up("--config.eval_batch_size", config.eval_batch_size, mesh),
-        num_threads=config.input.num_threads,
-    )
-
-
-def _split(state: train_step.TrainState) -> tuple[dict, dict]:
-    backbone = {"params": state.params["backbone"], "batch_stats": state.batch_stats}
-    training = {"classifier": state.params["classifier"], "opt_state": state.opt_state, "step": state.step}
-    return backbone, training | ({"head": state.head} if state.head else {})
-
-
-def _save(
-    manager: Any,
-    state: train_step.TrainState,
-    step: int,
-    metadata: dict,
-    workdir: paths.AnyPath,
-    undescribed: int | None,
-) -> int:
-    """Starts saving, which goes on in the background; the step saved before is whole by then and gets its card.
-
-    Returns:
-      The step that has no card yet.
-    """
-    if undescribed is not None:
-        checkpoint.wait(manager)
-        model_card.describe(workdir, undescribed, is_main_process=jax.process_index() == 0)
-    backbone, training = _split(state)
-    checkpoint.save(manager, step, backbone=backbone, training=training, metadata=metadata | {"step": step})
-    return step
-
-
-def _restore(manager: Any, state: train_step.TrainState, metadata: dict) -> tuple[int, train_step.TrainState, dict]:
-    """Returns (0, state, {}) for a fresh run, else the newest step, its state, and the config that it had."""
-    before: dict = {}
-
-    def check(found: dict) -> None:
-        workdirs.check_data(checkpoint.folder_of(manager), found["data"], metadata["data"])
-        metadata["history"] = found.get("history", [])  # what it began with; the folder of `init_from` may be gone
-        before.clear()
-        before.update(continuation.config_at(found))
-
-    backbone, training = _split(state)
-    restored = newest_state.restore(manager, backbone=backbone, training=training, check=check)
-    if restored is None:
-        return 0, state, before
-    step, backbone, training = restored
-    params = {"backbone": backbone["params"], "classifier": training["classifier"]}
-    changing = {"opt_state": training["opt_state"], "head": training.get("head", state.head)}
-    return step, train_step.TrainState(training["step"], params, backbone.get("batch_stats", {}), **changing), before
 
 
 def _log(step: int, metrics: dict, rate: float, timing: progress.Progress, writer: Any, side_writer: Any) -> None:
@@ -261,11 +172,12 @@ def _announce(config, run, state, training_set, mesh, start: int, num_steps: int
 
 
 def _feed(
-    config: ConfigDict, training_set: face_sets.TrainingSet, mesh: Mesh, start: int
-) -> tuple[Iterator[dict[str, np.ndarray]], dict[str, jax.Array]]:
-    reading = {key: value for key, value in config.input.items() if key != "dataset"}
-    which = {"batch_size": config.batch_size, "seed": config.seed, "start_batch": start}
-    return device_cache.feed(training_set, mesh=mesh, **which, **reading)
+    config: ConfigDict, run: experiment.Run, taken: tuple[sources.Source, ...], metadata: dict, mesh: Mesh, start: int
+) -> tuple[Iterator[dict[str, Any]], dict[str, Any], dict[str, Any]]:
+    """(batches, what they point into, what the step takes of a teacher)."""
+    reading = {name: config.input[name] for name in ("cache", "num_threads", "prefetch_images")}
+    batches, cached = device_cache.feed(taken, mesh=mesh, start_batch=start, **reading)
+    return teaching.taught(config, run, taken[0], metadata, batches, cached, mesh=mesh, start=start)
 
 
 def _build_evaluation(

@@ -22,7 +22,7 @@ from lrfr_jax.run import workdir
 
 logger = logging.getLogger("lrfr_jax")
 
-CLASS_CENTERS = ("random", "mean_embedding")
+CLASS_CENTERS = ("random", "mean_embedding", "checkpoint")
 # What may differ between the model of a checkpoint and the model that starts from it: neither has weights.
 FREE = ("dropout", "dtype")
 # Records that are embedded at a time: bounds the memory that features take.
@@ -40,8 +40,8 @@ def check(init_from: str, class_centers: str, *, model: dict[str, Any], begins: 
     """
     if class_centers not in CLASS_CENTERS:
         raise UserError(f"config.class_centers={class_centers!r} is unknown: choose one of {', '.join(CLASS_CENTERS)}")
-    if class_centers == "mean_embedding" and not init_from:
-        raise UserError("config.class_centers='mean_embedding' needs a trained backbone: set config.init_from")
+    if class_centers != "random" and not init_from:
+        raise UserError(f"config.class_centers={class_centers!r} needs a trained backbone: set config.init_from")
     if not begins or not init_from:
         return
     if paths.of(init_from).is_file():
@@ -49,7 +49,10 @@ def check(init_from: str, class_centers: str, *, model: dict[str, Any], begins: 
             f"config.init_from={init_from} is a file: `python -m lrfr_jax.pretrained --source {init_from} --out DIR` "
             "makes the checkpoint of it that config.init_from takes"
         )
-    there = checkpoint.load_metadata(init_from)["model"]
+    there, model = (
+        {**of, "input": {"size": IMAGE_SIZE} | dict(of["input"])}  # not said before there was a choice
+        for of in (checkpoint.load_metadata(init_from)["model"], model)
+    )
     found, wanted = ({key: value for key, value in of.items() if key not in FREE} for of in (there, model))
     changes = workdir.differences("model", found, wanted)
     if changes:
@@ -93,6 +96,39 @@ def with_mean_embeddings(
     centers = {sharding.CLASS_CENTERS: np.pad(found, ((0, rows - len(found)), (0, 0)))}
     centers = jax.device_put(centers, sharding.of_state(mesh, centers))
     return state.replace(params=state.params | {"classifier": state.params["classifier"] | centers})
+
+
+def with_classifier_of(state: TrainState, path: str | os.PathLike, *, num_identities: int, mesh: Mesh) -> TrainState:
+    """Puts the class centers of a checkpoint, and the bias that goes with them, into a fresh state.
+
+    Args:
+      state: as `train_step.init_state` made it, perhaps for more rows.
+      path: W/checkpoints/<step> of a run on the same identities.
+      num_identities: of the training set.
+      mesh: over which the state lies.
+
+    Raises:
+      UserError: the checkpoint holds no classifier, or another one.
+    """
+    found = checkpoint.load_training(path, "classifier")
+    if found is None:
+        raise UserError(f"config.class_centers='checkpoint': {path} holds no classifier, name a checkpoint of a run")
+    there = checkpoint.load_metadata(path)["data"]["num_identities"]
+    wanted = state.params["classifier"]
+    shapes = ({name: leaf.shape[1:] for name, leaf in of.items()} for of in (found, wanted))
+    if there != num_identities or len({str(of) for of in shapes}) > 1:
+        raise UserError(
+            f"config.class_centers='checkpoint': the classifier of {path} is of {there} identities with "
+            f"{', '.join(found)}, and this run's of {num_identities} with {', '.join(wanted)}: both must be the same"
+        )
+
+    def fitting(leaf: jax.Array, other: jax.Array) -> np.ndarray:
+        rows = np.asarray(leaf)[:num_identities] if leaf.ndim else np.asarray(leaf)
+        return np.pad(rows, [(0, more - len_) for more, len_ in zip(other.shape, rows.shape, strict=True)])
+
+    classifier = {name: fitting(found[name], other) for name, other in wanted.items()}
+    classifier = jax.device_put(classifier, sharding.of_state(mesh, classifier))
+    return state.replace(params=state.params | {"classifier": classifier})
 
 
 def mean_embeddings(

@@ -11,10 +11,17 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from lrfr_jax import image_ops, models
-from lrfr_jax.objective import train_step
+from lrfr_jax.checkpoints import checkpoint
+from lrfr_jax.objective import embedding, view_rules
 from lrfr_jax.objective.classifier import Classifier
 from lrfr_jax.objective.heads import Head
-from lrfr_jax.run import device_cache, experiment
+from lrfr_jax.objective.named_features import LOGITS
+from lrfr_jax.objective.teacher import TEACHER
+from lrfr_jax.objective.terms.term import NamedTerm
+from lrfr_jax.objective.total_loss import STUDENT
+from lrfr_jax.objective.view_rules import View
+from lrfr_jax.run import device_cache, objectives
+from lrfr_jax.run import terms as named_terms
 from lrfr_jax.sizing import kept_activations
 
 # Bytes of a float32, which parameters, gradients, momentum and everything in the classifier are.
@@ -45,7 +52,9 @@ class Memory:
       cosines: to the class centers, with what else the classification holds meanwhile.
       activations: that the forward pass leaves for the gradient, of all views.
       images: the batch as bytes, and its views in float32.
-      cache: the training set, if `input.cache` is 'device'; whole on every device.
+      teacher: weights of a network that the run learns from, whole on every device; its features hold little beside.
+      cache: the training sets, if `input.cache` is 'device', with the teacher's features that are kept of each record;
+        whole on every device.
     """
 
     backbone: float | int
@@ -53,6 +62,7 @@ class Memory:
     cosines: float | int
     activations: float | int
     images: float | int
+    teacher: int
     cache: int
 
     @property
@@ -68,25 +78,54 @@ def of_config(config: ConfigDict, *, num_identities: int, num_images: int, devic
 
     Args:
       config: one that `experiment.build_run` accepts.
-      num_identities, num_images: of the training set.
+      num_identities: of the training set.
+      num_images: of it, and of a second set beside it.
       devices: over which batch and, by `classifier.shards`, class centers are split.
     """
-    classifier, head = Classifier(num_identities, **config.classifier), experiment.head_of(config.head.to_dict())
-    views, copies = len(config.augment.views), COPIES[config.optimizer.algorithm]
-    batch = config.batch_size / devices
+    rules, terms, embedded = _views(config)
+    classified = sum(bool(rule.weight) for rule in rules.values())
+    head, copies = objectives.head_of(config.head.to_dict()), COPIES[config.optimizer.algorithm]
+    sizes = {"first": config.batch_size / devices, "second": config.input.second.batch_size / devices}
     parameters, statistics, kept = _of_network(config.model.to_json(), config.remat)
-    rows, dim = classifier.rows / classifier.shards, config.model.embedding_size
+    rows, cosines, dim = 0, 0, config.model.embedding_size
+    if head is not None:
+        classifier = Classifier(num_identities, **config.classifier)
+        rows, images = classifier.rows / classifier.shards, classified * sizes["first"] * classifier.shards
+        cosines = head_bytes(classifier, head, batch=config.batch_size, images=images, dim=dim)
+    teacher, of_record = _of_teacher(config, terms)
     pixels = math.prod((image_ops.IMAGE_SIZE, image_ops.IMAGE_SIZE, 3))
     return Memory(
         backbone=copies * parameters + statistics,
         class_centers=copies * FLOAT * rows * dim,
-        cosines=head_bytes(
-            classifier, head, batch=config.batch_size, images=views * batch * classifier.shards, dim=dim
-        ),
-        activations=views * batch / config.batch_parts * kept,
-        images=batch * pixels * (1 + views * FLOAT),
-        cache=device_cache.bytes_of(num_images) if config.input.cache == "device" else 0,
+        cosines=cosines,
+        activations=sum(sizes[rules[view].source] for view in embedded) / config.batch_parts * kept,
+        images=pixels * (sum(sizes.values()) + FLOAT * sum(sizes[rule.source] for rule in rules.values())),
+        teacher=teacher,
+        cache=device_cache.bytes_of(num_images) + num_images * of_record if config.input.cache == "device" else 0,
     )
+
+
+def _views(config: ConfigDict) -> tuple[dict[str, View], tuple[NamedTerm, ...], set[str]]:
+    """(all views, the terms, the views that the student embeds)."""
+    rules = view_rules.views_of(config.augment.views.to_dict())
+    terms = named_terms.terms_of(config.terms.to_dict(), {name: rule.source for name, rule in rules.items()})
+    classified = {name for name, rule in rules.items() if rule.weight}
+    return rules, terms, classified | {view for term in terms for who, view, _ in term.of if who == STUDENT}
+
+
+def _of_teacher(config: ConfigDict, terms: tuple[NamedTerm, ...]) -> tuple[int, int]:
+    """Bytes of its weights, and of what is kept of it for each record; one of them is 0."""
+    path = config.teacher.checkpoint
+    if not path:
+        return 0, 0
+    metadata = checkpoint.load_metadata(path)
+    if config.teacher.cache != "none":
+        model = {name: value for name, value in metadata["model"].items() if name != "batch_norm"}
+        return 0, 2 * FLOAT * models.feature_size(models.create_backbone(**model))  # of both orientations
+    weights = sum(_of_network(json.dumps(metadata["model"] | {"batch_norm": "frozen"}), "none")[:2])
+    if any((who, tap) == (TEACHER, LOGITS) for term in terms for who, _, tap in term.of):
+        weights += FLOAT * metadata["data"]["num_identities"] * metadata["model"]["embedding_size"]
+    return weights, 0
 
 
 def head_bytes(classifier: Classifier, head: Head, *, batch: int, images: float | int, dim: int) -> float:
@@ -125,8 +164,8 @@ def _of_network(model: str, remat: str) -> tuple[int, int, int]:
         return jax.ShapeDtypeStruct((batch, image_ops.IMAGE_SIZE, image_ops.IMAGE_SIZE, 3), jnp.float32)
 
     def embed(params, stats, images):
-        settings = {"backbone": backbone, "batch_norm": batch_norm, "parts": 1}
-        return train_step.embed_views(params, stats, (images,), jax.random.key(0), **settings)
+        settings = {"backbone": backbone, "batch_norm": batch_norm, "parts": 1, "taps": {"hr": ("feature",)}}
+        return embedding.embed_views(params, stats, {"hr": images}, jax.random.key(0), **settings)
 
     rng = jax.eval_shape(jax.random.key, 0)
     variables = jax.eval_shape(functools.partial(backbone.init, train=False), rng, shape(1))

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import flax.linen as nn
 import jax
@@ -12,6 +12,7 @@ from jax.extend import core
 from lrfr_jax import image_ops
 from lrfr_jax.objective.classifier import Classifier
 from lrfr_jax.objective.heads import Head
+from lrfr_jax.run import experiment
 
 # The primitives that a network's time is counted by.
 PRODUCTS = ("conv_general_dilated", "dot_general")
@@ -87,14 +88,27 @@ def of_head(classifier: Classifier, head: Head, *, embedding_size: int, batch: i
     return products * 2 * views * batch * rows * embedding_size
 
 
-def of_training(
-    backbone: nn.Module, classifier: Classifier, head: Head, *, embedding_size: int, batch: int, views: int
-) -> int:
-    """Operations of a training step: the network's forward pass and both its gradients, and the head.
+def of_training(run: experiment.Run, *, embedding_size: int, batch: int, second_batch: int) -> int:
+    """Operations of a training step: the network's forward pass and both its gradients, the head, the teacher's pass.
+
+    Parts and terms are left out, as other small things.
 
     Args:
+      run: what `experiment.build_run` made of a config.
+      embedding_size: of the student.
       batch: images of a step on all devices.
-      views: of each of them.
+      second_batch: the same of a second source; 0 without one.
     """
-    of_classification = of_head(classifier, head, embedding_size=embedding_size, batch=batch, views=views)
-    return 3 * views * batch * of_forward(backbone) + of_classification
+    objective, teacher = run.objective, run.teacher
+    sizes = {"first": batch, "second": second_batch}
+
+    def images(views: Iterable[str]) -> int:
+        return sum(sizes[run.rules[view].source] for view in views)
+
+    found = 3 * images(objective.student_taps()) * of_forward(run.backbone)
+    if run.head is not None:
+        how = {"embedding_size": embedding_size, "batch": batch, "views": len(objective.view_weights)}
+        found += of_head(run.classifier, run.head, **how)
+    if teacher is not None and not teacher.is_kept:
+        found += images(teacher.read) * of_forward(teacher.backbone)
+    return found

@@ -239,9 +239,10 @@ class Progress:
     def line(self, step: int, metrics: Mapping[str, float]) -> tuple[str, dict[str, float]]:
         """Ends the stretch at `step`; returns the line to print, of what people watch, and its speeds as scalars."""
         speeds = self._speeds(step)
-        parts = [f"{self._place(step)} loss {metrics['train/loss']:.4g} accuracy"]
-        for name in sorted(name for name in metrics if name.startswith(ACCURACY)):
-            parts.append(f"{100 * metrics[name]:.1f}% {name.removeprefix(ACCURACY).upper()}")
+        parts = [f"{self._place(step)} loss {metrics['train/loss']:.4g}"]
+        accuracies = sorted(name for name in metrics if name.startswith(ACCURACY))
+        parts += ["accuracy"] if accuracies else []
+        parts += [f"{100 * metrics[name]:.1f}% {name.removeprefix(ACCURACY).upper()}" for name in accuracies]
         parts += [f"rate {metrics['train/learning_rate']:.3g}", self._pace(step, speeds)]
         self._begin(step)
         return " ".join(parts), speeds

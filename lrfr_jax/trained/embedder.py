@@ -1,35 +1,29 @@
 """A trained model in use: pictures of faces in, unit embeddings out."""
 
 import dataclasses
-import functools
-import hashlib
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from jaxtyping import Float, Int
 
 from lrfr_jax import models
-from lrfr_jax.checkpoints.model_card import Card
+from lrfr_jax.checkpoints import compatibility
 from lrfr_jax.errors import UserError
-from lrfr_jax.evals import centering, embed, means, scores
-from lrfr_jax.evals.centering import CENTERINGS, Means
-from lrfr_jax.evals.fusion import FUSIONS, fuse
-from lrfr_jax.evals.reading import Reading
-from lrfr_jax.evals.scores import SCORES, Line, Score
-from lrfr_jax.evals.thresholds import Threshold, newest_fusion
+from lrfr_jax.evals import centering, embed
+from lrfr_jax.evals.centering import Means
+from lrfr_jax.evals.fusion import fuse
+from lrfr_jax.evals.readers import Gallery
+from lrfr_jax.evals.reading import Reading, of_gallery
+from lrfr_jax.evals.scores import Score
+from lrfr_jax.evals.thresholds import Threshold
 from lrfr_jax.files import paths
 from lrfr_jax.image_ops import IMAGE_SIZE
-from lrfr_jax.machines import sharding
 from lrfr_jax.pictures.faces import Faces, Picture, listed, way_to_face
-from lrfr_jax.trained.model import known_of, open_model
-
-# A call with no more images than this takes a small program, so that two faces do not cost as much as a batch.
-FEW = 2
-# Compiled programs that are kept, each for its sizes of faces.
-PROGRAMS = 8
+from lrfr_jax.trained.loading import fields_of
+from lrfr_jax.trained.model import known_of
+from lrfr_jax.trained.spaces import digest_of, spaces_of
 
 
 class Embeddings(NamedTuple):
@@ -57,6 +51,8 @@ class Embedder:
       variables: parameters and statistics.
       program: (resolutions that may occur) -> function of `evals.embed.make_embedder`, compiled once for each.
       batch_sizes: of calls with at most `FEW` images, and of all others.
+      gallery: the model that embedded a gallery which this one fits, if it reads the larger faces; else None.
+      gallery_from: side length in pixels from which on a face is the gallery's model's.
     """
 
     path: paths.AnyPath
@@ -68,6 +64,8 @@ class Embedder:
     variables: Any
     program: Callable[[tuple[int, ...]], embed.Embedder]
     batch_sizes: tuple[int, int]
+    gallery: "Embedder | None" = None
+    gallery_from: int = IMAGE_SIZE
 
     def __repr__(self) -> str:
         return f"<Embedder {self.path}: {models.in_words(self.metadata['model'])}, {self.reading}>"
@@ -75,9 +73,25 @@ class Embedder:
     @property
     def digest(self) -> str:
         """Tells models apart: of the weights and of all that decides about an embedding but the resolution."""
-        settings = (self.weights, self.metadata["degradation_rounding"], self.fusion)
-        settings += tuple((size, mean.tobytes()) for size, mean in sorted(self.means.items()))
-        return hashlib.sha256(repr(settings).encode()).hexdigest()
+        weights = self.weights + (of_gallery(self.gallery.weights, self.gallery_from) if self.gallery else "")
+        return digest_of(weights, self.metadata["degradation_rounding"], self.fusion, self.means)
+
+    @property
+    def fits(self) -> tuple[str, ...]:
+        """Digests of other weights whose embeddings can be compared with those of this model, or of both models.
+
+        None for centered embeddings, whose means are of one model.
+        """
+        own, *others = compatibility.digests_of(self.weights, self.metadata)
+        if self.gallery:
+            beside = compatibility.digests_of(self.gallery.weights, self.gallery.metadata)
+            return compatibility.common((own, *others), beside)
+        return () if self.means else tuple(others)
+
+    @property
+    def spaces(self) -> frozenset[str]:
+        """Embeddings of two models can be compared if these have anything in common, see `spaces.spaces_of`."""
+        return spaces_of(self.digest, self.fits, self.fusion)
 
     @property
     def centering(self) -> str:
@@ -87,7 +101,8 @@ class Embedder:
     @property
     def reading(self) -> Reading:
         """To what thresholds belong that decide for these embeddings."""
-        return Reading(self.fusion, str(self.score), self.centering)
+        gallery = of_gallery(self.gallery.weights, self.gallery_from) if self.gallery else ""
+        return Reading(self.fusion, str(self.score), self.centering, gallery)
 
     def thresholds(self) -> list[Threshold]:
         """What the model was calibrated to by `evaluate --calibrate`; see `evals.thresholds.choose`."""
@@ -109,8 +124,10 @@ class Embedder:
         qmag: tuple[float, float] | None = None,
         centering: str = "none",
         batch_size: int = 64,
+        gallery: str | os.PathLike | None = None,
+        gallery_from: int | None = None,
     ) -> "Embedder":
-        """Loads a model.
+        """Loads a model, or two that read one gallery.
 
         Args:
           path: a run's folder (its newest checkpoint is taken), one checkpoint, or a file that `lrfr_jax.export` made.
@@ -122,43 +139,25 @@ class Embedder:
           centering: 'per_resolution' takes the mean embedding of each face's resolution away, which `evaluate
             --calibrate` measured for this model.
           batch_size: images at a time; rounded up to a multiple of the devices.
+          gallery: the model that embedded a gallery and that the one of `path` was trained to fit; it then reads the
+            faces of at least `gallery_from` pixels, in their pictures and as they are asked.
+          gallery_from: None takes what the model of `path` says.
 
         Raises:
           UserError: no model, one that cannot be read, an unknown fusion, score or centering, or one that the model
-            lacks constants or means for.
+            lacks constants or means for, or two models that do not fit each other.
         """
-        choices = {"fusion": (fusion, (None, *FUSIONS)), "score": (score, SCORES), "centering": (centering, CENTERINGS)}
-        _check_choices(choices)
-        if batch_size < 1:
-            raise UserError(f"batch_size={batch_size} must be at least 1")
-        found = open_model(path)
-        card = known_of(found.path, weights=found.weights)
-        fusion = fusion or newest_fusion(card.thresholds if card else []) or "sum"
-        mesh = sharding.make_mesh(class_shards=1)
-        make = functools.partial(
-            embed.make_embedder,
-            found.backbone,
-            rounding=found.metadata["degradation_rounding"],
-            sharding=sharding.over_batch(mesh),
-            mirror=fusion != "none",
-            is_traced=found.is_traced,
-        )
-        return cls(
-            path=found.path,
-            metadata=found.metadata,
-            weights=found.weights,
+        own, other = fields_of(
+            path,
             fusion=fusion,
-            score=scores.score_of(
-                score,
-                given=Line(*qmag) if qmag else None,
-                fitted=card.line if card else None,
-                backbone=found.metadata["model"]["backbone"],
-            ),
-            means=_means(card, fusion) if centering != "none" else {},
-            variables=jax.device_put(found.variables, sharding.replicated(mesh)),
-            program=functools.lru_cache(PROGRAMS)(lambda sizes: make(sizes=sizes)),
-            batch_sizes=tuple(mesh.size * -(-size // mesh.size) for size in (min(FEW, batch_size), batch_size)),
+            score=score,
+            qmag=qmag,
+            centering=centering,
+            batch_size=batch_size,
+            gallery=gallery,
+            gallery_from=gallery_from,
         )
+        return cls(**own, gallery=cls(**other) if other else None)
 
     def embed(
         self,
@@ -252,9 +251,11 @@ class Embedder:
         if self.means:
             centering.check(self.means, tuple(wanted))
         few, many = self.batch_sizes
+        sizes = tuple(sorted({IMAGE_SIZE, *wanted}, reverse=True))
         return {
-            "embedder": self.program(tuple(sorted({IMAGE_SIZE, *wanted}, reverse=True))),
+            "embedder": self.program(sizes),
             "variables": self.variables,
+            "gallery": self._gallery(sizes),
             "wanted": wanted,
             "batch_size": few if sum(map(len, wanted.values())) <= few else many,
             "num_threads": os.cpu_count() or 1,
@@ -270,21 +271,12 @@ class Embedder:
             "rounding": self.metadata["degradation_rounding"],
             "batch_size": self.batch_sizes[-1],
             "num_threads": os.cpu_count() or 1,
+            "gallery": self._gallery(sizes),
         }
 
-
-def _check_choices(choices: Mapping[str, tuple[str | None, Collection[str | None]]]) -> None:
-    for name, (value, known) in choices.items():
-        if value not in known:
-            raise UserError(f"{name}={value!r} is unknown: choose one of {', '.join(filter(None, known))}")
-
-
-def _means(card: Card | None, fusion: str) -> Means:
-    """The means of a model's card for a fusion; that there are none shows here, not when faces are embedded."""
-    held = means.by_fusion(card.means if card else []).get(fusion, {})
-    if not held:
-        centering.check(held, (IMAGE_SIZE,))
-    return held
+    def _gallery(self, sizes: tuple[int, ...]) -> Gallery | None:
+        one = self.gallery
+        return Gallery(one.program(sizes), one.variables, self.gallery_from) if one else None
 
 
 def _size_of_each(resolution: int | Sequence[int] | np.ndarray, images: int) -> np.ndarray:

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from lrfr_jax.errors import NPZ_ERRORS, UserError
+from lrfr_jax.trained.spaces import spaces_of
 
 SUFFIX = ".npz"
 # Vectors of unit length were rounded to float32.
@@ -20,6 +21,8 @@ _LENGTH_TOLERANCE = 1e-3
 _CHUNK = 8192
 # Bytes at a time from the rows' own file into the npz.
 _COPY_BYTES = 2**22
+# Fields that files of older versions lack.
+_NEWER = ("fits",)
 
 
 class EmbeddingsFile(NamedTuple):
@@ -32,6 +35,8 @@ class EmbeddingsFile(NamedTuple):
       unreadable, reasons: paths of images that could not be used, and why.
       model: digest of the weights and of how they are used; equal ones can be compared.
       fusion, resolution: how the images were embedded.
+      fits: digests of the weights that the embeddings fit beside their own (`Embedder.fits`); files of older versions
+        name none.
     """
 
     paths: list[str]
@@ -42,6 +47,12 @@ class EmbeddingsFile(NamedTuple):
     model: str
     fusion: str
     resolution: int
+    fits: list[str]
+
+    @property
+    def spaces(self) -> frozenset[str]:
+        """Embeddings of two files can be compared if these have anything in common, see `spaces.spaces_of`."""
+        return spaces_of(self.model, self.fits, self.fusion)
 
 
 class Writer:
@@ -131,7 +142,7 @@ def read(path: str, *, flag: str) -> EmbeddingsFile:
     """
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            fields = {name: arrays[name] for name in EmbeddingsFile._fields}
+            fields = {name: arrays[name] for name in EmbeddingsFile._fields if name in arrays or name not in _NEWER}
     except NPZ_ERRORS as error:
         raise UserError(f"{flag} {path} cannot be read as a file of `lrfr_jax.embed`: {error}") from error
     vectors, norms = fields["embeddings"], fields["norms"]
@@ -139,6 +150,6 @@ def read(path: str, *, flag: str) -> EmbeddingsFile:
     # einsum squares and adds without a second copy of millions of vectors.
     if not fits or not np.allclose(np.einsum("nd,nd->n", vectors, vectors), 1, atol=2 * _LENGTH_TOLERANCE):
         raise UserError(f"{flag} {path} holds no unit vectors, one for each path: make it with `lrfr_jax.embed`")
-    for name in ("paths", "unreadable", "reasons"):
-        fields[name] = list(map(str, fields[name]))
+    for name in ("paths", "unreadable", "reasons", "fits"):
+        fields[name] = list(map(str, fields.get(name, ())))
     return EmbeddingsFile(**fields | {"model": str(fields["model"]), "fusion": str(fields["fusion"])})

@@ -37,7 +37,8 @@ def open_model(path: str | os.PathLike) -> Model:
         weights = digest_of(path)
         card = model_card.read(path, weights=weights)
         opened = formats.open_file(path, facts=facts_of(card))
-        metadata = {"model": card.model, "degradation_rounding": card.degradation_rounding, "step": card.step}
+        kept = ("model", "degradation_rounding", "step", "history", "compatible_with")
+        metadata = {name: getattr(card, name) for name in kept}
         return Model(path, metadata, weights, *opened)
     variables, metadata = checkpoint.load_backbone(path)
     weights = checkpoint.model_digest(variables, metadata["model"])

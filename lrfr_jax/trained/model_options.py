@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from lrfr_jax.checkpoints import compatibility
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals.centering import CENTERINGS
 from lrfr_jax.evals.fusion import FUSIONS
@@ -17,6 +18,7 @@ from lrfr_jax.pictures import sources
 from lrfr_jax.pictures.faces import Faces, way_to_face
 from lrfr_jax.pictures.stored_files import SourceImage
 from lrfr_jax.terminal import progress
+from lrfr_jax.trained import gallery_model
 from lrfr_jax.trained.embedder import Embedder
 from lrfr_jax.trained.model import find_model
 
@@ -29,12 +31,13 @@ CARDS_FUSION = "that of the model's last calibration, sum without one"
 
 
 def add_model(parser: argparse.ArgumentParser, *, required: bool = True, default_fusion: str = "sum") -> None:
-    """Declares `--checkpoint`, `--fusion`, `--centering` and `--batch_size`."""
+    """Declares `--checkpoint`, `--gallery_checkpoint`, `--gallery_from`, `--fusion`, `--centering`, `--batch_size`."""
     parser.add_argument(
         "--checkpoint",
         required=required,
         help="a run's folder (its newest checkpoint is taken), one checkpoint, or what `pretrained` or `export` made",
     )
+    gallery_model.add_options(parser)
     parser.add_argument(
         "--fusion",
         choices=sorted(FUSIONS),
@@ -126,6 +129,7 @@ def load(options: argparse.Namespace, *, default_fusion: str | None = "sum") -> 
     with progress.waiting(f"loading {options.checkpoint}"):
         asked = {name: getattr(options, name) for name in ("score", "qmag") if hasattr(options, name)}
         asked |= {"fusion": fusion, "centering": options.centering, "batch_size": options.batch_size}
+        asked |= {"gallery": options.gallery_checkpoint, "gallery_from": options.gallery_from}
         return Embedder.load(options.checkpoint, **asked)
 
 
@@ -145,6 +149,8 @@ def faces_of(options: argparse.Namespace, pictures: Sequence[Any]) -> Faces:
 
 def _looked_at(options: argparse.Namespace, pictures: Sequence[Any]) -> Faces:
     find_model(options.checkpoint)  # which takes no time, while looking at a million pictures does
+    if hasattr(options, "gallery_checkpoint"):  # `adapt` reads pictures, and has one model
+        gallery_model.look(options)
     source = Faces(pictures, make_face=way_to_face(resize=options.resize, align=options.align))
     source.look()
     return source
@@ -160,6 +166,28 @@ def check_new(options: argparse.Namespace, *names: str) -> None:
         paths.check_file(pathlib.Path(path), flag=f"--{name}")
     if len(set(map(os.path.abspath, given.values()))) < len(given):
         raise UserError(f"--{' and --'.join(given)} name one file: choose two")
+
+
+def warn_of_large(embedder: Embedder, source: Faces, *, resolution: int | Sequence[int] = IMAGE_SIZE) -> None:
+    """Says on stderr that faces were read by a model that leaves such large ones to another, which was not named.
+
+    Args:
+      embedder: that read all faces.
+      source: the faces, after they were read.
+      resolution: to which they were reduced, one for all or one for each.
+    """
+    known = compatibility.of_metadata(embedder.metadata)
+    if embedder.gallery or not known:
+        return
+    asked = [resolution] * len(source) if isinstance(resolution, int) else resolution
+    sizes = [min(source.sizes.get(place, IMAGE_SIZE), size) for place, size in enumerate(asked)]
+    large = sum(size >= known["resolution"] for size in sizes)
+    if large:
+        print(
+            f"warning: {large} of {len(sizes)} faces have {known['resolution']} px or more, which {embedder.path} was "
+            f"made to leave to {known['name']}: name that model with --gallery_checkpoint",
+            file=sys.stderr,
+        )
 
 
 class Folder(NamedTuple):

@@ -32,7 +32,9 @@ def to_layout(variables: Any, *, model: Mapping[str, Any], layout: str) -> dict[
     row, convention = LAYOUTS[layout], model["input"]
     if model["backbone"] not in row.backbones:
         raise UserError(f"layout {layout} holds {' or '.join(row.backbones)}, and no {model['backbone']}")
-    if convention["mean"] != row.input["mean"] or convention["columns"] != IMAGE_SIZE:
+    if convention["mean"] != row.input["mean"] or {convention["columns"], convention.get("size", IMAGE_SIZE)} != {
+        IMAGE_SIZE
+    }:
         raise UserError(
             f"layout {layout} wants {IMAGE_SIZE} columns and a mean of {row.input['mean']:g}, but this model's input "
             f"is {dict(convention)}: export it under our names"

@@ -36,7 +36,7 @@ def test_a_damaged_config_is_told(tmp_path, text):
 
 
 HR = {"sizes": [], "ratios": [], "share": 0.0, "weight": 0.5}
-VARY = ("hr.weight", "lr.ratios", "lr.share", "lr.sizes", "lr.weight")
+VARY = ("hr.weight", "lr.operator", "lr.ratios", "lr.share", "lr.sizes", "lr.source", "lr.weight")
 
 
 def test_fields_that_differ_by_the_names_of_today():
@@ -50,7 +50,7 @@ def test_fields_that_differ_by_the_names_of_today():
     }
     assert run_facts.differing_fields(configs) == [
         ["run", *(f"augment.views.{field}" for field in VARY), "loss.p"],
-        ["a", "1.0", "-", "-", "-", "-", "1.0"],
-        ["b", "0.5", "none", "0.0", "7, 14", "0.5", "2.0"],
+        ["a", "1.0", "-", "-", "-", "-", "-", "-", "1.0"],
+        ["b", "0.5", "bicubic", "none", "0.0", "7, 14", "first", "0.5", "2.0"],
     ]
     assert run_facts.as_text(configs["b"]).splitlines()[1:3] == ["loss.p = 2.0", "loss.scale = 48"]

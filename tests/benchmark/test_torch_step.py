@@ -1,6 +1,5 @@
 """The PyTorch reference step is the same mathematics as ours; skipped where PyTorch is not installed."""
 
-import functools
 import math
 
 import jax
@@ -10,9 +9,12 @@ import pytest
 
 from configs import common
 from lrfr_jax import image_ops, models
-from lrfr_jax.objective import distances, train_step
 from lrfr_jax.objective.classifier import Classifier
 from lrfr_jax.objective.heads import HEADS
+from lrfr_jax.objective.named_features import Names
+from lrfr_jax.objective.terms import TERMS
+from lrfr_jax.objective.terms.term import NamedTerm
+from lrfr_jax.objective.total_loss import Objective, total_loss_gradient
 
 torch = pytest.importorskip("torch", reason="PyTorch is optional: pip install torch")
 torch_step = pytest.importorskip("lrfr_jax.benchmark.torch_step")
@@ -63,17 +65,17 @@ def test_the_loss_is_ours():
     labels, numbers = np.arange(6), {"scale": 8.0, "margin": 0.2, "distance_weight": 3.0}
     tensors = [torch.from_numpy(view) for view in features]
     found = torch_step.loss_of(tensors, torch.from_numpy(centers), torch.from_numpy(labels), **numbers)
-    _, parts, _ = train_step.total_loss_gradient(
-        tuple(map(jnp.asarray, features)),
-        {"class_centers": jnp.asarray(centers)},
-        jnp.asarray(labels),
+    term = TERMS["distance"](distance="logexp", p=1, reduction="paper")
+    of = (("student", "hr", "feature"), ("student", "lr", "feature"))
+    names = Names({}, Classifier(9, 1, 1, 1), HEADS["cosface"](scale=8.0, margin=0.2))
+    objective = Objective(names, {"hr": 0.5, "lr": 0.5}, (NamedTerm("distance", term, of, 3.0, "lambda"),))
+    _, parts, _ = total_loss_gradient(
+        {(view, "feature"): jnp.asarray(feature) for view, feature in zip(("hr", "lr"), features, strict=True)},
+        {"classifier": {"class_centers": jnp.asarray(centers)}},
+        dict.fromkeys(("hr", "lr"), jnp.asarray(labels)),
         jax.random.key(0),
+        {"head": {}, "terms": {}},
         {},
-        classifier=Classifier(9, 1, 1, 1),
-        head=HEADS["cosface"](scale=8.0, margin=0.2),
-        view_weights={"hr": 0.5, "lr": 0.5},
-        pair_distance=functools.partial(distances.feature_distance, distance="logexp", p=1, reduction="paper"),
-        distance_weight=3.0,
-        weight_unit="lambda",
+        objective=objective,
     )
     assert float(found) == pytest.approx(float(parts["loss"]), rel=1e-5)

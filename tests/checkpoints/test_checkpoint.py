@@ -61,7 +61,7 @@ def test_class_centers_continue_on_another_number_of_shards(tmp_path, before, af
         state = {"classifier": {"class_centers": padded}, "opt_state": {"trace": {"class_centers": -padded}}}
         return jax.device_put(state, sharding.of_state(mesh, state))
 
-    metadata = METADATA | {"data": {"num_identities": 13}}
+    metadata = METADATA | {"step": 1, "data": {"num_identities": 13}}
     manager = checkpoint.create_manager(tmp_path, keep=2)
     checkpoint.save(manager, 1, backbone=items(1.0)[0], training=placed(*before, centers), metadata=metadata)
     wanted = placed(*after, jnp.zeros_like(centers))
@@ -219,3 +219,29 @@ def test_checkpoint_without_or_with_cut_off_metadata(tmp_path):
     (checkpoint.newest(tmp_path) / "metadata" / "metadata").write_text('{"step": 20, "mod')
     with pytest.raises(UserError, match="cannot be read"):
         checkpoint.load_backbone(checkpoint.newest(tmp_path))
+
+
+def test_the_input_size_of_before_there_was_a_choice_does_not_count_for_a_digest():
+    variables, description = items(1.0)[0], {"backbone": "resnet18", "input": {"order": "rgb", "scale": 127.5}}
+
+    def digest(**more):
+        return checkpoint.model_digest(variables, description | {"input": description["input"] | more})
+
+    assert digest(size=112) == checkpoint.model_digest(variables, description) == digest()
+    assert len({digest(), digest(size=32), digest(size=56), digest(scale=128.0)}) == 4
+    assert digest() != checkpoint.model_digest(items(2.0)[0], description)
+
+
+def test_a_part_of_the_training_is_read_alone(tmp_path):
+    save(tmp_path, 10)
+    newest = checkpoint.newest(tmp_path)
+    np.testing.assert_array_equal(checkpoint.load_training(newest, "classifier"), np.full((64, 32), 10.0))
+    assert checkpoint.load_training(newest, "parts") is None
+    metadata = {"step": 0, "model": {"input": {}}, "degradation_rounding": "uint8"}
+    checkpoint.save_backbone(tmp_path / "alone", items(0.0)[0], metadata)
+    assert checkpoint.load_training(tmp_path / "alone", "classifier") is None
+    for file in (newest / "training").rglob("*"):
+        if file.is_file() and "metadata" not in file.name.lower():
+            file.write_bytes(b"")
+    with pytest.raises(UserError, match=r"the classifier of .*10 cannot be read \(.*\): copy it again"):
+        checkpoint.load_training(newest, "classifier")

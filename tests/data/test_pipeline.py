@@ -6,25 +6,31 @@ import itertools
 import numpy as np
 import pytest
 
-from lrfr_jax.data import face_sets, pipeline
+from lrfr_jax.data import batches, face_sets, pipeline
 from lrfr_jax.errors import UserError
 
 READING = {"num_threads": 2, "prefetch_images": 8}
 
 
-def take(training_set, count, *, of=pipeline.training_batches, batch_size=10, seed=0, start_batch=0, **changes):
-    which = {"batch_size": batch_size, "seed": seed, "start_batch": start_batch}
+# How the 48 images of 6 identities are drawn, beside the usual order.
+ORDERS = {"shuffled": {}, "identities": {"order": "identities", "images_per_identity": 2}}
+
+
+def take(training_set, count, *, of=pipeline.training_batches, start_batch=0, **changes):
+    which = {"batch_size": 10, "seed": 0, "order": "shuffled", "images_per_identity": 1}
+    which |= {name: changes.pop(name) for name in which.keys() & changes.keys()}
+    source = batches.make_source(training_set, **which, num_threads=1, group="config.input")
     reading = READING if of is pipeline.training_batches else {}
-    batches = of(training_set, **which, **{"process_index": 0, "process_count": 1} | changes, **reading)
-    return list(itertools.islice(batches, count))
+    share = {"process_index": 0, "process_count": 1} | changes
+    return list(itertools.islice(of(source, start_batch=start_batch, **share, **reading), count))
 
 
 def numbers(training_set, count, **changes):
     return [batch["record"] for batch in take(training_set, count, of=pipeline.training_numbers, **changes)]
 
 
-def images_of(batches):
-    return [image.tobytes() for batch in batches for image in batch["image"]]
+def images_of(taken):
+    return [image.tobytes() for batch in taken for image in batch["image"]]
 
 
 @pytest.fixture(scope="module")
@@ -90,15 +96,20 @@ def test_same_seed_same_order_other_seed_other_order(training_set):
     assert images_of(take(training_set, 3)) != images_of(take(training_set, 3, seed=1))
 
 
-def test_a_later_start_continues_across_epochs(training_set):
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_later_start_continues_across_epochs(training_set, order):
     # 7 batches of 10 cross the end of the 48 images twice.
-    assert images_of(take(training_set, 12)[5:]) == images_of(take(training_set, 7, start_batch=5))
+    later = take(training_set, 7, start_batch=5, **ORDERS[order])
+    assert images_of(take(training_set, 12, **ORDERS[order])[5:]) == images_of(later)
 
 
+@pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("process_count", [2, 5])
-def test_shares_of_processes_join_to_the_same_batch(training_set, process_count):
-    whole = take(training_set, 6)
-    shares = [take(training_set, 6, process_index=i, process_count=process_count) for i in range(process_count)]
+def test_shares_of_processes_join_to_the_same_batch(training_set, process_count, order):
+    """Also where a share of 5 ends between the images of an identity."""
+    whole = take(training_set, 6, **ORDERS[order])
+    ones = [{"process_index": number, "process_count": process_count} for number in range(process_count)]
+    shares = [take(training_set, 6, **one, **ORDERS[order]) for one in ones]
     for number, batch in enumerate(whole):
         for key in ("image", "label"):
             joined = np.concatenate([share[number][key] for share in shares])
@@ -107,8 +118,10 @@ def test_shares_of_processes_join_to_the_same_batch(training_set, process_count)
 
 @pytest.mark.parametrize("process", [(0, 1), (1, 2), (4, 5)])
 @pytest.mark.parametrize("start_batch", [0, 3])
-def test_numbers_are_those_of_the_images(training_set, start_batch, process):
+@pytest.mark.parametrize("order", ORDERS)
+def test_numbers_are_those_of_the_images(training_set, order, start_batch, process):
     which = {"seed": 2, "start_batch": start_batch, "process_index": process[0], "process_count": process[1]}
+    which |= ORDERS[order]
     # 7 batches of 10 cross the end of the 48 images.
     for drawn, batch in zip(numbers(training_set, 7, **which), take(training_set, 7, **which), strict=True):
         assert drawn.dtype == np.int32
@@ -119,12 +132,12 @@ def test_numbers_are_those_of_the_images(training_set, start_batch, process):
 
 @pytest.mark.parametrize("batch_size", [7, 32, 48, 100])
 def test_stored_batches_hold_every_image_once_in_order(training_set, batch_size):
-    batches = list(pipeline.stored_batches(training_set, batch_size=batch_size, **READING))
-    sizes = [len(batch["label"]) for batch in batches]
+    taken = list(pipeline.stored_batches(training_set, batch_size=batch_size, **READING))
+    sizes = [len(batch["label"]) for batch in taken]
     assert sizes[:-1] == [batch_size] * (48 // batch_size - (48 % batch_size == 0))
     stored = [pipeline.records.decode_image(record["image"]).tobytes() for record in training_set.source]
-    assert images_of(batches) == stored
-    labels = np.concatenate([batch["label"] for batch in batches])
+    assert images_of(taken) == stored
+    labels = np.concatenate([batch["label"] for batch in taken])
     np.testing.assert_array_equal(labels, [record["label"] for record in training_set.source])
 
 
@@ -144,3 +157,10 @@ def test_damaged_record_is_a_sentence(training_set):
 
     with pytest.raises(UserError, match="label 3"):
         take(dataclasses.replace(training_set, source=Damaged([], name="damaged")), 1, batch_size=2)
+
+
+def test_a_batch_of_identities_holds_each_with_its_images_side_by_side(training_set):
+    for batch in take(training_set, 10, **ORDERS["identities"]):
+        pairs = batch["label"].reshape(5, 2)
+        assert (pairs[:, 0] == pairs[:, 1]).all()
+        assert len(set(images_of([batch]))) == 10

@@ -8,7 +8,15 @@ import numpy as np
 from lrfr_jax import models
 
 # By how much sums of blocks make the last map larger than its biases, which are to matter.
-GROWTH = {"mobilefacenet": 5000, "iresnet18": 100, "cbam_iresnet18": 10, "resnet18": 20, "resnet14": 20, "resnet10": 20}
+GROWTH = {
+    "mobilefacenet": 5000,
+    "iresnet18": 100,
+    "cbam_iresnet18": 10,
+    "bridge_student": 1,
+    "resnet18": 20,
+    "resnet14": 20,
+    "resnet10": 20,
+}
 PLAIN = {"order": "rgb", "mean": 127.5, "scale": 127.5, "columns": 112}
 
 

@@ -22,6 +22,7 @@ OPERATORS = {
     "mobilefacenet": {"Conv", "PRelu", "Add", "Flatten", "Gemm"},
     "cbam_iresnet18": {"Conv", "PRelu", "Add", "BatchNormalization", "Flatten", "Gemm", "Relu"}
     | {"ReduceMean", "ReduceMax", "Concat", "Sigmoid", "Mul"},
+    "bridge_student": {"Conv", "PRelu", "MaxPool", "ReduceMean", "Flatten", "Gemm"},
 }
 
 # OpenCV 5.0 refuses a BatchNormalization behind the product of a map with its gates.
@@ -77,6 +78,8 @@ def test_runtimes_give_the_models_features(backbone):
         ("resnet10", {"scale": 128.0}, set()),
         ("resnet10", {"order": "bgr", "mean": 120.0, "scale": 64.0}, {"Gather", "BatchNormalization"}),
         ("mobilefacenet", {"columns": 96, "order": "bgr"}, {"Slice"}),
+        ("bridge_student", {"size": 18, "order": "bgr", "scale": 100.0}, {"MatMul"}),
+        ("iresnet18", {"size": 32}, {"MatMul"}),
     ],
 )
 def test_every_convention_is_fed_alike(backbone, convention, more):

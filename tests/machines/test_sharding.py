@@ -12,6 +12,8 @@ def test_batch_is_split_and_whole():
     mesh = sharding.make_mesh(class_shards=1)
     assert dict(mesh.shape) == {"data": 8, "model": 1}
     batch = {"image": np.arange(16 * 3, dtype=np.uint8).reshape(16, 3), "label": np.arange(16, dtype=np.int32)}
+    second = sharding.to_devices(batch | {"second": {"label": np.arange(8)}}, mesh)["second"]
+    assert {shard.data.shape for shard in second["label"].addressable_shards} == {(1,)}
     arrays = sharding.to_devices(batch, mesh)
     assert {shard.data.shape for shard in arrays["image"].addressable_shards} == {(2, 3)}
     for key in batch:

@@ -282,10 +282,16 @@ def test_convolutions_start_with_the_published_spread(block, deviation):
         ({"embedding_size": 0}, "embedding_size=0"),
         ({"dropout": 1.0}, "dropout=1.0"),
         ({"remat": "all"}, "unknown remat 'all': choose one of none, elementwise, blocks"),
-        ({"input": {"order": "rgb"}}, "model.input=.* must have the keys order, mean, scale and columns"),
+        ({"input": {"order": "rgb"}}, "model.input=.* must have the keys order, mean, scale, columns and size"),
         ({"input": RGB | {"order": "gbr"}}, "model.input=.*: order must be one of rgb, bgr"),
         ({"input": RGB | {"scale": 0}}, "model.input=.*scale above 0"),
         ({"input": RGB | {"columns": 113}}, "model.input=.*columns in 1..112"),
+        ({"input": RGB | {"size": 3}}, "model.input.size=3 must be a side from 4 to 112 pixels"),
+        ({"input": RGB | {"size": 16.0}}, "model.input.size=16.0 must be a side"),
+        (
+            {"input": RGB | {"size": 32, "columns": 96}},
+            "size=32 shrinks .*columns=96 takes a part .*: set one of them to 112",
+        ),
     ],
 )
 def test_bad_arguments_have_a_sentence(changes, words):

@@ -139,6 +139,7 @@ def test_blocks_are_left_out_for_whole_images():
         ("vit_p12s8", {"embedding_size": 128}, "embedding_size=128 of a Face Transformer.*set it to 512"),
         ("vit_p12s8", {"input": RAW | {"columns": 96}}, "columns=96 of a transformer must be 112"),
         ("vit_kprpe_small", {"input": RAW | {"columns": 96}}, "columns=96 of a transformer must be 112"),
+        ("vit_p8s8", {"input": RAW | {"size": 56}}, "size=56 of a transformer must be 112"),
     ],
 )
 def test_what_it_cannot_be_is_one_sentence(name, changes, sentence):

@@ -7,9 +7,10 @@ import numpy as np
 import optax
 import pytest
 
-from lrfr_jax.objective import train_step
+from lrfr_jax.objective import embedding, train_step
 from lrfr_jax.objective.classifier import Classifier
 from lrfr_jax.objective.heads import HEADS
+from lrfr_jax.objective.named_features import Names
 
 
 class Plain(nn.Module):
@@ -21,9 +22,9 @@ class Plain(nn.Module):
 
 def first_state():
     classifier = Classifier(3, shards=1, chunks=1, sampled_share=1.0, precision=jax.lax.Precision.HIGHEST)
-    parts = {"backbone": Plain(), "classifier": classifier, "optimizer": optax.sgd(0.1)}
-    head = HEADS["cosface"](scale=8.0, margin=0.4)
-    return train_step.init_state(jax.random.key(0), image_shape=(2, 2, 3), head=head, **parts)
+    names = Names({}, classifier, HEADS["cosface"](scale=8.0, margin=0.4))
+    parts = {"backbone": Plain(), "names": names, "optimizer": optax.sgd(0.1), "terms": (), "num_identities": 3}
+    return train_step.init_state(jax.random.key(0), image_shape=(2, 2, 3), **parts)
 
 
 def test_the_first_state_has_no_statistics():
@@ -32,14 +33,19 @@ def test_the_first_state_has_no_statistics():
     assert set(state.params["backbone"]) == {"linear"}
 
 
-@pytest.mark.parametrize("batch_norm", train_step.BATCH_NORMS)
+@pytest.mark.parametrize("batch_norm", embedding.BATCH_NORMS)
 def test_views_are_embedded_and_the_statistics_stay_empty(batch_norm):
     params, rng = first_state().params["backbone"], jax.random.key(1)
-    views = tuple(jnp.asarray(np.random.default_rng(number).normal(size=(2, 2, 2, 3)), "float32") for number in (0, 1))
+    views = {
+        name: jnp.asarray(np.random.default_rng(number).normal(size=(2, 2, 2, 3)), "float32")
+        for number, name in enumerate(("hr", "lr"))
+    }
     how = {"backbone": Plain(), "batch_norm": batch_norm, "parts": 1}
-    features, stats = train_step.embed_views(params, {}, views, rng, **how)
+    taps = dict.fromkeys(views, ("feature",))
+    features, stats = embedding.embed_views(params, {}, views, rng, taps=taps, **how)
     assert stats == {}
-    for view, feature in zip(views, features, strict=True):
+    for name, view in views.items():
+        feature = features[name, "feature"]
         plain = view.reshape(2, -1) @ params["linear"]["kernel"] + params["linear"]["bias"][None]
         dropped = 2 * plain if batch_norm != "frozen" else plain  # what is kept is divided by the share that is
         expected = jnp.where(feature == 0, 0, dropped)

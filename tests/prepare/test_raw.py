@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from lrfr_jax.data import builders, face_sets, pipeline, records
+from lrfr_jax.data import batches, builders, face_sets, pipeline, records
 from lrfr_jax.prepare.__main__ import main
 
 NUM_IMAGES = 100  # more than one batch of the conversion, and no multiple of it
@@ -70,14 +70,14 @@ def test_order_labels_and_names_are_those_of_the_source(data_dir):
 
 
 def test_batches_are_equal_bit_for_bit(data_dir):
-    def batches(name):
-        settings = {"batch_size": 24, "seed": 3, "start_batch": 2, "process_index": 0, "process_count": 1}
-        opened = face_sets.open_training_set(str(data_dir), name)
-        return itertools.islice(
-            pipeline.training_batches(opened, num_threads=2, prefetch_images=48, **settings), NUM_IMAGES // 24 + 2
-        )
+    def taken(name):
+        how = {"order": "shuffled", "images_per_identity": 1, "group": "config.input", "num_threads": 2}
+        source = batches.make_source(face_sets.open_training_set(str(data_dir), name), batch_size=24, seed=3, **how)
+        which = {"start_batch": 2, "process_index": 0, "process_count": 1}
+        reading = {"num_threads": 2, "prefetch_images": 48}
+        return itertools.islice(pipeline.training_batches(source, **which, **reading), NUM_IMAGES // 24 + 2)
 
-    for one, other in zip(batches("faces"), batches("faces_raw"), strict=True):
+    for one, other in zip(taken("faces"), taken("faces_raw"), strict=True):
         for key in ("image", "label"):
             np.testing.assert_array_equal(one[key], other[key])
 

@@ -15,7 +15,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 from configs import quickstart
 from lrfr_jax.data import face_sets, pipeline
 from lrfr_jax.machines import sharding
-from lrfr_jax.run import experiment
+from lrfr_jax.run import experiment, sources
 
 STEPS = 50
 
@@ -39,10 +39,9 @@ def main(data_dir: str, output: str, port: str = "", count: str = "1", process: 
 
     init = jax.jit(lambda rng: jax.tree.map(double, run.init(rng)), out_shardings=sharding.replicated(mesh))
     state = init(jax.random.key(config.seed, impl="rbg"))
+    [source] = sources.bind(config, [training_set])
     batches = pipeline.training_batches(
-        training_set,
-        batch_size=config.batch_size,
-        seed=config.seed,
+        source,
         start_batch=0,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
@@ -52,7 +51,7 @@ def main(data_dir: str, output: str, port: str = "", count: str = "1", process: 
     losses = []
     for _ in range(STEPS):
         batch = sharding.to_devices(next(batches), mesh)
-        state, metrics = step(state, batch["image"], batch["label"])
+        state, metrics = step(state, batch, {})
         losses.append(float(metrics["loss"]))
     statistics = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(state.batch_stats)])
     parameters = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(state.params)])

@@ -18,10 +18,10 @@ from configs import quickstart
 from lrfr_jax.data import face_sets, pipeline
 from lrfr_jax.errors import UserError
 from lrfr_jax.machines import sharding
-from lrfr_jax.run import device_cache, experiment, metric_writers
+from lrfr_jax.run import device_cache, experiment, metric_writers, sources
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-WHICH = {"batch_size": 16, "seed": 3, "num_threads": 2, "prefetch_images": 8}
+READING = {"num_threads": 2, "prefetch_images": 8}
 
 
 @pytest.fixture(scope="module")
@@ -39,22 +39,68 @@ def mesh(request):
     return make_mesh(*request.param)
 
 
-def feed(training_set, mesh, cache, *, start_batch=0):
-    return device_cache.feed(training_set, cache=cache, mesh=mesh, start_batch=start_batch, **WHICH)
+# One set in both orders, and two side by side.
+INPUTS = {
+    "shuffled": {},
+    "identities": {"order": "identities", "images_per_identity": 4},
+    "two": {"second": {"dataset": "generated_train", "batch_size": 8, "order": "identities", "images_per_identity": 2}},
+}
 
 
-def test_batches_are_equal_bit_for_bit(training_set, mesh, monkeypatch):
+def taken(training_set, **rules):
+    config = quickstart.get_config("policy=none,batch_size=16")
+    config.seed = 3
+    config.input.update(rules)
+    return sources.bind(config, [training_set] * (2 if config.input.second.dataset else 1))
+
+
+def feed(training_set, mesh, cache, *, start_batch=0, **rules):
+    return device_cache.feed(taken(training_set, **rules), cache=cache, mesh=mesh, start_batch=start_batch, **READING)
+
+
+@pytest.mark.parametrize("rules", INPUTS)
+def test_batches_are_equal_bit_for_bit(training_set, mesh, monkeypatch, rules):
     monkeypatch.setattr(device_cache, "CHUNK", 20)  # three chunks, the last one of 8 images
-    batches, nothing = feed(training_set, mesh, "none", start_batch=1)
-    drawn, cached = feed(training_set, mesh, "device", start_batch=1)
+    batches, nothing = feed(training_set, mesh, "none", start_batch=1, **INPUTS[rules])
+    drawn, cached = feed(training_set, mesh, "device", start_batch=1, **INPUTS[rules])
     assert nothing == {}
-    assert all(array.sharding.is_fully_replicated for array in cached.values())
-    look_up = jax.jit(lambda cached, numbers: device_cache.look_up(cached, numbers, mesh))
+    assert all(array.sharding.is_fully_replicated for array in jax.tree.leaves(cached))
+    look_up = jax.jit(lambda cached, numbers: device_cache.found_in(cached, numbers, mesh))
     for batch, numbers in itertools.islice(zip(batches, drawn, strict=True), 5):  # 3 batches are an epoch
-        found = look_up(cached, sharding.to_devices(numbers, mesh)["record"])
-        for key in ("image", "label"):
-            np.testing.assert_array_equal(found[key], batch[key])
-            assert found[key].dtype == batch[key].dtype
+        found = look_up(cached, sharding.to_devices(numbers, mesh))
+        jax.tree.map(np.testing.assert_array_equal, found, batch)
+        assert jax.tree.map(lambda leaf: leaf.dtype, found) == jax.tree.map(lambda leaf: leaf.dtype, batch)
+    assert batch["image"].shape[0] == 16
+    assert ("second" in batch) == (rules == "two")
+
+
+def test_a_second_source_has_the_batches_it_would_have_alone_from_a_seed_of_its_own(training_set):
+    first, second = taken(training_set, **INPUTS["two"])
+    both, _ = feed(training_set, make_mesh(1), "none", start_batch=2, **INPUTS["two"])
+    alone = [
+        pipeline.training_batches(source, start_batch=2, process_index=0, process_count=1, **READING)
+        for source in (first, second)
+    ]
+    for batch, one, other in itertools.islice(zip(both, *alone, strict=True), 4):
+        jax.tree.map(np.testing.assert_array_equal, batch, one | {"second": other})
+        assert other["image"].shape[0] == 8
+    same = {"second": {"dataset": "generated_train", "batch_size": 16, "order": "shuffled", "images_per_identity": 1}}
+    first, second = taken(training_set, **same)
+    assert first.order(np.arange(48)).tolist() != second.order(np.arange(48)).tolist()
+    assert taken(training_set)[0].order(np.arange(48)).tolist() == first.order(np.arange(48)).tolist()
+
+
+def test_processes_read_their_parts_of_both_sources(training_set, monkeypatch):
+    whole, _ = feed(training_set, make_mesh(1), "none", **INPUTS["two"])
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    parts = []
+    for number in range(2):
+        monkeypatch.setattr(jax, "process_index", lambda number=number: number)
+        parts.append(feed(training_set, make_mesh(1), "none", **INPUTS["two"])[0])
+    for batch, one, other in itertools.islice(zip(whole, *parts, strict=True), 4):
+        jax.tree.map(
+            lambda *arrays: np.testing.assert_array_equal(arrays[0], np.concatenate(arrays[1:])), batch, one, other
+        )
 
 
 def test_each_device_reads_its_own_memory_alone(training_set, mesh):
@@ -82,7 +128,7 @@ def test_steps_are_equal_bit_for_bit_and_compiled_once(training_set, resnet6):
         lines = []
         with jax.set_mesh(mesh):
             for batch in itertools.islice(batches, 3):
-                state, metrics = step(state, sharding.to_devices(batch, mesh), cached)
+                state, metrics = step(state, sharding.to_devices(batch, mesh), cached, {})
                 lines.append({key: float(value) for key, value in metrics.items()})
         assert step._cache_size() == 1
         results[cache] = lines, jax.tree.leaves(state)
@@ -116,9 +162,11 @@ def test_a_set_that_does_not_fit_is_a_sentence_and_nothing_is_decoded(training_s
     sentence = r"wants 0\.00181 GB on each device for 48 images, 0\.001 GB are free: set it to 'none', with raw records"
     with pytest.raises(UserError, match=sentence):
         feed(training_set, mesh, "device")
-    device_cache.check("none", training_set, mesh)
+    device_cache.check("none", taken(training_set), mesh)
     monkeypatch.setattr(device_cache, "_free_bytes", lambda devices: device_cache.bytes_of(48))
-    device_cache.check("device", training_set, mesh)
+    device_cache.check("device", taken(training_set), mesh)
+    with pytest.raises(UserError, match=r"wants 0\.00361 GB on each device for 96 images, 0\.00181 GB are free"):
+        device_cache.check("device", taken(training_set, **INPUTS["two"]), mesh)
 
 
 def test_free_bytes_are_those_of_the_fullest_device():

@@ -7,7 +7,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from configs import casia_r34, quickstart
 from lrfr_jax.errors import UserError
-from lrfr_jax.run import continuation, experiment, former_names, workdir
+from lrfr_jax.run import continuation, former_names, objectives, workdir
 
 LATER = (
     "augment.crop.",
@@ -15,9 +15,13 @@ LATER = (
     "augment.light.",
     "augment.low_resolution.",
     "augment.views.",
+    "input.images_per_identity",
+    "input.order",
+    "input.second.",
     "optimizer.algorithm",
 )
-LATER += ("optimizer.betas", "optimizer.epsilon", "optimizer.nesterov", "optimizer.weight_decay_by_prefix")
+LATER += ("model.input.size", "optimizer.betas", "optimizer.epsilon", "optimizer.nesterov")
+LATER += ("optimizer.weight_decay_by_prefix",)
 
 
 def today(policy="maug", module=quickstart):
@@ -56,7 +60,7 @@ def test_former_heads(margin_type, head):
     found = former_names.current(former)
     assert {name.removeprefix("head."): found[name] for name in found if name.startswith("head.")} == head
     assert not {"loss.margin_type", "loss.scale", "loss.margin"} & found.keys()
-    experiment.head_of(head)
+    objectives.head_of(head)
 
 
 def test_views_of_before_had_one_operator_and_one_source():

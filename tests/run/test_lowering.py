@@ -7,7 +7,6 @@ All, and with their own networks: `pytest -m slow tests/run/test_lowering.py` (m
 import importlib
 import pathlib
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,34 +16,21 @@ from jax import export
 from configs import common
 from lrfr_jax import models
 from lrfr_jax.machines import sharding
-from lrfr_jax.models import layers
-from lrfr_jax.run import experiment
+from lrfr_jax.run import experiment, teachers
+from tests.one_layer import MAKE_THEIR_TEACHER, OneLayer, write_metadata
 
 PLATFORMS = ("cuda", "tpu")
-BATCH_SIZE, IDENTITIES = 8, 16
+BATCH_SIZE, IDENTITIES = 16, 16  # of fewer Massoli's share is no image
 FOLDER = pathlib.Path(common.__file__).parent
 CONFIGS = sorted(
     ".".join(path.relative_to(FOLDER).with_suffix("").parts)
     for path in [*FOLDER.glob("*.py"), *FOLDER.glob("systems/*.py")]
     if path.stem not in ("__init__", "common")
 )
-QUICK = [name if name.startswith("systems.") else pytest.param(name, marks=pytest.mark.slow) for name in CONFIGS]
-
-
-class OneLayer(nn.Module):
-    """Stands for every backbone: the neck alone, on averages of 16 x 16 pixels, with the parts that configs name."""
-
-    width: float
-    embedding_size: int
-    dropout: float
-    dtype: str
-    input: layers.InputConvention
-    remat: str
-
-    @nn.compact
-    def __call__(self, images, train):
-        x = nn.avg_pool(images, (16, 16), strides=(16, 16)).astype(self.dtype)
-        return layers.Neck(self.embedding_size, self.dropout, learn_scale=True, name="neck")(x, train)
+QUICK = [
+    (name, "") if name.startswith("systems.") else pytest.param(name, "", marks=pytest.mark.slow) for name in CONFIGS
+]
+QUICK += [("systems.bridge_kd", "step=2"), ("systems.massoli", "share=curriculum")]
 
 
 @pytest.fixture
@@ -54,6 +40,15 @@ def one_layer(monkeypatch):
 
 def config_of(name, arg):
     return importlib.import_module(f"configs.{name}").get_config(arg)
+
+
+def taught(name, arg, folder):
+    """A config, with a teacher where it has one."""
+    config = config_of(name, f"batch_size={BATCH_SIZE},{arg}")
+    if config.teacher.checkpoint:
+        made_by = config_of(name, MAKE_THEIR_TEACHER[name]) if name in MAKE_THEIR_TEACHER else config
+        config.teacher.checkpoint = write_metadata(folder / "teacher", made_by, num_identities=IDENTITIES)
+    return config
 
 
 def arguments_of(run, mesh):
@@ -66,7 +61,18 @@ def arguments_of(run, mesh):
     )
     rows = sharding.over_batch(mesh)
     images = jax.ShapeDtypeStruct((BATCH_SIZE, 112, 112, 3), np.uint8, sharding=rows)
-    return placed, images, jax.ShapeDtypeStruct((BATCH_SIZE,), np.int32, sharding=rows)
+    labels = jax.ShapeDtypeStruct((BATCH_SIZE,), np.int32, sharding=rows)
+    batch, of_teacher = {"image": images, "label": labels}, {}
+    if run.teacher is not None and run.teacher.is_kept:
+        shape = (BATCH_SIZE, 2, models.feature_size(run.teacher.backbone))
+        batch["teacher"] = jax.ShapeDtypeStruct(shape, np.float32, sharding=rows)
+    elif run.teacher is not None:
+        whole = sharding.replicated(mesh)
+        of_teacher = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=whole),
+            teachers.abstract_variables(run.teacher),
+        )
+    return placed, batch, of_teacher
 
 
 def lowered(config, mesh):
@@ -88,12 +94,13 @@ def check(program, *, devices):
     assert program.nr_devices == devices
     state, metrics = jax.tree.unflatten(program.out_tree, program.out_avals)
     assert metrics["loss"].shape == ()
-    assert state.params["classifier"]["class_centers"].dtype == jnp.float32
+    if "classifier" in state.params:
+        assert state.params["classifier"]["class_centers"].dtype == jnp.float32
 
 
-@pytest.mark.parametrize("name", QUICK)
-def test_the_step_of_every_config(name, one_layer):
-    check(lowered(config_of(name, f"batch_size={BATCH_SIZE}"), one_device()), devices=1)
+@pytest.mark.parametrize(("name", "arg"), QUICK)
+def test_the_step_of_every_config(name, arg, one_layer, tmp_path):
+    check(lowered(taught(name, arg, tmp_path), one_device()), devices=1)
 
 
 @pytest.mark.parametrize("head", common.HEADS)
@@ -111,5 +118,5 @@ def test_the_step_of_the_paper_over_two_by_four_devices(one_layer):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CONFIGS)
-def test_the_step_of_every_config_with_its_own_network(name):
-    check(lowered(config_of(name, f"batch_size={BATCH_SIZE}"), one_device()), devices=1)
+def test_the_step_of_every_config_with_its_own_network(name, tmp_path):
+    check(lowered(taught(name, "", tmp_path), one_device()), devices=1)

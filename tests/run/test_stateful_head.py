@@ -9,7 +9,7 @@ import pytest
 from configs import common
 from lrfr_jax.checkpoints import checkpoint
 from lrfr_jax.errors import UserError
-from lrfr_jax.run import train
+from lrfr_jax.run import states
 from tests.run.test_train import assert_same_run, config, interrupt, start  # noqa: F401
 
 FIRST = {"mean": 20.0, "std": 100.0}
@@ -59,7 +59,7 @@ def test_a_killed_run_keeps_the_heads_state(begin, tmp_path, monkeypatch):
 
 
 def test_a_checkpoint_without_the_state_begins_with_the_first(begin, tmp_path, monkeypatch):
-    real = train._split
+    real = states.split
     without = {"head": None}
 
     def split(state):
@@ -68,7 +68,7 @@ def test_a_checkpoint_without_the_state_begins_with_the_first(begin, tmp_path, m
         return backbone, training
 
     with monkeypatch.context() as patch:
-        patch.setattr(train, "_split", split)
+        patch.setattr(states, "split", split)
         stop_after_second_step(begin, tmp_path, monkeypatch)
     begin(tmp_path)
     for name, value in head_state(tmp_path).items():
@@ -77,14 +77,14 @@ def test_a_checkpoint_without_the_state_begins_with_the_first(begin, tmp_path, m
 
 
 def test_a_state_of_another_head_is_refused(begin, tmp_path, monkeypatch):
-    real = train._split
+    real = states.split
 
     def split(state):
         backbone, training = real(state)
         return backbone, training | {"head": {"t": training["head"]["mean"]}}
 
     with monkeypatch.context() as patch:
-        patch.setattr(train, "_split", split)
+        patch.setattr(states, "split", split)
         stop_after_second_step(begin, tmp_path, monkeypatch)
     with pytest.raises(UserError, match=r"holds a head's state of the shapes \{'t': \[\]\}, and this run's head has"):
         begin(tmp_path)

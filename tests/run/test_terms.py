@@ -1,5 +1,7 @@
 """The group `terms` of a config: what it means, and every way to get it wrong has its sentence."""
 
+import importlib
+
 import pytest
 
 from lrfr_jax.errors import UserError
@@ -28,6 +30,7 @@ def test_entries_in_the_order_of_their_names():
         ({"term": "cosine", "over": "max"}, r"terms\.pull: over='max' is unknown: choose sum or mean"),
         ({"weight": -1.0}, r"terms\.pull\.weight=-1\.0 must be at least 0 and finite"),
         ({"weight": float("nan")}, r"terms\.pull\.weight=nan must be"),
+        ({"weight": float("inf")}, r"terms\.pull\.weight=inf must be"),
         ({"weight": True}, r"terms\.pull\.weight=True must be"),
         ({"weight": "1"}, r"terms\.pull\.weight=1 must be"),
         ({"weight_unit": "share"}, "weight_unit='share' is unknown: choose one of lambda, gradient_share"),
@@ -60,3 +63,26 @@ def test_numbers_must_be_finite():
     settings = {"term": "distance", "distance": "logexp", "p": float("inf"), "reduction": "paper"}
     with pytest.raises(UserError, match=r"terms\.pull\.p=inf must be finite"):
         terms.term_of("pull", settings)
+
+
+@pytest.mark.parametrize(
+    ("config", "arg", "features"),
+    [
+        ("octuplet", "metric=cosine", "hr lr"),
+        ("datl", "loss=datl", "hr lr"),
+        ("datl", "loss=daql", "hr lr"),
+        ("ddl", "policy=st_m2,negatives=hardest", "first second"),
+    ],
+)
+def test_terms_of_the_systems(config, arg, features):
+    """Their numbers are the term's, their features those of their views, and K is the batch's."""
+    config = importlib.import_module(f"configs.systems.{config}").get_config(arg)
+    (found,) = terms.terms_of(config.terms.to_dict(), dict.fromkeys(config.augment.views, config.input.dataset))
+    assert found.of == tuple(("student", view, "feature") for view in features.split())
+    assert (found.weight, found.weight_unit, config.loss.distance_weight) == (1.0, "lambda", 0.0)
+    assert config.input.order == "identities"
+    size = config.input.images_per_identity
+    assert config.terms[found.name].get("images_per_identity", size) == size
+    assert config.batch_size % size == 0
+    is_classified = any(rule.weight for rule in config.augment.views.values())
+    assert is_classified == (config.head.name != "none")

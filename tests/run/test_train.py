@@ -171,7 +171,10 @@ def test_diverged_run_stops_with_step_parts_and_last_good_checkpoint(start, tmp_
         ({"evals.generated_test.protocol": "lfw"}, "protocol='lfw' is no protocol for a verification set"),
         ({"evals.generated_test.resolutions": (140,)}, "140"),
         ({"model.backbone": "resnet19"}, "resnet19"),
-        ({"loss.distance_weight": 1.0, "augment.views": ONE_VIEW}, r"of two views, and augment\.views has 1 \(hr\)"),
+        (
+            {"loss.distance_weight": 1.0, "augment.views": ONE_VIEW},
+            r"of two views, and augment\.views has 1 that are classified \(hr\)",
+        ),
         ({"keep_checkpoints": 0}, r"config\.keep_checkpoints=0 must be at least 1"),
         ({"seed": -1}, r"config\.seed=-1 must be from 0"),
         ({"num_epochs": float("nan")}, "num_epochs=nan must be above 0"),

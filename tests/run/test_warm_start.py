@@ -12,7 +12,8 @@ from lrfr_jax import image_ops
 from lrfr_jax.checkpoints import checkpoint
 from lrfr_jax.data import face_sets, records
 from lrfr_jax.errors import UserError
-from lrfr_jax.run import experiment, train, warm_start
+from lrfr_jax.machines import sharding
+from lrfr_jax.run import experiment, states, train, warm_start
 
 
 @pytest.fixture
@@ -101,3 +102,37 @@ def test_an_exported_file_is_told_with_the_command_that_it_needs(tmp_path):
     sentence = rf"init_from={path} is a file: `python -m lrfr_jax.pretrained --source {path} --out DIR` makes"
     with pytest.raises(UserError, match=sentence):
         warm_start.check(str(path), "random", model={}, begins=True)
+
+
+def run_with(resnet6, identities, *, shards, head="linear_softmax"):
+    config = quickstart.get_config(f"policy=none,head={head}")
+    config.model.update({"backbone": resnet6, "width": 0.0625, "embedding_size": 16})
+    config.classifier.shards = shards
+    return experiment.build_run(config, num_identities=identities, steps_per_epoch=10.0)
+
+
+def test_a_classifier_goes_on_over_other_shards_and_for_the_same_identities_alone(resnet6, pretrained, tmp_path):
+    """11 identities take 11 rows, or 12 over four shards; each with a bias of its own."""
+    run, mesh = run_with(resnet6, 11, shards=1), sharding.make_mesh(class_shards=1)
+    state = run.fresh_state(5, mesh)
+    there = state.params["classifier"] | {"class_bias": jax.numpy.arange(11.0)}
+    backbone, training = states.split(state.replace(params=state.params | {"classifier": there}))
+    model = checkpoint.load_metadata(pretrained[0])["model"]
+    metadata = {"step": 1, "model": model, "degradation_rounding": "uint8", "data": {"num_identities": 11}}
+    manager = checkpoint.create_manager(tmp_path, keep=1)
+    checkpoint.save(manager, 1, backbone=backbone, training=training, metadata=metadata)
+    checkpoint.close(manager)
+    path, split = checkpoint.newest(tmp_path), sharding.make_mesh(class_shards=4)
+    fresh = run_with(resnet6, 11, shards=4).fresh_state(0, split)
+    found = warm_start.with_classifier_of(fresh, path, num_identities=11, mesh=split).params["classifier"]
+    assert found["class_centers"].sharding == fresh.params["classifier"]["class_centers"].sharding
+    expected = np.pad(np.asarray(there["class_centers"]), ((0, 1), (0, 0)))
+    np.testing.assert_array_equal(found["class_centers"], expected)
+    np.testing.assert_array_equal(found["class_bias"], [*range(11), 0])
+    sentence = "is of 11 identities with class_bias, class_centers, and this run's of {} with {}: both must be the same"
+    for identities, head, named in ((12, "linear_softmax", "class_"), (11, "cosface", "class_cent")):
+        other = run_with(resnet6, identities, shards=1, head=head).fresh_state(0, mesh)
+        with pytest.raises(UserError, match=sentence.format(identities, named).removesuffix(": both must be the same")):
+            warm_start.with_classifier_of(other, path, num_identities=identities, mesh=mesh)
+    with pytest.raises(UserError, match=r"class_centers='checkpoint': .*net holds no classifier, name a checkpoint of"):
+        warm_start.with_classifier_of(fresh, pretrained[0], num_identities=11, mesh=split)

@@ -75,7 +75,7 @@ def test_step_sends_gradients_and_embeddings_once(resnet6, monkeypatch):
     labels = jax.ShapeDtypeStruct((64,), np.int32, sharding=sharding.over_batch(mesh))
     with jax.set_mesh(mesh):
         step = jax.jit(run.step, donate_argnums=0, out_shardings=(placement, sharding.replicated(mesh)))
-        program = step.lower(jax.tree.map(place, state, placement), images, labels).compile()
+        program = step.lower(jax.tree.map(place, state, placement), {"image": images, "label": labels}, {}).compile()
     least = communication.least_of_step(
         state.params["backbone"], rows=run.classifier.rows, dim=32, images=2 * 64, data=1, model=8
     )

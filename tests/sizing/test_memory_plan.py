@@ -9,11 +9,12 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from configs import finetune_lfw_pubfig, ms1m_r50, quickstart
+from lrfr_jax.checkpoints import checkpoint
 from lrfr_jax.machines import sharding
 from lrfr_jax.objective.classifier import Classifier, classification, init_bias
 from lrfr_jax.objective.heads import HEADS
 from lrfr_jax.run import experiment
-from lrfr_jax.sizing import memory_plan
+from lrfr_jax.sizing import memory_plan, operations
 
 BATCH, DIM = 1024, 512
 
@@ -94,7 +95,11 @@ def test_a_whole_step(resnet6):
     with jax.set_mesh(mesh):
         run = experiment.build_run(config, 100, 10.0)
         state = jax.eval_shape(run.init, jax.eval_shape(jax.random.key, 0))
-        program = jax.jit(run.step, out_shardings=sharding.replicated(mesh)).lower(state, images, labels).compile()
+        program = (
+            jax.jit(run.step, out_shardings=sharding.replicated(mesh))
+            .lower(state, {"image": images, "label": labels}, {})
+            .compile()
+        )
     found = program.memory_analysis()
     # Parameters and momentum are arguments, two thirds of the three.
     network = 2 * (memory.backbone + memory.class_centers) / 3
@@ -158,3 +163,97 @@ def test_parts_shards_and_types_lower_what_they_should():
     config.input.cache = "device"
     assert planned(config).cache == 5000 * (112 * 112 * 3 + 4)
     assert planned(config).total - planned(config).cache < 0.8 * before.total
+
+
+# ---- What a teacher, a view that nobody reads, and a second set take.
+
+
+@pytest.fixture(scope="module")
+def teacher(resnet6, tmp_path_factory):
+    """(folder of a checkpoint, bytes of its weights)."""
+    run = experiment.build_run(small(resnet6), 5, 10.0)
+    state = jax.jit(run.init)(jax.random.key(0, impl="rbg"))
+    variables = {"params": state.params["backbone"], "batch_stats": state.batch_stats}
+    model = {key: value for key, value in small(resnet6).model.to_dict().items() if key != "batch_norm"}
+    metadata = {"step": 0, "model": model, "degradation_rounding": "uint8", "data": {"num_identities": 5}}
+    recipe = {"head.name": "softmax", "head.scale": 64.0}
+    metadata["history"] = [{"kind": "training", "recipe": recipe}]
+    folder = tmp_path_factory.mktemp("teacher") / "net"
+    checkpoint.save_backbone(folder, variables, metadata)
+    return str(folder), sum(leaf.nbytes for leaf in jax.tree.leaves(variables))
+
+
+def small(resnet6, **views):
+    config = quickstart.get_config("policy=aug,batch_size=16")
+    config.model.update({"backbone": resnet6, "width": 0.125, "embedding_size": 16})
+    if views:
+        rules = config.augment.views.to_dict()
+        for name, rule in views.items():
+            rules[name] |= rule
+        config.augment.views = rules
+        config.loss.distance_weight = 0.0
+    return config
+
+
+def to_teacher(tap):
+    of = (f"student.lr.{tap}", f"teacher.hr.{tap}")
+    return {"mine": {"term": "mse", "of": of, "weight": 1.0, "weight_unit": "lambda"}}
+
+
+planned = functools.partial(memory_plan.of_config, num_identities=5, num_images=1000, devices=1)
+
+
+def counted(config, second=0):
+    run = experiment.build_run(config, 5, 10.0)
+    return run, operations.of_training(run, embedding_size=16, batch=16, second_batch=second)
+
+
+def test_a_teacher_takes_its_weights_and_a_forward_pass(resnet6, teacher):
+    two, one = small(resnet6), small(resnet6, hr={"weight": 0.0}, lr={"weight": 1.0})
+    run, of_two = counted(two)
+    each = operations.of_forward(run.backbone)
+    _, of_one = counted(one)
+    head = 3 * 2 * 16 * 5 * 16
+    assert (of_two, of_one) == (2 * (3 * 16 * each + head), 3 * 16 * each + head)
+    assert planned(one).activations == planned(two).activations / 2
+    assert planned(one).cosines == planned(two).cosines / 2
+    one.terms, one.teacher.checkpoint = to_teacher("feature"), teacher[0]
+    found = planned(one)
+    assert (found.teacher, found.activations, found.cache) == (teacher[1], planned(two).activations / 2, 0)
+    assert counted(one)[1] == of_one + 16 * each
+    one.terms = to_teacher("logits")
+    assert planned(one).teacher == teacher[1] + 4 * 5 * 16
+
+
+def test_features_that_are_kept_take_memory_in_a_cache_alone(resnet6, teacher):
+    config = small(resnet6, hr={"weight": 0.0}, lr={"weight": 1.0})
+    before, plain = planned(config), counted(config)[1]
+    config.terms = to_teacher("feature")
+    config.teacher.update({"checkpoint": teacher[0], "cache": "records"})
+    assert planned(config) == before
+    assert counted(config)[1] == plain
+    config.input.cache = "device"
+    assert planned(config).cache == 1000 * (112 * 112 * 3 + 4 + 2 * 16 * 4)
+
+
+def test_without_a_head_there_are_no_centers(resnet6):
+    config = small(resnet6, hr={"weight": 0.0}, lr={"weight": 0.0})
+    both = ("student.hr.feature", "student.lr.feature")
+    config.head, config.terms = {"name": "none"}, {"mine": to_teacher("feature")["mine"] | {"of": both}}
+    found = planned(config)
+    assert (found.class_centers, found.cosines) == (0, 0)
+    assert found.activations == planned(small(resnet6)).activations
+    run, count = counted(config)
+    assert count == 3 * 2 * 16 * operations.of_forward(run.backbone)
+
+
+def test_a_second_set_counts_by_its_own_batch(resnet6):
+    config = small(resnet6, hr={"weight": 1.0}, lr={"weight": 0.0, "source": "second"})
+    config.input.second.update({"dataset": "native", "batch_size": 4})
+    alone = planned(config)
+    config.terms = {"mine": {"term": "contrastive", "of": ("student.hr.feature", "student.lr.feature"), "margin": 1.0}}
+    config.terms.mine.update({"weight": 1.0, "weight_unit": "lambda"})
+    assert planned(config).activations == pytest.approx(alone.activations * 20 / 16)
+    assert planned(config).images == 20 * 112 * 112 * 3 * 5
+    run, count = counted(config, second=4)
+    assert count == 3 * 20 * operations.of_forward(run.backbone) + 3 * 2 * 16 * 5 * 16

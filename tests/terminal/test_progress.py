@@ -56,6 +56,11 @@ def test_views_of_other_names_have_their_accuracy(clock):
     assert "loss 1 accuracy 50.0% FIRST 25.0% SECOND rate 0.1" in timing_of(0).line(1, others)[0]
 
 
+def test_without_a_classifier_there_is_no_accuracy(clock):
+    clock[0] += 1.0
+    assert " loss 1 rate 0.1 | " in timing_of(0).line(1, {"train/loss": 1.0, "train/learning_rate": 0.1})[0]
+
+
 def test_evaluation_time_is_taken_out_and_each_line_starts_anew(clock):
     timing = timing_of(0, 8, batch_size=1)
     clock[0] += 12.0

@@ -20,6 +20,7 @@ HELD = EmbeddingsFile(
     "1f",
     "sum",
     14,
+    ["2e"],
 )
 
 
@@ -40,6 +41,14 @@ def test_round_trip(tmp_path):
         np.testing.assert_array_equal(one, other)
     write(tmp_path / "g.npz", HELD._replace(unreadable=[], reasons=[]))
     assert embeddings_file.read(str(tmp_path / "g.npz"), flag="--probes").unreadable == []
+
+
+def test_a_file_of_an_older_version_fits_its_own_model_alone(tmp_path):
+    arrays = {name: np.array(value) for name, value in HELD._asdict().items() if name != "fits"}
+    np.savez(tmp_path / "f.npz", **arrays)
+    found = embeddings_file.read(str(tmp_path / "f.npz"), flag="--probes")
+    assert (found.fits, found.spaces) == ([], {"1f"})
+    assert len(HELD.spaces) == 3  # with either rounding
 
 
 def test_it_is_what_numpy_writes(tmp_path, monkeypatch):

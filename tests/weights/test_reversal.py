@@ -40,6 +40,7 @@ def test_their_networks_give_our_features(layout, backbone, forward, options, co
         ("insightface_torch_iresnet", {"backbone": "mobilefacenet"}, "holds iresnet18 or .* and no mobilefacenet"),
         ("insightface_torch_mobilefacenet", {"mean": 120.0}, "wants 112 columns and a mean of 127.5, but this"),
         ("insightface_torch_mobilefacenet", {"columns": 96}, "wants 112 columns and a mean of 127.5, but this"),
+        ("insightface_torch_mobilefacenet", {"size": 96}, "wants 112 columns and a mean of 127.5, but this"),
     ],
 )
 def test_what_a_layout_cannot_hold(layout, changes, sentence):

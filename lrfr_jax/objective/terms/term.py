@@ -58,3 +58,25 @@ class Term:
 
 # No bound for the number of features.
 MANY = 1000
+
+# What the weight of a term counts in: the paper's lambda, or shares of the gradient of the classification.
+WEIGHT_UNITS = ("lambda", "gradient_share")
+
+
+@dataclasses.dataclass(frozen=True)
+class NamedTerm:
+    """A term of a run's loss.
+
+    Attributes:
+      name: under which its value is logged.
+      term: the formula.
+      of: the features, each as (who, view, tap).
+      weight: 0 or more.
+      weight_unit: one of `WEIGHT_UNITS`.
+    """
+
+    name: str
+    term: Term
+    of: tuple[tuple[str, str, str], ...]
+    weight: float | int
+    weight_unit: str

@@ -23,6 +23,13 @@ def test_published_values():
 
 
 @in_double
+def test_over_three_dims():
+    state, x = {"centers": np.zeros((1, 3))}, [[1, 2, 2]]
+    close(value_of(make("center_loss"), x, state=state), 4.5, digits=12)
+    close(value_of(make("center_loss", over_dims="mean"), x, state=state), 3, digits=12)
+
+
+@in_double
 def test_value_and_gradient():
     """Half the squared distance; the center has no gradient, and several views are pooled."""
     state = {"centers": np.asarray([[0.0, 0.0], [1.0, 1.0], [0.0, 0.0]])}

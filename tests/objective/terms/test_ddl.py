@@ -95,7 +95,7 @@ def test_groups_of_p_times_k_batches(negatives, size):
     """Three groups, one of them a longer batch of other identities, one identity twice, a pair that is none."""
     (hr, lr), labels = batch_of(0, images=size)
     (other, _), others = batch_of(1, identities=8, images=size)
-    others[:size] = others[size : 2 * size]
+    others[:size], other[:size] = others[size : 2 * size], other[size : 2 * size] + 0.01
     labels[-1] = 99
     batches, of_each = (hr, lr, other), (labels, labels, others)
     expected = by_loops(batches, of_each, negatives, size)
@@ -124,6 +124,12 @@ def test_batches_without_positives_or_negatives():
         value_of(only_negatives, opposite, opposite, labels=labels),
         digits=12,
     )
+    for groups in ((both, opposite), (opposite, both)):
+        close(
+            value_of(make("ddl", order_weight=0.0), *groups, labels=labels),
+            value_of(only_negatives, *groups, labels=labels),
+            digits=12,
+        )
     # One identity: with `hardest` nothing is negative, and positives alone diverge.
     settings = {"negatives": "hardest", "negative_weight": 0.0, "order_weight": 0.0}
     one = angles(0, 20), angles(0, 50)

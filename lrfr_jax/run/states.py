@@ -1,0 +1,124 @@
+"""The state of a run: where it begins or goes on, and what is kept of it."""
+
+import json
+import logging
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from lrfr_jax.checkpoints import checkpoint, model_card, newest_state
+from lrfr_jax.data import face_sets
+from lrfr_jax.files import paths
+from lrfr_jax.machines import sharding
+from lrfr_jax.objective import train_step
+from lrfr_jax.run import continuation, experiment, warm_start
+from lrfr_jax.run import workdir as workdirs
+from lrfr_jax.terminal import progress
+
+logger = logging.getLogger("lrfr_jax")
+
+
+def first_state(
+    config: ConfigDict,
+    run: experiment.Run,
+    training_set: face_sets.TrainingSet,
+    mesh: Mesh,
+    manager: Any,
+    metadata: dict[str, Any],
+    num_steps: int,
+) -> tuple[int, train_step.TrainState]:
+    """Returns the step that was reached and its state, or 0 and the first one; completes the history of `metadata`."""
+    with progress.waiting("drawing the first parameters"):
+        state = jax.block_until_ready(run.fresh_state(config.seed, mesh))
+    with progress.waiting("reading the newest checkpoint"):
+        start, state, before = _restore(manager, state, metadata)
+    if start:
+        place = checkpoint.folder_of(manager) / str(start)
+        steps_per_epoch = training_set.num_images / config.batch_size
+        length = {"step": start, "num_steps": num_steps, "steps_per_epoch": steps_per_epoch}
+        continuation.check(before, schedule=run.schedule, place=place, **length)
+        fields = continuation.changes(before, json.loads(config.to_json()))
+        metadata["history"] = continuation.with_changes(metadata["history"], start, fields)
+        changed = f", now with {continuation.as_text(fields)}" if fields else ""
+        logger.info("continuing after step %d%s", start, changed)
+    elif config.init_from:
+        state = _warm_start(config, run, state, training_set, mesh)
+        metadata["history"][:0] = checkpoint.load_metadata(config.init_from).get("history", [])
+    return start, state
+
+
+def _warm_start(
+    config: ConfigDict, run: experiment.Run, state: train_step.TrainState, training_set: Any, mesh: Mesh
+) -> train_step.TrainState:
+    state = warm_start.with_backbone_of(state, config.init_from, mesh=mesh)
+    logger.info("the backbone starts from %s", config.init_from)
+    if config.class_centers == "random":
+        return state
+    if config.class_centers == "checkpoint":
+        of_set = {"num_identities": training_set.num_identities, "mesh": mesh}
+        return warm_start.with_classifier_of(state, config.init_from, **of_set)
+    return warm_start.with_mean_embeddings(
+        state,
+        run.backbone,
+        training_set,
+        rows=run.classifier.rows,
+        mesh=mesh,
+        batch_size=sharding.rounded_up("--config.eval_batch_size", config.eval_batch_size, mesh),
+        num_threads=config.input.num_threads,
+    )
+
+
+def split(state: train_step.TrainState) -> tuple[dict, dict]:
+    """Returns what evaluation needs of a state, and the rest: a checkpoint's items `backbone` and `training`."""
+    backbone = {"params": state.params["backbone"], "batch_stats": state.batch_stats}
+    training = {name: value for name, value in state.params.items() if name != "backbone"}
+    training |= {"opt_state": state.opt_state, "step": state.step}
+    remembered = {"head": state.head, "terms": state.terms}
+    return backbone, training | {name: value for name, value in remembered.items() if value}
+
+
+def save(
+    manager: Any,
+    state: train_step.TrainState,
+    step: int,
+    metadata: dict,
+    workdir: paths.AnyPath,
+    undescribed: int | None,
+) -> int:
+    """Starts saving, which goes on in the background; the step saved before is whole by then and gets its card.
+
+    Returns:
+      The step that has no card yet.
+    """
+    if undescribed is not None:
+        checkpoint.wait(manager)
+        model_card.describe(workdir, undescribed, is_main_process=jax.process_index() == 0)
+    backbone, training = split(state)
+    checkpoint.save(manager, step, backbone=backbone, training=training, metadata=metadata | {"step": step})
+    return step
+
+
+def _restore(manager: Any, state: train_step.TrainState, metadata: dict) -> tuple[int, train_step.TrainState, dict]:
+    """Returns (0, state, {}) for a fresh run, else the newest step, its state, and the config that it had."""
+    before: dict = {}
+
+    def check(found: dict) -> None:
+        place = checkpoint.folder_of(manager)
+        workdirs.check_data(place, found["data"], metadata["data"])
+        workdirs.check_teacher(place, found.get("teacher", {}), metadata.get("teacher", {}))
+        metadata["history"] = found.get("history", [])  # what it began with; the folder of `init_from` may be gone
+        before.clear()
+        before.update(continuation.config_at(found))
+
+    backbone, training = split(state)
+    restored = newest_state.restore(manager, backbone=backbone, training=training, check=check)
+    if restored is None:
+        return 0, state, before
+    step, backbone, training = restored
+    params = {name: training[name] for name in state.params if name != "backbone"}
+    params["backbone"] = backbone["params"]
+    changing = {"opt_state": training["opt_state"], "head": training.get("head", state.head), "terms": state.terms}
+    changing |= {"terms": training["terms"]} if state.terms else {}
+    return step, train_step.TrainState(training["step"], params, backbone.get("batch_stats", {}), **changing), before
