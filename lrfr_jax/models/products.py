@@ -99,8 +99,8 @@ class Relu6(nn.Module):
 def product(x: Float[Array, "*shape inner"], kernel: Float[Array, "inner outer"]) -> Float[Array, "*shape outer"]:
     """x @ kernel; on a CPU the kernel's gradient is a product with a transposed copy of x.
 
-    The derived one is a product over the first axis of both, in which XLA's compiler does not see its fast kernel for
-    CPUs: it takes twice the time, a third of a step's.
+    The derived one is a product over the first axis of both, in which XLA's compiler was not seen to take its fast
+    kernel for CPUs. What that costs has not been measured in turns yet.
     """
     return x @ kernel
 

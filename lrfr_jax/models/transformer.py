@@ -41,7 +41,7 @@ class Attention(nn.Module):
     ) -> Float[Array, "batch queries dim"]:
         """Returns what the first `queries` tokens gather from all."""
         batch, tokens, _ = qkv.shape
-        # Heads before tokens: on a CPU the products of jax.nn's and flax's attention take longer (docs/performance.md).
+        # Heads before tokens: each of the two products is then a plain batched one, which exporters know too.
         q, k, v = qkv.reshape(batch, tokens, 3, self.heads, -1).transpose(2, 0, 3, 1, 4)
         wide = jnp.promote_types(qkv.dtype, jnp.float32)
         queries_of = q[:, :, :queries] * self.scale
@@ -122,8 +122,8 @@ class Block(nn.Module):
 def _kept(x: Array) -> Array:
     """Makes the compiler store a sum.
 
-    Else XLA adds up all blocks so far anew, masks of dropout included, wherever the sum is read, and so for the
-    gradient: time that grows with the square of the depth.
+    Else XLA may add up all blocks so far anew, masks of dropout included, wherever the sum is read, and so for the
+    gradient. What that costs has not been measured in turns yet.
     """
     return jax.lax.optimization_barrier(x)
 
