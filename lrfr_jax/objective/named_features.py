@@ -1,7 +1,7 @@
 """Features by name: what a network gives by its taps, and what parts and a classifier make of that."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from jaxtyping import Array, Int, PyTree
 
@@ -46,6 +46,10 @@ class Names:
                 of_parts = used.get("parts", {}) | {tap: params["parts"][tap]}
                 used, tap = used | {"parts": of_parts}, self.parts[tap].of
         return used
+
+    def reads_parts(self, taps: Iterable[str]) -> bool:
+        """Whether any part stands behind these names."""
+        return any(tap in self.parts or (tap == LOGITS and self.classified in self.parts) for tap in taps)
 
     def value(
         self,

@@ -21,10 +21,8 @@ from lrfr_jax.run import terms as named_terms
 
 NO_HEAD = "none"
 # Metrics of other things than terms, and what their names begin with.
-TAKEN, BEGINNINGS = (
-    ("loss", "distance", "classification", "learning_rate"),
-    ("classification_", "accuracy_", "grad_norm"),
-)
+TAKEN = ("loss", "distance", "classification", "learning_rate")
+BEGINNINGS = ("classification_", "accuracy_", "grad_norm")
 # Under a term's name with this ending its weight is told.
 WEIGHT = "_weight"
 

@@ -1,5 +1,6 @@
 """The teacher of a run: a checkpoint, what is read of it, and its embeddings of a whole set, kept beside the set."""
 
+import dataclasses
 import hashlib
 import logging
 import pathlib
@@ -79,6 +80,8 @@ def build(
         objectives.check_taps(wanted, names, taps.names_of(backbone), TEACHER)
     except UserError as error:
         raise UserError(f"teacher.checkpoint={path}: {error}") from error
+    if not names.reads_parts(wanted):
+        names = dataclasses.replace(names, parts={})
     teacher = Teacher(backbone, names, read, is_kept=settings["cache"] == "records")
     if teacher.is_kept:
         _check_kept(teacher, rules, augment)
@@ -149,20 +152,34 @@ def load(path: str, teacher: Teacher, mesh: Mesh) -> dict[str, PyTree]:
       UserError: they cannot be read.
     """
     variables, _ = checkpoint.load_backbone(path)
-    found = {"backbone": variables}
+    found = {"backbone": variables} | _above(path, teacher)
+    return jax.device_put(found, sharding.replicated(mesh))
+
+
+def _above(path: str, teacher: Teacher) -> dict[str, PyTree]:
+    """What is read of a teacher beside its network: parts, classifier."""
+    found = {}
     for name in ("parts", "classifier"):
         if not getattr(teacher.names, name):
             continue
         found[name] = checkpoint.load_training(path, name)
         if found[name] is None:
             raise UserError(f"teacher.checkpoint={path} holds no {name}, which terms read: name a checkpoint of a run")
-    return jax.device_put(found, sharding.replicated(mesh))
+    return found
 
 
-def digest_of(path: str) -> str:
-    """The digest of a teacher's weights, by which a run knows it again."""
+def digests_of(path: str, teacher: Teacher) -> tuple[str, str]:
+    """(The digest of a teacher's network, of all that is read of the teacher, by which a run knows it again).
+
+    They are the same where parts and classifier are not read. Two steps of a run may have one network: the first of
+    Bridge KD's two trains its parts alone.
+
+    Raises:
+      UserError: the weights cannot be read.
+    """
     variables, metadata = checkpoint.load_backbone(path)
-    return checkpoint.model_digest(variables, metadata["model"])
+    above = _above(path, teacher)
+    return tuple(checkpoint.model_digest(found, metadata["model"]) for found in (variables, {**variables, **above}))
 
 
 def kept_features(

@@ -15,17 +15,17 @@ from lrfr_jax.run import device_cache, experiment, teachers
 from lrfr_jax.terminal import progress
 
 
-def metadata_of(config: ConfigDict) -> dict[str, Any]:
+def metadata_of(config: ConfigDict, run: experiment.Run) -> dict[str, Any]:
     """What checkpoints say of a teacher: the digest of its weights and, if so promised, that embeddings fit it."""
     path = config.teacher.checkpoint
-    if not path:
+    if run.teacher is None:
         return {}
     with progress.waiting("reading the teacher"):
-        digest = teachers.digest_of(path)
+        of_network, digest = teachers.digests_of(path, run.teacher)
     found: dict[str, Any] = {"teacher": {"checkpoint": path, "digest": digest}}
     if config.teacher.compatible_from:
         resolution = config.teacher.compatible_from
-        found[compatibility.KEY] = compatibility.entry(path, digest=digest, resolution=resolution)
+        found[compatibility.KEY] = compatibility.entry(path, digest=of_network, resolution=resolution)
     return found
 
 

@@ -69,7 +69,7 @@ def train(config: ConfigDict, *, workdir: paths.AnyPath, data_dir: pathlib.Path)
     num_steps = math.ceil(config.num_epochs * steps_per_epoch)
     evaluate = _build_evaluation(config, run, mesh, workdir, data_dir)
     plain, is_main_process = json.loads(config.to_json()), jax.process_index() == 0
-    metadata = _metadata(config, taken, data_dir)
+    metadata = _metadata(config, run, taken, data_dir)
     workdirs.claim(workdir, plain, is_main_process=is_main_process)
     manager = checkpoint.create_manager(workdir, keep=config.keep_checkpoints)
     start, state = states.first_state(config, run, training_set, mesh, manager, metadata, num_steps)
@@ -133,7 +133,9 @@ def train(config: ConfigDict, *, workdir: paths.AnyPath, data_dir: pathlib.Path)
     logger.info("finished: checkpoints and their cards, metrics and evaluations are in %s", workdir)
 
 
-def _metadata(config: ConfigDict, taken: tuple[sources.Source, ...], data_dir: pathlib.Path) -> dict[str, Any]:
+def _metadata(
+    config: ConfigDict, run: experiment.Run, taken: tuple[sources.Source, ...], data_dir: pathlib.Path
+) -> dict[str, Any]:
     """What every checkpoint says of itself: how to build the model, which data it counts batches of, its history."""
     test_sets = {name: face_sets.digest_of(str(data_dir), name) for name in config.evals}
     data = sources.facts(config, taken) | {"test_sets": test_sets, "seed": config.seed}
@@ -144,7 +146,7 @@ def _metadata(config: ConfigDict, taken: tuple[sources.Source, ...], data_dir: p
         "data": data,
         "evals": plain["evals"],
         "degradation_rounding": config.augment.rounding,
-        **teaching.metadata_of(config),
+        **teaching.metadata_of(config, run),
         "history": [lineage.entry("training", **sources.lineage_facts(config, taken), recipe=recipe)],
     }
 

@@ -17,7 +17,10 @@ from lrfr_jax.checkpoints import checkpoint
 from lrfr_jax.data import face_sets
 from lrfr_jax.errors import UserError
 from lrfr_jax.machines import sharding
-from lrfr_jax.run import device_cache, metric_writers, teachers, train
+from lrfr_jax.objective import view_rules
+from lrfr_jax.objective.named_features import Names
+from lrfr_jax.objective.total_loss import Objective
+from lrfr_jax.run import device_cache, metric_writers, teachers, terms, train
 from lrfr_jax.trained.model import open_model
 from tests.run.test_sources import noted
 
@@ -129,6 +132,36 @@ def test_another_teacher_is_refused(start, whole, teacher, tmp_path):
     )
     with pytest.raises(UserError, match=sentence):
         start(whole, **{"teacher.checkpoint": str(tmp_path / "other"), "num_epochs": 2.0})
+
+
+def test_a_teacher_is_known_by_all_that_is_read_of_it(resnet6, data_dir, tmp_path):
+    """Of two steps that trained a part and a classifier alone, over one frozen network."""
+    config = base(resnet6)
+    config.update({"num_epochs": 2 / 6, "checkpoint_every_steps": 1, "keep_checkpoints": 2, "classified": "small"})
+    config.model.batch_norm = "frozen"
+    config.parts = {"small": {"part": "perceptron", "of": "feature", "channels": (4,)}}
+    config.optimizer.frozen = ("backbone",)
+    train.train(config, workdir=tmp_path, data_dir=data_dir)
+    steps = [str(tmp_path / "checkpoints" / step) for step in "12"]
+    data = checkpoint.load_metadata(steps[0])["data"]
+    rules, augment = view_rules.views_of(config.augment.views.to_dict()), config.augment.to_dict()
+
+    def digests(tap):
+        of = ("student.hr.feature", f"teacher.hr.{tap}")
+        term = {"mimic": {"term": "mse", "of": of, "weight": 1.0, "weight_unit": "lambda"}}
+        objective = Objective(Names({}, None, None), {}, terms.terms_of(term, {"hr": "first"}))
+        for step in steps:
+            settings = {"checkpoint": step, "cache": "none", "compatible_from": 0}
+            read = teachers.build(settings, objective, rules, augment, num_identities=data["num_identities"])
+            yield teachers.digests_of(step, read)
+
+    network = open_model(steps[0]).weights
+    assert network == open_model(steps[1]).weights
+    assert list(digests("feature")) == [(network, network)] * 2
+    for tap in ("small", "logits"):
+        (one, whole), (other, another) = digests(tap)
+        assert one == other == network
+        assert len({network, whole, another}) == 3
 
 
 def test_features_that_are_kept_are_those_of_the_step(start, whole, data_dir, tmp_path):
