@@ -191,6 +191,11 @@ def teacher(checkpoint: str = "", *, cache: str = "none", compatible_from: int =
     return ConfigDict({"checkpoint": checkpoint, "cache": cache, "compatible_from": compatible_from})
 
 
+def term(term: str, *of: str, weight: float, weight_unit: str = "lambda", **numbers) -> dict:
+    """An entry of the group `terms`: the formula's key, the features that it takes, its weight and its numbers."""
+    return {"term": term, "of": of, "weight": weight, "weight_unit": weight_unit} | numbers
+
+
 def verification(*, resolutions: tuple[int, ...] = (56, 28, 20, 14, 10, 7)) -> ConfigDict:
     """A verification set at full and at lower resolutions, by InsightFace's protocol."""
     return ConfigDict(

@@ -25,15 +25,8 @@ def get_config(arg=None):
         "lr": common.view(7, 10, 14, 20, 28, weight=1.0),
     }
     config.loss.distance_weight = 0.0
-    config.terms = {
-        "to_teacher": {
-            "term": "cosine",
-            "of": ("student.lr.feature", "teacher.hr.feature"),
-            "weight": 30.0,
-            "weight_unit": "lambda",
-            "over": "sum",
-        }
-    }
+    same_face = "student.lr.feature", "teacher.hr.feature"
+    config.terms = {"to_teacher": common.term("cosine", *same_face, weight=30.0, over="sum")}
     config.teacher = common.teacher(config.init_from, cache="records", compatible_from=112)
     config.optimizer.frozen = ("classifier",)  # the teacher's mean embeddings
     config.evals = {}  # a run's own evaluation knows one network; `evaluate` with --gallery_checkpoint knows both

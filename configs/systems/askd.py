@@ -13,8 +13,6 @@ Ours: which version of PyTorch its milestones are of (before 1.1 they come an ep
 numbers, and the initial class centers.
 """
 
-from ml_collections import ConfigDict
-
 from configs import casia_r34, common
 
 LAST_STEP = 76_660  # of the teacher: 20 epochs of 490,623 images, by 128
@@ -33,17 +31,8 @@ def get_config(arg=None):
     config.optimizer.milestone_epochs = (6.0, 11.0, 15.0, 17.0)
     if args.stage == "teacher":
         return config
-    config.terms = ConfigDict(
-        {
-            "attention": {
-                "term": "cosine",
-                "of": ("student.lr.attention", "teacher.hr.attention"),
-                "weight": 5.0,
-                "weight_unit": "lambda",
-                "over": "sum",
-            }
-        }
-    )
+    maps = "student.lr.attention", "teacher.hr.attention"
+    config.terms = {"attention": common.term("cosine", *maps, weight=5.0, over="sum")}
     config.teacher = common.teacher(f"runs/askd_teacher/checkpoints/{LAST_STEP}")
     config.evals.lfw.resolutions = (args.size,)
     return config

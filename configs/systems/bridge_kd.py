@@ -77,4 +77,4 @@ def _second(args):
 
 
 def _mimic(*of):
-    return ConfigDict({"mimic": {"term": "mse", "of": of, "weight": 1.0, "weight_unit": "lambda"}})
+    return ConfigDict({"mimic": common.term("mse", *of, weight=1.0)})

@@ -35,18 +35,7 @@ def get_config(arg=None):
     # Nothing is classified.
     config.augment.views = {"hr": common.view(weight=0.0), "lr": common.view(24, 32, 48, weight=0.0)}
     config.loss.distance_weight = 0.0
-    config.terms = ConfigDict(
-        {
-            "dense": {
-                "term": args.loss,
-                "of": ("student.hr.feature", "student.lr.feature"),
-                "weight": 1.0,
-                "weight_unit": "lambda",
-                "bandwidth": 0.5,
-                "iterations": 10,
-                "memory": 0.0,
-                **MARGINS[args.loss],
-            }
-        }
-    )
+    views = "student.hr.feature", "student.lr.feature"
+    numbers = {"bandwidth": 0.5, "iterations": 10, "memory": 0.0} | MARGINS[args.loss]
+    config.terms = {"dense": common.term(args.loss, *views, weight=1.0, **numbers)}
     return config

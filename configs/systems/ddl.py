@@ -13,8 +13,6 @@ easy group and the reduced one the hard group, pairs are an identity's two image
 The recipe is that of configs/finetune_scface.py.
 """
 
-from ml_collections import ConfigDict
-
 from configs import common, finetune_scface
 
 IMAGES_PER_IDENTITY = 2
@@ -36,21 +34,8 @@ def get_config(arg=None):
     config.input.order = "identities"
     config.input.images_per_identity = IMAGES_PER_IDENTITY
     config.loss.distance_weight = 0.0
-    config.terms = ConfigDict(
-        {
-            "ddl": {
-                "term": "ddl",
-                "of": tuple(f"student.{view}.feature" for view in sorted(config.augment.views)),
-                "weight": 1.0,
-                "weight_unit": "lambda",
-                "images_per_identity": IMAGES_PER_IDENTITY,
-                "bandwidth": 0.1,
-                "num_bins": 1000,
-                "positive_weight": 0.1,
-                "negative_weight": 0.02,
-                "order_weight": 0.5,
-                "negatives": args.negatives,
-            }
-        }
-    )
+    numbers = {"images_per_identity": IMAGES_PER_IDENTITY, "bandwidth": 0.1, "num_bins": 1000}
+    numbers |= {"positive_weight": 0.1, "negative_weight": 0.02, "order_weight": 0.5, "negatives": args.negatives}
+    groups = (f"student.{view}.feature" for view in sorted(config.augment.views))
+    config.terms = {"ddl": common.term("ddl", *groups, weight=1.0, **numbers)}
     return config

@@ -46,24 +46,10 @@ def get_config(arg=None):
     )
     of_stages = tuple(name for n in stages for name in (f"student.lr.hint{n}", f"teacher.hr.stage{n}"))
     last = ("student.lr.hint4", "teacher.hr.stage4", "teacher.hr.feature")
-    config.terms = ConfigDict(
-        {
-            "maps": {"term": "cosine", "of": of_stages, "weight": 20.0, "weight_unit": "lambda", "over": "mean"},
-            "relation": {
-                "term": "cross_relation",
-                "of": last,
-                "weight": 4.0,
-                "weight_unit": "lambda",
-                "images_per_identity": IMAGES_PER_IDENTITY,
-            },
-            "logits": {
-                "term": "hkd",
-                "of": ("student.lr.logits", "teacher.hr.logits"),
-                "weight": 1.0,
-                "weight_unit": "lambda",
-                "temperature": 4.0,
-            },
-        }
-    )
+    config.terms = {
+        "maps": common.term("cosine", *of_stages, weight=20.0, over="mean"),
+        "relation": common.term("cross_relation", *last, weight=4.0, images_per_identity=IMAGES_PER_IDENTITY),
+        "logits": common.term("hkd", "student.lr.logits", "teacher.hr.logits", weight=1.0, temperature=4.0),
+    }
     config.teacher = common.teacher(f"runs/fskd_teacher/checkpoints/{LAST_STEP}")
     return config

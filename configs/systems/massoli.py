@@ -15,8 +15,6 @@ Ours: an IResNet50 at 112 px and 8 to 64 px, no random crop, class centers that 
 statistics as they are, half a cosine instead of halving the rate when nothing is gained, and the length.
 """
 
-from ml_collections import ConfigDict
-
 from configs import common, finetune
 
 SHARES = {"fixed": 0.1, "curriculum": {"first": 0.1, "increment": 0.1, "every_images": 35_000}}
@@ -39,16 +37,7 @@ def get_config(arg=None):
     views = common.POLICIES["massoli"]
     config.augment.views = views | {"lr": views["lr"] | {"share": SHARES[args.share]}}
     config.augment.gray.probability = 0.2
-    config.terms = ConfigDict(
-        {
-            "mimic": {
-                "term": "mse",
-                "of": ("student.lr.feature", "teacher.hr.feature"),
-                "weight": 0.1,
-                "weight_unit": "lambda",
-            }
-        }
-    )
+    config.terms = {"mimic": common.term("mse", "student.lr.feature", "teacher.hr.feature", weight=0.1)}
     config.teacher = common.teacher(config.init_from)
     config.optimizer.learning_rate = 0.001
     return config

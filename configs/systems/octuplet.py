@@ -38,18 +38,8 @@ def get_config(arg=None):
     for view in config.augment.views:
         config.augment.views[view].weight = 0.0  # nothing is classified
     config.loss.distance_weight = 0.0
-    config.terms = ConfigDict(
-        {
-            "octuplet": {
-                "term": "octuplet",
-                "of": ("student.hr.feature", "student.lr.feature"),
-                "weight": 1.0,
-                "weight_unit": "lambda",
-                "metric": args.metric,
-                "margin": 25.0,
-            }
-        }
-    )
+    views = "student.hr.feature", "student.lr.feature"
+    config.terms = {"octuplet": common.term("octuplet", *views, weight=1.0, metric=args.metric, margin=25.0)}
     config.optimizer.learning_rate = 0.001
     config.evals.lfw.fusion = "none"
     return config

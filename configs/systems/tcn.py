@@ -16,8 +16,6 @@ configs/finetune_scface.py for both networks. Galleries are read by the one and 
 its 113 is there because the set's probes are enlarged to 112 px).
 """
 
-from ml_collections import ConfigDict
-
 from configs import common, finetune_scface
 
 LAST_STEP = 250  # of the teacher: 20 epochs of 50 persons with 16 images, by 64
@@ -40,18 +38,10 @@ def get_config(arg=None):
     config.input.images_per_identity = 4
     config.augment.views = {"hr": common.view(weight=0.0), "lr": common.view(24, 32, 48, weight=1.0)}
     of = ("student.lr.feature", "teacher.hr.feature")
-    config.terms = ConfigDict(
-        {
-            "triplet": {
-                "term": "coupled_triplet",
-                "of": of,
-                "weight": 1.0,
-                "weight_unit": "lambda",
-                "margin": 0.2,
-            },
-            "transfer": {"term": "squared_distance", "of": of, "weight": 1.0, "weight_unit": "lambda"},
-        }
-    )
+    config.terms = {
+        "triplet": common.term("coupled_triplet", *of, weight=1.0, margin=0.2),
+        "transfer": common.term("squared_distance", *of, weight=1.0),
+    }
     config.teacher = common.teacher(config.init_from, compatible_from=112)
     config.optimizer.frozen = ("classifier",)
     return config
