@@ -20,33 +20,32 @@ TOKENS, DIM, HEADS, HIDDEN = 197, 512, 8, 2048
 SCALE, RATE = DIM**-0.5, 0.1
 
 
-def split(x: jax.Array) -> jax.Array:
-    """[batch, tokens, dim] -> [batch, tokens, heads, dim of a head]."""
-    return x.reshape(*x.shape[:2], HEADS, -1)
+def split(qkv: jax.Array) -> list[jax.Array]:
+    """[batch, tokens, 3 dims], as one product gives them -> queries, keys, values [batch, tokens, heads, of a head]."""
+    return [x.reshape(*x.shape[:2], HEADS, -1) for x in jnp.split(qkv, 3, axis=-1)]
 
 
-def ours(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+def ours(qkv: jax.Array) -> jax.Array:
     """The form that the transformers have."""
-    qkv = jnp.concatenate([q, k, v], axis=-1)
     return transformer.Attention(HEADS, SCALE).apply({}, qkv, queries=TOKENS)
 
 
-def tokens_first(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+def tokens_first(qkv: jax.Array) -> jax.Array:
     """Two products with the tokens before the heads."""
-    q, k, v = map(split, (q, k, v))
+    q, k, v = split(qkv)
     shares = nn.softmax(jnp.einsum("bqhd,bkhd->bhqk", q * SCALE, k))
-    return jnp.einsum("bhqk,bkhd->bqhd", shares, v).reshape(q.shape[0], TOKENS, DIM)
+    return jnp.einsum("bhqk,bkhd->bqhd", shares, v).reshape(*qkv.shape[:2], DIM)
 
 
-def of_flax(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+def of_flax(qkv: jax.Array) -> jax.Array:
     """flax's, which divides by the root of a head's length itself."""
-    found = nn.dot_product_attention(split(q) * (SCALE * (DIM // HEADS) ** 0.5), split(k), split(v))
-    return found.reshape(q.shape)
+    q, k, v = split(qkv)
+    return nn.dot_product_attention(q * (SCALE * (DIM // HEADS) ** 0.5), k, v).reshape(*qkv.shape[:2], DIM)
 
 
-def of_jax(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+def of_jax(qkv: jax.Array) -> jax.Array:
     """jax.nn's."""
-    return jax.nn.dot_product_attention(split(q), split(k), split(v), scale=SCALE).reshape(q.shape)
+    return jax.nn.dot_product_attention(*split(qkv), scale=SCALE).reshape(*qkv.shape[:2], DIM)
 
 
 def compiled(function: Callable, *arguments: jax.Array) -> Callable[[], object]:
@@ -71,15 +70,16 @@ def main() -> None:
     def normal(*shape: int) -> jax.Array:
         return jnp.asarray(random.normal(size=shape), jnp.float32)
 
-    q, k, v, g = (normal(options.batch_size, TOKENS, DIM) for _ in range(4))
+    x, g = normal(options.batch_size, TOKENS, DIM), normal(options.batch_size, TOKENS, DIM)
+    qkv = normal(options.batch_size, TOKENS, 3 * DIM)
     hidden, kernel = normal(options.batch_size, TOKENS, HIDDEN), normal(DIM, HIDDEN)
     seed, key = jax.random.bits(jax.random.key(1), (2,), jnp.uint32), jax.random.key(1)
     forms = {"ours": ours, "tokens first": tokens_first, "flax": of_flax, "jax.nn": of_jax}
     for name, form in forms.items():
-        np.testing.assert_allclose(form(q, k, v), ours(q, k, v), rtol=1e-3, atol=1e-4, err_msg=name)
+        np.testing.assert_allclose(form(qkv), ours(qkv), rtol=1e-3, atol=1e-4, err_msg=name)
     compared = {
-        "attention": {name: compiled(form, q, k, v) for name, form in forms.items()},
-        "attention's gradient": {name: compiled(gradient(form), q, k, v, g) for name, form in forms.items()},
+        "attention": {name: compiled(form, qkv) for name, form in forms.items()},
+        "attention's gradient": {name: compiled(gradient(form), qkv, g) for name, form in forms.items()},
         "dropout": {
             "ours": compiled(lambda x: dropout.dropout(x, RATE, seed), hidden),
             "jax": compiled(
@@ -87,8 +87,8 @@ def main() -> None:
             ),
         },
         "linear layer's gradient": {
-            "ours": compiled(gradient(products.product), q, kernel, hidden),
-            "derived": compiled(gradient(jnp.matmul), q, kernel, hidden),
+            "ours": compiled(gradient(products.product), x, kernel, hidden),
+            "derived": compiled(gradient(jnp.matmul), x, kernel, hidden),
         },
     }
     print(f"jax {jax.__version__}, {jax.devices()[0].device_kind}, milliseconds: median (least-most)")

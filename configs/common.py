@@ -205,3 +205,16 @@ def verification(*, resolutions: tuple[int, ...] = (56, 28, 20, 14, 10, 7)) -> C
             "fars": (0.1, 0.01, 0.001),
         }
     )
+
+
+def use_adamw(config, *, learning_rate, weight_decay, second_beta=0.999):
+    """AdamW as the transformers are trained with it: matrices decay alone; the schedule is set without milestones."""
+    config.optimizer.algorithm = "adamw"
+    config.optimizer.learning_rate = learning_rate
+    config.optimizer.momentum = 0.0
+    config.optimizer.betas = (0.9, second_beta)
+    config.optimizer.epsilon = 1e-8
+    config.optimizer.weight_decay = weight_decay
+    config.optimizer.weight_decay_on = "no_norm_bias"
+    config.optimizer.milestone_epochs = ()
+    config.optimizer.decay_factor = 1.0

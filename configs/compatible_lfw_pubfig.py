@@ -13,7 +13,7 @@ NUM_IMAGES = 15_398  # of the set lfw_pubfig_all: turns steps into epochs
 
 
 def get_config(arg=None):
-    args = common.parse_arg(arg, batch_size=64, num_steps=3000)
+    args = common.parse_arg(arg, batch_size=64, num_steps=1500)
     epochs_per_step = args.batch_size / NUM_IMAGES
     network = "backbone=mobilefacenet,embedding_size=128"
     size = f"batch_size={args.batch_size},num_epochs={args.num_steps * epochs_per_step}"

@@ -20,16 +20,3 @@ def without_twins(head, *, dataset, backbone, batch_size):
     config.head = common.head(head)
     config.optimizer.learning_rate = 0.1
     return config
-
-
-def use_adamw(config, *, learning_rate, weight_decay):
-    """AdamW as the transformers are trained with it: matrices decay alone; the schedule is set without milestones."""
-    config.optimizer.algorithm = "adamw"
-    config.optimizer.learning_rate = learning_rate
-    config.optimizer.momentum = 0.0
-    config.optimizer.betas = (0.9, 0.999)
-    config.optimizer.epsilon = 1e-8
-    config.optimizer.weight_decay = weight_decay
-    config.optimizer.weight_decay_on = "no_norm_bias"
-    config.optimizer.milestone_epochs = ()
-    config.optimizer.decay_factor = 1.0

@@ -16,7 +16,7 @@ Ours: three epochs a stage; their later runs keep the class centers, here `init_
 centers start as mean embeddings; warm-up from 0 (there: 1e-6).
 """
 
-from configs import common, systems
+from configs import common
 
 RATES = {1: 3e-4, 2: 1e-4, 3: 5e-5}
 
@@ -31,7 +31,7 @@ def get_config(arg=None):
     config.model.dropout = 0.1
     config.model.input = common.raw_input()
     config.head.scale, config.head.margin = 64.0, 0.35
-    systems.use_adamw(config, learning_rate=RATES[args.stage], weight_decay=0.05)
+    common.use_adamw(config, learning_rate=RATES[args.stage], weight_decay=0.05)
     config.optimizer.schedule = "constant"
     config.optimizer.warmup_epochs = 1.0 if args.stage == 1 else 0.0
     config.class_centers = "random" if args.stage == 1 else "mean_embedding"

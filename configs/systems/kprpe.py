@@ -14,7 +14,7 @@ Ours: keypoints are the template's of aligned faces (there: found in each image 
 place of the strong affine and photometric augmentation; statistics of the lengths over the global batch.
 """
 
-from configs import common, systems
+from configs import common
 
 
 def get_config(arg=None):
@@ -31,7 +31,7 @@ def get_config(arg=None):
     config.optimizer.weight_decay_on = "no_norm_bias"
     if args.recipe == "adamw":
         config.num_epochs = 34.0
-        systems.use_adamw(config, learning_rate=1e-4, weight_decay=0.3)
+        common.use_adamw(config, learning_rate=1e-4, weight_decay=0.3)
         config.optimizer.schedule = "cosine"
         config.optimizer.warmup_epochs = 3.0
     else:

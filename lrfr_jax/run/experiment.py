@@ -105,7 +105,6 @@ def _build(config: ConfigDict, num_identities: int, steps_per_epoch: float, seco
     precision = layers.PRODUCT_PRECISIONS[config.model.dtype]
     head = objectives.head_of(config.head.to_dict())
     classifier = head and Classifier(num_identities, **config.classifier, precision=precision)
-    _check_class_centers(config, is_classified=head is not None)
     names = Names(objectives.parts_of(config.parts.to_dict(), backbone), classifier, head, config.classified)
     rules = view_rules.views_of(config.augment.views.to_dict())
     groups = {"terms": config.terms.to_dict(), "loss": config.loss.to_dict()}
@@ -113,6 +112,7 @@ def _build(config: ConfigDict, num_identities: int, steps_per_epoch: float, seco
     teacher = teachers.build(
         config.teacher.to_dict(), objective, rules, config.augment.to_dict(), num_identities=num_identities
     )
+    _check_class_centers(config, backbone, teacher, is_classified=head is not None)
     update = {name: config.optimizer[name] for name in UPDATE}
     schedule = schedule_of(dict(config.optimizer), num_epochs=config.num_epochs, steps_per_epoch=steps_per_epoch)
     update_rule = optimizer.make_optimizer(schedule, **update)
@@ -143,16 +143,28 @@ def _build(config: ConfigDict, num_identities: int, steps_per_epoch: float, seco
     return Run(backbone, classifier, head, rules, objective, teacher, init, step, schedule)
 
 
-def _check_class_centers(config: ConfigDict, *, is_classified: bool) -> None:
+def _check_class_centers(
+    config: ConfigDict, backbone: nn.Module, teacher: Teacher | None, *, is_classified: bool
+) -> None:
     if config.class_centers == "random":
         return
     here = f"config.class_centers={config.class_centers!r}"
     if not is_classified:
         raise UserError(f"{here} is of a classifier, and head.name='none' has none: set it to 'random'")
-    if config.class_centers == "mean_embedding" and config.classified != taps.FEATURE:
+    if config.class_centers != "checkpoint" and config.classified != taps.FEATURE:
         raise UserError(
-            f"{here} are means of the backbone's feature, and the classifier reads {config.classified}: set it to "
+            f"{here} are means of a backbone's feature, and the classifier reads {config.classified}: set it to "
             "'random' or 'checkpoint'"
+        )
+    if config.class_centers != "teacher":
+        return
+    if teacher is None:
+        raise UserError(f"{here} needs a teacher: set config.teacher.checkpoint, and name what terms read of it")
+    sizes = [models.feature_size(network) for network in (teacher.backbone, backbone)]
+    if sizes[0] != sizes[1]:
+        raise UserError(
+            f"{here}: the teacher's features are {sizes[0]} numbers long, and those that are classified {sizes[1]}: "
+            "set it to 'random', 'mean_embedding' or 'checkpoint'"
         )
 
 

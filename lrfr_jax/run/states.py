@@ -13,7 +13,7 @@ from lrfr_jax.data import face_sets
 from lrfr_jax.files import paths
 from lrfr_jax.machines import sharding
 from lrfr_jax.objective import train_step
-from lrfr_jax.run import continuation, experiment, warm_start
+from lrfr_jax.run import continuation, experiment, set_features, teachers, warm_start
 from lrfr_jax.run import workdir as workdirs
 from lrfr_jax.terminal import progress
 
@@ -43,31 +43,45 @@ def first_state(
         metadata["history"] = continuation.with_changes(metadata["history"], start, fields)
         changed = f", now with {continuation.as_text(fields)}" if fields else ""
         logger.info("continuing after step %d%s", start, changed)
-    elif config.init_from:
-        state = _warm_start(config, run, state, training_set, mesh)
-        metadata["history"][:0] = checkpoint.load_metadata(config.init_from).get("history", [])
+    else:
+        state = _begun(config, run, state, training_set, mesh, metadata)
     return start, state
 
 
-def _warm_start(
-    config: ConfigDict, run: experiment.Run, state: train_step.TrainState, training_set: Any, mesh: Mesh
+def _begun(
+    config: ConfigDict,
+    run: experiment.Run,
+    state: train_step.TrainState,
+    training_set: face_sets.TrainingSet,
+    mesh: Mesh,
+    metadata: dict[str, Any],
 ) -> train_step.TrainState:
-    state = warm_start.with_backbone_of(state, config.init_from, mesh=mesh)
-    logger.info("the backbone starts from %s", config.init_from)
+    """The state of a fresh run with the weights and class centers that the config names."""
+    if config.init_from:
+        state = warm_start.with_backbone_of(state, config.init_from, mesh=mesh)
+        logger.info("the backbone starts from %s", config.init_from)
+        metadata["history"][:0] = checkpoint.load_metadata(config.init_from).get("history", [])
     if config.class_centers == "random":
         return state
     if config.class_centers == "checkpoint":
         of_set = {"num_identities": training_set.num_identities, "mesh": mesh}
         return warm_start.with_classifier_of(state, config.init_from, **of_set)
-    return warm_start.with_mean_embeddings(
-        state,
-        run.backbone,
-        training_set,
-        rows=run.classifier.rows,
-        mesh=mesh,
-        batch_size=sharding.rounded_up("--config.eval_batch_size", config.eval_batch_size, mesh),
-        num_threads=config.input.num_threads,
-    )
+    how = {
+        "mesh": mesh,
+        "batch_size": sharding.rounded_up("--config.eval_batch_size", config.eval_batch_size, mesh),
+        "num_threads": config.input.num_threads,
+    }
+    if config.class_centers == "teacher":
+        known = {"digest": metadata["teacher"]["digest"]}
+        means = teachers.class_means(config.teacher.checkpoint, run.teacher, training_set, **known, **how)
+    else:
+        variables = {"params": state.params["backbone"], "batch_stats": state.batch_stats}
+        asked = {"what": "class means", "mirror": False}
+        features = set_features.of_images(run.backbone, variables, training_set, **asked, **how)
+        means = set_features.class_means(features, training_set, num_threads=how["num_threads"])
+    whose = " by the teacher" if config.class_centers == "teacher" else ""
+    logger.info("the class centers start from the mean embeddings of %d identities%s", len(means), whose)
+    return warm_start.with_class_centers(state, means, rows=run.classifier.rows, mesh=mesh)
 
 
 def split(state: train_step.TrainState) -> tuple[dict, dict]:

@@ -19,7 +19,6 @@ from lrfr_jax import models
 from lrfr_jax.checkpoints import checkpoint
 from lrfr_jax.data import face_sets
 from lrfr_jax.errors import NPZ_ERRORS, UserError, reason_of
-from lrfr_jax.evals import embed
 from lrfr_jax.image_ops import IMAGE_SIZE
 from lrfr_jax.machines import processes, sharding
 from lrfr_jax.models import layers, taps
@@ -29,15 +28,13 @@ from lrfr_jax.objective.named_features import LOGITS, Names
 from lrfr_jax.objective.teacher import TEACHER, Teacher
 from lrfr_jax.objective.total_loss import Objective
 from lrfr_jax.objective.view_rules import View
-from lrfr_jax.run import former_names, objectives
+from lrfr_jax.run import former_names, objectives, set_features
 
 logger = logging.getLogger("lrfr_jax")
 
 CACHES = ("none", "records")
 # What changes an image before a view is dressed, beside the borders: each with a probability.
 AUGMENTATIONS = ("crop", "low_resolution", "light", "gray")
-# Records that are embedded at a time: bounds the memory that features take.
-CHUNK = 4096
 
 
 def build(
@@ -217,23 +214,35 @@ def kept_features(
         where = f"teacher.cache='records': {training_set.num_images} images and their mirrored ones, once"
         logger.info("%s, into %s", where, file)
         variables = load(path, teacher, mesh)["backbone"]
-        how = {"batch_size": batch_size, "num_threads": num_threads}
-        _write(file, training_set.num_images, _embedded(teacher, variables, training_set, mesh, **how))
+        how = {"what": "the teacher's embeddings", "mirror": True, "batch_size": batch_size, "num_threads": num_threads}
+        features = set_features.of_images(teacher.backbone, variables, training_set, mesh=mesh, **how)
+        _write(file, training_set.num_images, features)
     try:
         return np.load(file, mmap_mode="r")
     except NPZ_ERRORS as error:
         raise UserError(f"{file} cannot be read ({reason_of(error)}): remove it, and it is made again") from error
 
 
-def _embedded(teacher, variables, training_set, mesh, **how) -> Iterator[Float[np.ndarray, "records 2 dim"]]:
-    embedder = embed.make_embedder(
-        teacher.backbone, sizes=(IMAGE_SIZE,), rounding="uint8", sharding=sharding.over_batch(mesh)
-    )
-    for first in range(0, training_set.num_images, CHUNK):
-        records = np.arange(first, min(first + CHUNK, training_set.num_images))
-        what = f"the teacher's embeddings, images {first + 1} to {first + len(records)} of {training_set.num_images}"
-        source, wanted = training_set.source, {IMAGE_SIZE: records}
-        yield embed.embed_records(embedder, variables, source, wanted=wanted, what=what, **how)[IMAGE_SIZE][records]
+def class_means(
+    path: str, teacher: Teacher, training_set: face_sets.TrainingSet, *, digest: str, mesh: Mesh, **how: int
+) -> Float[np.ndarray, "identities dim"]:
+    """The direction of each identity's mean embedding by the teacher, from its kept features if they are.
+
+    Args:
+      path, digest: see `kept_features`.
+      mesh: of the run.
+      how: `batch_size` and `num_threads` of `kept_features`.
+    """
+    if teacher.is_kept:
+        kept = kept_features(path, teacher, training_set, digest=digest, mesh=mesh, **how)
+        features = (kept[first : first + set_features.CHUNK] for first in range(0, len(kept), set_features.CHUNK))
+    else:
+        variables, mirror = (
+            load(path, teacher, mesh)["backbone"],
+            {"what": "the teacher's class means", "mirror": False},
+        )
+        features = set_features.of_images(teacher.backbone, variables, training_set, mesh=mesh, **mirror, **how)
+    return set_features.class_means(features, training_set, num_threads=how["num_threads"])
 
 
 def _write(file: pathlib.Path, total: int, chunks: Iterator[Float[np.ndarray, "records 2 dim"]]) -> None:

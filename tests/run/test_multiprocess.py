@@ -3,6 +3,7 @@
 import os
 import pathlib
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,8 +18,8 @@ from lrfr_jax.run import metric_writers
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
+QUICKSTART = "configs/quickstart.py:policy=maug,batch_size=8,num_epochs=1"  # 6 steps
 SMALL = [
-    "--config=configs/quickstart.py:policy=maug,batch_size=8,num_epochs=1",  # 6 steps
     "--config.model.width=0.0625",
     "--config.model.embedding_size=16",
     "--config.log_every_steps=1",
@@ -43,9 +44,9 @@ def start(num_devices, *command):
     return subprocess.Popen([sys.executable, *map(str, command)], cwd=ROOT, env=environment, **settings)
 
 
-def start_main(num_devices, workdir, data_dir, *arguments):
+def start_main(num_devices, workdir, data_dir, *arguments, config=QUICKSTART):
     paths = [f"--workdir={workdir}", f"--data_dir={data_dir}"]
-    return start(num_devices, "-m", "lrfr_jax.main", *SMALL, *paths, *arguments)
+    return start(num_devices, "-m", "lrfr_jax.main", f"--config={config}", *SMALL, *paths, *arguments)
 
 
 def finish(processes):
@@ -75,6 +76,28 @@ def test_two_processes_equal_one(generated_data, tmp_path):
     assert (tmp_path / "one/eval/6.json").exists()
     assert (tmp_path / "two/eval/6.json").exists()
     assert (tmp_path / "two/checkpoints/6/card.json").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cache", ["none", "records"])
+def test_two_processes_feed_images_by_identity_a_second_set_and_a_teacher_as_one_does(cache, generated_data, tmp_path):
+    finish([start_main(1, tmp_path / "teacher", generated_data)])
+    data = {name: shutil.copytree(generated_data, tmp_path / f"data_{name}") for name in ("one", "two")}
+    taught = [f"--config.teacher.checkpoint={tmp_path}/teacher/checkpoints/6", f"--config.teacher.cache={cache}"]
+
+    def start_taught(num_devices, name, *arguments):
+        config = "tests/run/identities_second_teacher.py:policy=maug,batch_size=8,num_epochs=1"
+        return start_main(num_devices, tmp_path / name, data[name], *taught, *arguments, config=config)
+
+    shared = ["--distributed", f"--coordinator=127.0.0.1:{free_port()}", "--num_processes=2"]
+    finish([start_taught(2, "two", *shared, f"--process_id={number}") for number in range(2)])
+    finish([start_taught(4, "one")])
+
+    one, two = (metric_writers.read_metrics(tmp_path / name) for name in ("one", "two"))
+    assert len(one) == len(two) == 7
+    assert {"train/to_teacher", "train/native"} <= one[0].keys() == two[0].keys()
+    for number in range(2):
+        assert one[number] == pytest.approx(two[number], rel=1e-3)
 
 
 @pytest.mark.slow
@@ -140,7 +163,7 @@ def test_processes_fall_back_together_where_one_cannot_read_the_newest(generated
     shared = ["--distributed", f"--coordinator=127.0.0.1:{free_port()}", "--num_processes=2"]
     paths = [f"--workdir={tmp_path}", f"--data_dir={generated_data}"]
     sees = start_main(2, tmp_path, generated_data, *shared, "--process_id=0")
-    blind = start(2, "-c", BLIND, *SMALL, *paths, *shared, "--process_id=1")
+    blind = start(2, "-c", BLIND, f"--config={QUICKSTART}", *SMALL, *paths, *shared, "--process_id=1")
     first, _ = finish([sees, blind])
     assert "checkpoint 6 cannot be read (process 1: no right to): it is set aside as" in first
     assert "continuing after step 4" in first

@@ -179,7 +179,7 @@ def test_what_is_read_of_whom(teachers):
         ),
         (
             {"parts": {"head": PART}, "classified": "head", "class_centers": "mean_embedding"},
-            r"are means of the backbone's feature, and the classifier reads head",
+            r"are means of a backbone's feature, and the classifier reads head",
         ),
         (
             NO_HEAD | {"terms": of("student.lr.logits", "student.hr.logits")},

@@ -20,9 +20,10 @@ from lrfr_jax.machines import sharding
 from lrfr_jax.objective import view_rules
 from lrfr_jax.objective.named_features import Names
 from lrfr_jax.objective.total_loss import Objective
-from lrfr_jax.run import device_cache, metric_writers, teachers, terms, train
+from lrfr_jax.run import device_cache, metric_writers, set_features, teachers, terms, train
 from lrfr_jax.trained.model import open_model
 from tests.run.test_sources import noted
+from tests.run.test_warm_start import class_means
 
 SMALL = {"width": 0.0625, "embedding_size": 16}
 TO_TEACHER = {
@@ -206,21 +207,21 @@ def keep(teacher, data_dir, resnet6):
 
 
 def test_an_interrupted_write_leaves_nothing(keep, tmp_path, monkeypatch):
-    monkeypatch.setattr(teachers, "CHUNK", 20)  # 48 images: two whole chunks and a rest
-    real = teachers._embedded
+    monkeypatch.setattr(set_features, "CHUNK", 20)  # 48 images: two whole chunks and a rest
+    real = set_features.of_images
 
     def interrupted(*arguments, **how):
         yield next(real(*arguments, **how))
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(teachers, "_embedded", interrupted)
+        patch.setattr(set_features, "of_images", interrupted)
         with pytest.raises(KeyboardInterrupt):
             keep(tmp_path)
     assert list(tmp_path.iterdir()) == []
     found = keep(tmp_path)
     assert (found.shape, found.dtype) == ((48, 2, 16), np.float32)
-    monkeypatch.setattr(teachers, "CHUNK", 48)
+    monkeypatch.setattr(set_features, "CHUNK", 48)
     (tmp_path / "more").mkdir()
     np.testing.assert_allclose(found, keep(tmp_path / "more"), rtol=1e-5, atol=1e-5)
 
@@ -240,6 +241,34 @@ def test_the_file_is_of_the_content_and_the_teacher(keep, tmp_path):
         keep(tmp_path, digest="")
     with pytest.raises(UserError, match=r"nosuch/teacher-\w+.npy cannot be written \(.*\): make room, or set teacher"):
         keep(tmp_path / "nosuch")
+
+
+@pytest.mark.parametrize("cache", teachers.CACHES)
+def test_class_centers_are_the_means_of_the_teacher(cache, start, teacher, data_dir, tmp_path, monkeypatch):
+    """Of a student with weights of its own; it is not asked how the teacher would see mirrored faces."""
+    monkeypatch.setattr(set_features, "CHUNK", 20)
+    changes = {"class_centers": "teacher", "optimizer.frozen": ("classifier",), "num_epochs": 1 / 6}
+    start(tmp_path / "run", **changes, **{"teacher.cache": cache})
+    variables, metadata = checkpoint.load_backbone(teacher)
+    training_set = face_sets.open_training_set(str(data_dir), "generated_train")
+    expected = class_means(models.create_backbone(**metadata["model"]), variables, training_set)
+    found = checkpoint.load_class_centers(checkpoint.newest(tmp_path / "run"))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (
+            {"model.embedding_size": 24},
+            r"config\.class_centers='teacher': the teacher's features are 16 numbers long, and those .* classified 24:",
+        ),
+        ({"teacher.checkpoint": "", "teacher.compatible_from": 0, "terms": {}}, "needs a teacher: set config.teacher"),
+    ],
+)
+def test_a_teacher_that_can_give_no_class_centers(changes, sentence, start, tmp_path):
+    with pytest.raises(UserError, match=sentence):
+        start(tmp_path, **{"class_centers": "teacher"}, **changes)
 
 
 def test_features_that_do_not_fit_on_the_devices_are_told(monkeypatch):

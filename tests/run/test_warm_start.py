@@ -13,7 +13,7 @@ from lrfr_jax.checkpoints import checkpoint
 from lrfr_jax.data import face_sets, records
 from lrfr_jax.errors import UserError
 from lrfr_jax.machines import sharding
-from lrfr_jax.run import experiment, states, train, warm_start
+from lrfr_jax.run import experiment, set_features, states, train, warm_start
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def class_means(backbone, variables, training_set):
 
 
 def test_a_run_starts_from_the_weights_and_their_class_means(config, pretrained, generated_data, tmp_path, monkeypatch):
-    monkeypatch.setattr(warm_start, "CHUNK", 20)  # 48 images: two whole chunks and a rest
+    monkeypatch.setattr(set_features, "CHUNK", 20)  # 48 images: two whole chunks and a rest
     folder, variables, backbone = pretrained
     config.init_from = str(folder)
     config.optimizer.frozen = ("backbone", "classifier")
