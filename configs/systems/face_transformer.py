@@ -16,7 +16,7 @@ Ours: three epochs a stage; their later runs keep the class centers, here `init_
 centers start as mean embeddings; warm-up from 0 (there: 1e-6).
 """
 
-from configs import common
+from configs import common, systems
 
 RATES = {1: 3e-4, 2: 1e-4, 3: 5e-5}
 

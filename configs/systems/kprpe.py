@@ -14,7 +14,7 @@ Ours: keypoints are the template's of aligned faces (there: found in each image 
 place of the strong affine and photometric augmentation; statistics of the lengths over the global batch.
 """
 
-from configs import common
+from configs import common, systems
 
 
 def get_config(arg=None):
