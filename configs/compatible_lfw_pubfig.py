@@ -19,7 +19,6 @@ def get_config(arg=None):
     size = f"batch_size={args.batch_size},num_epochs={args.num_steps * epochs_per_step}"
     config = compatible.get_config(f"dataset=lfw_pubfig_all,{network},{size}")
     config.init_from = "pretrained/y1"
-    config.teacher.checkpoint = config.init_from
     config.input.num_threads = 4
     config.input.prefetch_images = 512
     config.model.input.scale = 128.0  # as the y1 weights were trained

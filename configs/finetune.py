@@ -4,8 +4,10 @@ Command (docs/finetuning.md has the whole way, from an arcface_torch `backbone.p
   python -m lrfr_jax.main --config configs/finetune.py:dataset=casia --workdir W --data_dir DIR
 The weights are those of `--config.init_from=DIR`, by default pretrained/arcface_r50.
 Arguments: dataset, backbone, embedding_size, batch_size, num_epochs, head (of configs/common.py),
-  policy=none|aug|maug|paug|single7|single28|bt_m|st_m1|st_m2.
-The other numbers are those of configs/finetune_lfw_pubfig.py, where docs/results.md shows what each of them does.
+  policy=faithful|none|aug|maug|paug|single7|single28|bt_m|st_m1|st_m2.
+faithful keeps most of what the weights knew of other people (docs/results.md): the face as it was and its small view
+are pulled to what the weights see in the face as it was. The other policies learn as from random weights, by SGD;
+configs/finetune_lfw_pubfig.py studies them.
 Hardware: any; a smaller batch_size fits smaller memory. Data: your own, or a set of docs/data.md under its license.
 """
 
@@ -18,7 +20,7 @@ def get_config(arg=None):
         dataset="casia",
         backbone="iresnet50",
         embedding_size=512,
-        policy="maug",
+        policy="faithful",
         batch_size=64,
         num_epochs=2.0,
         head="cosface",
@@ -47,4 +49,6 @@ def get_config(arg=None):
     config.optimizer.decay_factor = 1.0
     config.optimizer.clip_norm = 20.0
     config.eval_batch_size = 64
+    if args.policy == "faithful":
+        common.use_faithful(config)
     return config

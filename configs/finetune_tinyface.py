@@ -29,7 +29,7 @@ def get_config(arg=None):
     passed = ",".join(f"{key}={value}" for key, value in args.items())
     config = finetune.get_config(f"dataset=tinyface_train,{passed}")
     config.init_from = "runs/maug/checkpoints/53662"  # README's CASIA run: 28 epochs of all 490,623 images
-    config.optimizer.learning_rate = 0.01
+    config.optimizer.learning_rate *= 0.5
     config.optimizer.warmup_epochs = 1.0
     config.evals = ConfigDict({"tinyface": {"protocol": "tinyface", "resolutions": ()}})
     return config

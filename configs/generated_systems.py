@@ -50,7 +50,7 @@ SYSTEMS = {
     "bridge_kd_1": (bridge_kd, "step=1,embedding_size=128", 0.5, START, "", _ADAPTATION),
     "bridge_kd": (bridge_kd, "step=2,size=16", 1.25, "", BRIDGE, _TINY),
     "tcn": (tcn, "", HALF, START, START, _SMALL | _MEANS),
-    "compatible": (compatible, "", HALF, START, START, {"terms.to_teacher.weight": 15.0}),
+    "compatible": (compatible, "", HALF, START, START, {"terms.lr_to_start.weight": 15.0}),
 }
 # As in the recipes: a fifth of, or less than, what random weights begin with; 0.4 of it here, for there are few steps.
 RATE_OF_TRAINED = 0.02

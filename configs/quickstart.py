@@ -96,6 +96,8 @@ def get_config(arg=None):
             "weight_decay": 5e-4,
             "weight_decay_on": "all",
             "weight_decay_by_prefix": (),
+            "decay_towards": "zero",
+            "weight_average": 0.0,  # none
             "clip_norm": 5.0,
             "classifier_rate_factor": 1.0,
             "frozen": (),

@@ -43,12 +43,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.json:
         origin = dataclasses.asdict(calibrated) if calibrated else None
         answer = {"similarity": similarity, "is_same": is_same, "threshold": threshold, "calibration": origin}
+        answer["populations"] = {one.set: one.threshold for one in _populations(embedder, calibrated)}
         answer |= {"no_decision": reason, **dataclasses.asdict(embedder.reading)}
         print(json.dumps(answer | {"sizes": sizes, "norms": found.norms.tolist()}))
     elif reason:
         print(f"no decision: similarity {similarity:.4f}, but {reason}; or give --threshold")
     else:
-        print(_in_words(similarity, is_same, threshold, calibrated))
+        print(_in_words(similarity, is_same, threshold, calibrated, _populations(embedder, calibrated)))
     return {True: 0, False: model_options.DONE_BUT, None: model_options.NO_DECISION}[is_same]
 
 
@@ -71,9 +72,15 @@ def _chosen(
         return None, thresholds.with_others(str(error), known, held)
 
 
-def _in_words(similarity: float, is_same: bool, threshold: float, calibrated: Threshold | None) -> str:
+def _populations(embedder: Embedder, calibrated: Threshold | None) -> list[Threshold]:
+    return thresholds.of_populations(embedder.thresholds(), calibrated) if calibrated else []
+
+
+def _in_words(
+    similarity: float, is_same: bool, threshold: float, calibrated: Threshold | None, populations: list[Threshold]
+) -> str:
     if calibrated is not None:
-        return thresholds.in_words(similarity, calibrated)
+        return thresholds.in_words(similarity, calibrated, populations)
     decision = "the same person" if is_same else "not the same person"
     return f"{decision}: similarity {similarity:.4f}, threshold {threshold:.4f}"
 

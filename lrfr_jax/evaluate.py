@@ -21,6 +21,7 @@ from lrfr_jax.data.protocol_arrays import VerificationProtocol
 from lrfr_jax.errors import UserError, one_sentence
 from lrfr_jax.evals import (
     calibration,
+    carried_over,
     earlier_results,
     embed,
     evaluation,
@@ -73,7 +74,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     made = report.report_of(results, step=model.metadata["step"], checkpoint=str(path), weights=model.weights)
     # Before anything is written, so that no failure of that loses it.
     told = [gallery.in_words(path) if gallery else str(path), tables.table(made)]
-    print("\n".join([*told, *_tried(results), *_unresolved(options, results)]), flush=True)
+    carried = carried_over.table(made["sets"]) if options.calibrate else []
+    print("\n".join([*told, *_tried(results), *_unresolved(options, results), *carried]), flush=True)
     if output:
         print("\n".join([*earlier_results.write(output, made), f"json: {output}"]))
     if options.calibrate:

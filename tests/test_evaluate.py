@@ -89,12 +89,12 @@ def test_options_change_the_settings_of_the_sets_that_have_them(workdir, data_di
     assert not (workdir / "embeddings").exists()
 
 
-def write_many(folder):
+def write_many(folder, name="many"):
     """A set of all 780 pairs of 40 images, 760 of them of two persons."""
     every = np.stack(np.meshgrid(np.arange(40), np.arange(40)), axis=-1).reshape(-1, 2)
     every = every[every[:, 0] < every[:, 1]]
     same = every[:, 0] // 2 == every[:, 1] // 2
-    write(folder, "many", protocol_arrays.VerificationProtocol(every, same, np.arange(len(every)) % 2))
+    write(folder, name, protocol_arrays.VerificationProtocol(every, same, np.arange(len(every)) % 2))
 
 
 def test_an_exported_file_gives_the_numbers_of_its_checkpoint(workdir, tmp_path):
@@ -138,6 +138,22 @@ def test_calibration_goes_beside_the_checkpoint(workdir, data_dir, tmp_path, cap
         (*which, 0.1, 760, "many", "none", tried) for tried in ("none", "per_resolution") for which in expected
     ]
     evaluate.main([*arguments, "--fusion", "none"])  # orbax reads the checkpoint as before
+
+
+def test_calibration_on_two_sets_tells_what_the_thresholds_of_one_accept_of_the_other(workdir, tmp_path, capsys):
+    for name in ("many", "more"):
+        write_many(tmp_path, name)
+    arguments = ["--workdir", str(workdir), "--data_dir", str(tmp_path), "--sets", "many,more", "--resolutions", "14"]
+    evaluate.main(arguments)
+    assert "impostor pairs of another" not in capsys.readouterr().out
+    evaluate.main([*arguments, "--calibrate"])
+    printed = capsys.readouterr().out
+    assert "thresholds of one set on the impostor pairs of another:" in printed
+    assert "| many | more | HR-LR | 14 | 0.1 |" in printed
+    rows = json.loads((workdir / "eval/10.json").read_text())["sets"]["more"]["carried_over"]
+    assert {(row["set"], row["far"]) for row in rows} == {("many", 0.1)}
+    # The same pairs under two names: the threshold accepts of the one what it does of the other.
+    assert all(row["accepted"] <= 0.1 for row in rows)
 
 
 def test_what_cannot_be_calibrated_or_kept_in_the_card_is_told_before_anything_is_embedded(

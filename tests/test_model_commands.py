@@ -225,6 +225,24 @@ def test_compare_by_the_models_own_thresholds(call, folder, embedder):
         call(compare, a, b, "--far=0.01")
 
 
+def test_compare_names_the_range_over_all_populations(call, folder, embedder):
+    a, b = folder / "p0/1.png", folder / "p1/2.png"
+    vectors = embedder.embed(FACES[[0, 3]]).vectors
+    similarity = float(vectors[0] @ vectors[1])
+    held = [entry("hr_hr", 112, threshold=similarity + by, set=name) for name, by in (("near", 0.01), ("far", -0.01))]
+    path = calibrate(embedder, held)
+    try:
+        _, out, _ = call(compare, a, b)
+        assert "of the 2 sets that it is calibrated on, thresholds for this rate reach from" in out
+        assert "(far)" in out
+        assert "(near), and the answer depends on which of them the two are like" in out
+        said = json.loads(call(compare, a, b, "--json")[1])["populations"]
+        assert said == {"far": held[1].threshold, "near": held[0].threshold}
+        assert json.loads(call(compare, a, b, "--threshold=0", "--json")[1])["populations"] == {}
+    finally:
+        path.unlink()
+
+
 def test_compare_takes_the_fusion_and_the_set_of_the_last_calibration(call, folder, embedder):
     a, b = folder / "p0/1.png", folder / "p1/2.png"
     held = [entry("hr_hr", 112, threshold=1.0), entry("hr_hr", 112, threshold=-1.0, fusion="none", set="own")]

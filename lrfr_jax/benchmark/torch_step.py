@@ -219,6 +219,11 @@ def parts(setting: Setting) -> dict[str, Part]:
     has = config.model.backbone.startswith(known) and config.model.batch_norm == "per_view"
     if not _has_usual_views(config.augment):
         raise UserError("--against torch has one high-resolution view, or that and a low-resolution one, only")
+    if config.optimizer.decay_towards != "zero" or config.optimizer.weight_average:
+        raise UserError(
+            "--against torch: optimizer.decay_towards and optimizer.weight_average have no counterpart in PyTorch's "
+            "step: leave them as 'zero' and 0"
+        )
     if config.optimizer.weight_decay_by_prefix:
         raise UserError("--against torch has one weight decay only")
     if not has or config.head.name != "cosface" or (config.loss.distance, config.loss.p) != ("logexp", 1.0):

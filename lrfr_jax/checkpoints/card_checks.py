@@ -25,6 +25,7 @@ HISTORY = {
     "import": {"file": str, "layout": str, "sha256": str, "licence": str},
     "training": SET | {"recipe": dict},
     "adaptation": {"faces": str, "num_images": int, "resolutions": list},
+    "average": {"other": str, "digest": str, "share": float},
     "export": {"format": str, "names": str, "parity": str},
 }
 _WORDS = {str: "text", int: "a whole number", float: "a number", dict: "an object {...}", list: "a list [...]"}

@@ -118,7 +118,14 @@ def _adaptation(entry: Mapping[str, Any]) -> str:
     )
 
 
-ENTRIES = {"import": _import, "training": _training, "adaptation": _adaptation, "export": _export}
+def _average(entry: Mapping[str, Any]) -> str:
+    return (
+        f"Averaged: {1 - entry['share']:g} of these weights and {entry['share']:g} of those of {entry['other']} "
+        f"({entry['digest']}). {_code(entry)}"
+    )
+
+
+ENTRIES = {"import": _import, "training": _training, "adaptation": _adaptation, "average": _average, "export": _export}
 
 
 def _code(entry: Mapping[str, Any]) -> str:

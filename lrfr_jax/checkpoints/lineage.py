@@ -15,7 +15,8 @@ def entry(kind: str, **facts: Any) -> dict[str, Any]:
     Args:
       kind: 'import' (facts: file, sha256, layout, licence), 'training' (dataset, num_images, num_identities, licence,
         recipe: the config laid out flat, second: the facts of a second set, changes: with what it continued after which
-        step), 'adaptation' (faces, digest, num_images, resolutions, batch_size, seed) or 'export' (format, names,
+        step), 'adaptation' (faces, digest, num_images, resolutions, batch_size, seed), 'average' (other: name of a
+        second model, digest: of its weights, share: of them) or 'export' (format, names,
         parity, weights: digest of the checkpoint's, resolution: of its statistics).
       facts: plain values.
     """

@@ -128,7 +128,7 @@ def _decision(model: Model, similarity: float, sizes: tuple[int, int]) -> dict[s
     except UserError as reason:
         return {"similarity": similarity, "threshold": None, "is_same": None, "words": f"no decision: {reason}"}
     is_same = similarity > chosen.threshold
-    words = thresholds.in_words(similarity, chosen)
+    words = thresholds.in_words(similarity, chosen, thresholds.of_populations(model.embedder.thresholds(), chosen))
     return {"similarity": similarity, "threshold": chosen.threshold, "is_same": is_same, "words": words}
 
 

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 
 from lrfr_jax.errors import UserError
 from lrfr_jax.evals import metrics, protocols
@@ -108,8 +108,12 @@ def _too_few() -> UserError:
 def _of_comparison(
     comparison: Comparison, is_same: Bool[np.ndarray, " pairs"], source: Mapping[str, str]
 ) -> list[Threshold]:
-    impostors = comparison.cosines[~is_same]
-    return [_at(far, comparison, is_same, source) for far in FARS if len(impostors) * far >= MIN_ACCEPTED * (1 - 1e-9)]
+    return [_at(far, comparison, is_same, source) for far in rates_of(comparison.cosines[~is_same])]
+
+
+def rates_of(impostors: Float[np.ndarray, " pairs"]) -> list[float]:
+    """Those of `FARS` that so many impostor pairs support."""
+    return [far for far in FARS if len(impostors) * far >= MIN_ACCEPTED * (1 - 1e-9)]
 
 
 def _at(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lrfr_jax.errors import UserError, reason_of
-from lrfr_jax.evals import protocols
+from lrfr_jax.evals import carried_over, protocols
 from lrfr_jax.evals.evaluation import SetResult
 from lrfr_jax.evals.measures import Measure, in_full
 from lrfr_jax.evals.protocols import MODE_TITLES, in_modes
@@ -40,11 +40,13 @@ def report_of(results: Mapping[str, SetResult], *, step: int, checkpoint: str, w
     The schema: {step, checkpoint, weights, sets: {name: {kind, protocol, is_partial, digest, ssim: {resolution:
     value}, ...}}}; `weights` as `model_card.Card.weights`, `digest` of the set as `face_sets.TestSet`. A verification
     set has {pairs, folds, feature_norm, results: [{mode, resolution, first_resolution, accuracy, accuracy_interval,
-    std, fold_accuracies, thresholds, auc, auc_interval, tar: {far: rate}, tar_intervals}]}, the others {images,
+    std, fold_accuracies, thresholds, auc, auc_interval, tar: {far: rate}, tar_intervals}], carried_over: as
+    `carried_over.measure` returns it, where there are several}, the others {images,
     results: [{name, group, resolution, value, interval, std, parts, trials}]}. Intervals are of 95 %.
     {beside: [set, ...]} holds results by other rules; `earlier_results` adds those of other data.
     """
     sets = {name: _with_others(result) for name, result in results.items()}
+    sets = carried_over.kept_in(sets, carried_over.measure(results))
     return {"step": step, "checkpoint": checkpoint, "weights": weights, "sets": sets}
 
 

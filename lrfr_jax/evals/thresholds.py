@@ -184,12 +184,36 @@ def choose(thresholds: Sequence[Threshold], *, sizes: tuple[int, int], far: floa
     return max(chosen, key=lambda one: one.threshold)
 
 
-def in_words(similarity: float, threshold: Threshold) -> str:
-    """Says what a similarity means by a threshold, which rate that stands for, and on what it rests."""
+def of_populations(thresholds: Sequence[Threshold], chosen: Threshold) -> list[Threshold]:
+    """Returns what every set says of the same pairs and rate, `chosen` among it, from the lowest to the highest.
+
+    People of another origin, or other pictures, want another threshold for one rate. A set counts as it was the last
+    time that it was calibrated on.
+    """
+    same = ("reading", "mode", "resolution", "far")
+    fitting = [one for one in thresholds if all(getattr(one, name) == getattr(chosen, name) for name in same)]
+    newest = {one.set: one for one in sorted(fitting, key=lambda one: one.calibration)} | {chosen.set: chosen}
+    return sorted(newest.values(), key=lambda one: one.threshold)
+
+
+def in_words(similarity: float, threshold: Threshold, populations: Sequence[Threshold] = ()) -> str:
+    """Says what a similarity means by a threshold, which rate that stands for, on what it rests, and what others say.
+
+    `populations` are those `of_populations`.
+    """
     decision = "the same person" if similarity > threshold.threshold else "not the same person"
+    others = ""
+    if len(populations) > 1:
+        low, high = populations[0], populations[-1]
+        others = (
+            f"; of the {len(populations)} sets that it is calibrated on, thresholds for this rate reach from "
+            f"{low.threshold:.4f} ({low.set}) to {high.threshold:.4f} ({high.set})"
+        )
+        if low.threshold < similarity <= high.threshold:
+            others += ", and the answer depends on which of them the two are like"
     return (
         f"{decision}: similarity {similarity:.4f}, threshold {threshold.threshold:.4f} for a false accept rate of "
         f"{threshold.far:g} ({threshold.far_low:.2g} to {threshold.far_high:.2g}) at {threshold.resolution} px, "
         f"{MODE_TITLES[threshold.mode]}, from {threshold.impostor_pairs:,} impostor pairs of {threshold.set}, "
-        f"{threshold.reading}"
+        f"{threshold.reading}{others}"
     )

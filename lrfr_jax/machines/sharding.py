@@ -41,6 +41,14 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
+def everywhere(tree: PyTree, mesh: Mesh) -> PyTree:
+    """Puts arrays that each process has read for itself, whole, on every device.
+
+    By way of the host: no process can send what lies on its device to a device of another one.
+    """
+    return jax.device_put(jax.tree.map(np.asarray, tree), replicated(mesh))
+
+
 def over_batch(mesh: Mesh) -> NamedSharding:
     """The leading axis is split over all devices."""
     return NamedSharding(mesh, PartitionSpec(("data", "model")))

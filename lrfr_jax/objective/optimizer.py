@@ -113,6 +113,8 @@ def is_frozen(params: PyTree, *, frozen: tuple[str, ...]) -> PyTree:
     return _under(params, frozen)
 
 
+# Where parameters decay to.
+DECAY_TARGETS = ("zero", "start")
 # Which parameters decay; None stands for all of them.
 DECAY_MASKS = {"all": None, "no_norm_bias": _is_matrix}
 
@@ -156,6 +158,7 @@ def make_optimizer(
     weight_decay: Number,
     weight_decay_on: str,
     weight_decay_by_prefix: tuple[tuple[str, Number], ...],
+    decay_towards: str,
     clip_norm: Number,
     classifier_rate_factor: Number,
     frozen: tuple[str, ...],
@@ -181,6 +184,8 @@ def make_optimizer(
       weight_decay_on: 'all', or 'no_norm_bias' to spare every parameter of fewer than 2 dimensions (normalization
         scales, biases); class centers decay in both.
       weight_decay_by_prefix: other lambdas for parameters by name, see `weight_decays`; () for one lambda.
+      decay_towards: 'zero', or 'start': lambda (w - w_0) takes the place of lambda w (L2-SP); the optimizer's state
+        keeps w_0, what `init` was given.
       clip_norm: largest global norm of the gradient, before decay; 0 for no clipping.
       classifier_rate_factor: multiplies the rate of the parameters under 'classifier', >= 0; 1 for one rate.
       frozen: names of parameters that stay as they are, see `is_frozen`.
@@ -189,7 +194,8 @@ def make_optimizer(
       UserError: a value out of range or an unknown name.
 
     References:
-      Loshchilov and Hutter 2019, AdamW, arXiv 1711.05101, Algorithm 2.
+      Loshchilov and Hutter 2019, AdamW, arXiv 1711.05101, Algorithm 2; Li et al. 2018, Explicit inductive bias for
+      transfer learning with convolutional networks (L2-SP), arXiv 1802.01483, equation 2.
     """
     _check_algorithm(algorithm, momentum, nesterov, betas, epsilon)
     negative = [name for name, decay in weight_decay_by_prefix if not decay >= 0]
@@ -201,12 +207,16 @@ def make_optimizer(
         f"weight_decay_on={weight_decay_on!r} is unknown: choose one of {', '.join(DECAY_MASKS)}": (
             weight_decay_on in DECAY_MASKS
         ),
+        f"decay_towards={decay_towards!r} is unknown: choose one of {', '.join(DECAY_TARGETS)}": (
+            decay_towards in DECAY_TARGETS
+        ),
     }
     _require(requirements)
     decay = optax.add_decayed_weights(weight_decay, mask=DECAY_MASKS[weight_decay_on])
-    if weight_decay_by_prefix:
+    if weight_decay_by_prefix or decay_towards == "start":
         numbers = {"weight_decay": weight_decay, "weight_decay_on": weight_decay_on}
-        decay = _decay(functools.partial(weight_decays, by_prefix=weight_decay_by_prefix, **numbers))
+        decays_of = functools.partial(weight_decays, by_prefix=weight_decay_by_prefix, **numbers)
+        decay = _decay_to_start(decays_of) if decay_towards == "start" else _decay(decays_of)
     inner = (decay, optax.trace(decay=momentum, nesterov=nesterov))
     if algorithm == "adamw":
         inner = (optax.scale_by_adam(*betas, eps=epsilon), decay)
@@ -225,6 +235,19 @@ def _decay(decays_of: Callable[[PyTree], PyTree]) -> optax.GradientTransformatio
         return jax.tree.map(lambda update, weight, decay: update + decay * weight, updates, params, decays_of(params))
 
     return optax.stateless(add)
+
+
+def _decay_to_start(decays_of: Callable[[PyTree], PyTree]) -> optax.GradientTransformation:
+    def init(params: PyTree) -> PyTree:
+        return jax.tree.map(jnp.array, params)
+
+    def update(updates: PyTree, start: PyTree, params: PyTree) -> tuple[PyTree, PyTree]:
+        def add(update, weight, first, decay):
+            return update + decay * (weight - first)
+
+        return jax.tree.map(add, updates, params, start, decays_of(params)), start
+
+    return optax.GradientTransformation(init, update)
 
 
 def _check_algorithm(

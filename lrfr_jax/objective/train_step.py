@@ -29,7 +29,8 @@ class TrainState(flax.struct.PyTreeNode):
     """All that a step changes.
 
     `params` has the entries 'backbone' and, as far as there are any, 'classifier' and 'parts'; `head` and `terms`, what
-    the head and the terms remember of earlier steps, are empty for most.
+    the head and the terms remember of earlier steps, are empty for most. `average` is {} or the running mean of the
+    backbone's variables, {'params', 'batch_stats'}, which is then what is evaluated and used.
     """
 
     step: PyTree  # an int32 scalar; jax also rebuilds the state with shapes or shardings in place of arrays
@@ -38,6 +39,7 @@ class TrainState(flax.struct.PyTreeNode):
     opt_state: PyTree
     head: PyTree = flax.struct.field(default_factory=dict)
     terms: PyTree = flax.struct.field(default_factory=dict)
+    average: PyTree = flax.struct.field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"<TrainState of {len(jax.tree.leaves(self))} arrays>"
@@ -52,6 +54,7 @@ def init_state(
     terms: tuple[NamedTerm, ...],
     num_identities: int,
     optimizer: optax.GradientTransformation,
+    is_averaged: bool = False,
 ) -> TrainState:
     """Draws fresh parameters for images of `image_shape` (height, width, channels).
 
@@ -59,6 +62,7 @@ def init_state(
       names: the classifier, its head and the parts.
       terms: of the loss; those that remember something begin with their first state.
       num_identities: of all sets that batches are drawn from.
+      is_averaged: whether the state has an `average`, which begins with these parameters.
     """
     backbone_rng, classifier_rng = jax.random.split(rng)
     images = jnp.zeros((1, *image_shape))
@@ -80,7 +84,8 @@ def init_state(
             dim = shapes.get(tap, features).shape[-1]
             of_terms[term.name] = term.term.first_state(num_identities, dim)
     stats = variables.get("batch_stats", {})  # a network without BatchNorm has none
-    return TrainState(jnp.zeros((), jnp.int32), params, stats, optimizer.init(params), head_state, of_terms)
+    average = jax.tree.map(jnp.array, {"params": params["backbone"], "batch_stats": stats}) if is_averaged else {}
+    return TrainState(jnp.zeros((), jnp.int32), params, stats, optimizer.init(params), head_state, of_terms, average)
 
 
 def _init_parts(rng, backbone, variables, images, names):
@@ -121,6 +126,7 @@ def train_step(
     teacher: Teacher | None,
     backbone: nn.Module,
     optimizer: optax.GradientTransformation,
+    weight_average: float | int = 0,
 ) -> tuple[TrainState, dict[str, Float[Array, ""]]]:
     """Dresses the images, takes the gradient of the objective and updates the state.
 
@@ -131,13 +137,14 @@ def train_step(
         it under 'second'; with teacher features that were kept 'teacher' [batch, 2, dim], of image and mirrored image.
       of_teacher: the variables of `Teacher.features`; {} without a teacher, or where its features were kept.
       make_views: (rng, images, step, second) -> {name: view}; policy and rounding bound.
-      flips_of: (rng, batch size) -> {view: which images are mirrored, or None}, as `make_views` mirrors them.
+      flips_of: (rng, batch size, second_size) -> {view: which images are mirrored, or None}, as `make_views` does it.
       sources: {view: 'first' or 'second'}.
       second_labels_from: what is added to the labels of the second source, whose identities are others.
       batch_norm, parts: see `embedding.embed_views`.
       is_frozen: parameters -> tree of bools: which of them stay as they are.
       objective: what is minimized.
       teacher: what is read of it, if there is one.
+      weight_average: see `averaged`; for a state that has an `average`.
 
     Returns:
       (new state, metrics: the loss, its parts, `grad_norm`, the global norm of the gradient before clipping and decay).
@@ -147,8 +154,7 @@ def train_step(
     views, labels = _dressed(of_views, batch, state.step, make_views, sources, second_labels_from)
     known: Mapping[tuple[str, str], PyTree] = {}
     if teacher is not None and teacher.is_kept:
-        (view,) = teacher.read
-        known = {(view, backbone_taps.FEATURE): _kept(batch["teacher"], flips_of(of_views, len(batch["image"]))[view])}
+        known = _kept_features(batch, of_views, flips_of, teacher)
     elif teacher is not None:
         known = teacher.features(of_teacher, views, labels, parts=parts)
     dropout_rng = jax.random.fold_in(rng, DROPOUT)
@@ -170,7 +176,31 @@ def train_step(
     updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
     metrics["grad_norm"] = optax.global_norm(gradient)
     params = optax.apply_updates(state.params, updates)
-    return TrainState(state.step + 1, params, batch_stats, opt_state, **remembered), metrics
+    average = averaged(state.average, params["backbone"], batch_stats, step=state.step, decay=weight_average)
+    return TrainState(state.step + 1, params, batch_stats, opt_state, **remembered, average=average), metrics
+
+
+def averaged(average: PyTree, params: PyTree, batch_stats: PyTree, *, step: PyTree, decay: float | int) -> PyTree:
+    r"""The running mean of a network's variables after a step, or {} where none is kept.
+
+    .. math:: \bar w \leftarrow d_t \bar w + (1 - d_t) w, \quad d_t = \min(d, (1 + t) / (10 + t))
+
+    In the first steps it forgets faster, lest it keep what the run began with.
+
+    Args:
+      average: of the steps before, {'params', 'batch_stats'}; or {}.
+      params, batch_stats: after the step.
+      step: t, steps before this one.
+      decay: d, in (0, 1).
+
+    References:
+      Polyak and Juditsky 1992; d_t as TensorFlow's ExponentialMovingAverage has it.
+    """
+    if not average:
+        return average
+    kept = jnp.minimum(decay, (1 + step) / (10 + step))
+    new = {"params": params, "batch_stats": batch_stats}
+    return jax.tree.map(lambda mean, now: now + kept * (mean - now), average, new)
 
 
 def _dressed(rng, batch, step, make_views, sources, second_labels_from):
@@ -183,10 +213,14 @@ def _dressed(rng, batch, step, make_views, sources, second_labels_from):
     return views, {view: labels[source] for view, source in sources.items()}
 
 
-def _kept(features: Float[Array, "batch 2 dim"], is_mirrored: Any) -> Float[Array, "batch dim"]:
-    if is_mirrored is None:
-        return features[:, 0]
-    return jnp.where(is_mirrored[:, None], features[:, 1], features[:, 0])
+def _kept_features(batch: PyTree, of_views: PRNGKeyArray, flips_of: Callable, teacher: Teacher) -> PyTree:
+    """The one feature that is read of a teacher, as its view has the image: of an image, or of the mirrored one."""
+    (view,) = teacher.read
+    second_size = len(batch["second"]["image"]) if "second" in batch else None
+    is_mirrored = flips_of(of_views, len(batch["image"]), second_size=second_size)[view]
+    whole, mirrored = batch["teacher"][:, 0], batch["teacher"][:, 1]
+    found = whole if is_mirrored is None else jnp.where(is_mirrored[:, None], mirrored, whole)
+    return {(view, backbone_taps.FEATURE): found}
 
 
 def _complete(params: PyTree, gradient: PyTree) -> PyTree:

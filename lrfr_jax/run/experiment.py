@@ -8,6 +8,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh
@@ -27,9 +28,10 @@ from lrfr_jax.objective.total_loss import Objective
 from lrfr_jax.run import objectives, teachers
 
 SHAPE = (image_ops.IMAGE_SIZE, image_ops.IMAGE_SIZE, 3)
-# Arguments of `optimizer.make_optimizer`; the rest of the group are those of `make_schedule`.
+# Of a config's group `optimizer`: arguments of `optimizer.make_schedule`, and of `make_optimizer`.
+SCHEDULE = ("schedule", "learning_rate", "warmup_epochs", "milestone_epochs", "decay_factor")
 UPDATE = ("algorithm", "momentum", "nesterov", "betas", "epsilon", "weight_decay", "weight_decay_on")
-UPDATE += ("weight_decay_by_prefix", "clip_norm", "classifier_rate_factor", "frozen")
+UPDATE += ("weight_decay_by_prefix", "decay_towards", "clip_norm", "classifier_rate_factor", "frozen")
 
 
 # What numbers of a config must be that nothing below would refuse, and how it is said.
@@ -42,6 +44,7 @@ RANGES = {
     "classifier.shards": (lambda value: value >= 1, "at least 1"),
     "loss.p": (lambda value: 1 <= value < math.inf, "at least 1 and finite"),
     "loss.distance_weight": (lambda value: 0 <= value < math.inf, "at least 0 and finite"),
+    "optimizer.weight_average": (lambda value: 0 <= value < 1, "at least 0, for none, and below 1"),
 }
 
 
@@ -58,6 +61,7 @@ class Run:
     init: Callable
     step: Callable
     schedule: optax.Schedule
+    optimizer: optax.GradientTransformation
 
     @property
     def unit(self) -> str:
@@ -70,6 +74,14 @@ class Run:
         rng = jax.random.key(seed, impl="rbg")
         placement = sharding.of_state(mesh, jax.eval_shape(self.init, rng))
         return jax.jit(self.init, out_shardings=placement)(rng)
+
+    def begun(self, state: train_step.TrainState, mesh: Mesh) -> train_step.TrainState:
+        """A state with other first weights, of which average and optimizer then know."""
+        placement = sharding.of_state(mesh, state.opt_state)
+        opt_state = jax.jit(self.optimizer.init, out_shardings=placement)(state.params)
+        average = {"params": state.params["backbone"], "batch_stats": state.batch_stats} if state.average else {}
+        # Copies, as a step gives its state's arrays away.
+        return state.replace(opt_state=opt_state, average=jax.tree.map(jnp.array, average))
 
 
 def check_ranges(config: ConfigDict) -> None:
@@ -130,9 +142,11 @@ def _build(config: ConfigDict, num_identities: int, steps_per_epoch: float, seco
         teacher=teacher,
         backbone=backbone,
         optimizer=update_rule,
+        weight_average=config.optimizer.weight_average,
     )
     parts = {"backbone": backbone, "names": names, "terms": objective.terms, "optimizer": update_rule}
     total = num_identities + second_identities
+    parts["is_averaged"] = config.optimizer.weight_average > 0
     init = functools.partial(train_step.init_state, image_shape=SHAPE, num_identities=total, **parts)
     # Traced once without computing: a wrong value is found before anything is written.
     rng = jax.eval_shape(jax.random.key, config.seed)
@@ -140,7 +154,7 @@ def _build(config: ConfigDict, num_identities: int, steps_per_epoch: float, seco
     if teacher is not None and teacher.is_kept:
         kept, of_teacher = models.feature_size(teacher.backbone), {}
     jax.eval_shape(step, jax.eval_shape(init, rng), _abstract_batch(config, kept), of_teacher)
-    return Run(backbone, classifier, head, rules, objective, teacher, init, step, schedule)
+    return Run(backbone, classifier, head, rules, objective, teacher, init, step, schedule, update_rule)
 
 
 def _check_class_centers(
@@ -209,7 +223,7 @@ def description(
 
 def schedule_of(settings: Mapping[str, Any], *, num_epochs: float, steps_per_epoch: float) -> optax.Schedule:
     """The learning rates that a config's group `optimizer` stands for."""
-    rates = {name: value for name, value in settings.items() if name not in UPDATE}
+    rates = {name: settings[name] for name in SCHEDULE}
     return optimizer.make_schedule(num_epochs=num_epochs, steps_per_epoch=steps_per_epoch, **rates)
 
 

@@ -29,6 +29,8 @@ LATER = {
     "optimizer.betas": [],
     "optimizer.epsilon": 0.0,
     "optimizer.weight_decay_by_prefix": [],
+    "optimizer.decay_towards": "zero",
+    "optimizer.weight_average": 0.0,
 }
 # Of every view.
 LATER_OF_VIEWS = {"operator": "bicubic", "source": "first"}

@@ -19,6 +19,8 @@ from lrfr_jax.terminal import progress
 
 logger = logging.getLogger("lrfr_jax")
 
+LAST = "last"  # weights and statistics of the last step, among what is kept beside their average
+
 
 def first_state(
     config: ConfigDict,
@@ -44,7 +46,7 @@ def first_state(
         changed = f", now with {continuation.as_text(fields)}" if fields else ""
         logger.info("continuing after step %d%s", start, changed)
     else:
-        state = _begun(config, run, state, training_set, mesh, metadata)
+        state = run.begun(_begun(config, run, state, training_set, mesh, metadata), mesh)
     return start, state
 
 
@@ -85,12 +87,15 @@ def _begun(
 
 
 def split(state: train_step.TrainState) -> tuple[dict, dict]:
-    """Returns what evaluation needs of a state, and the rest: a checkpoint's items `backbone` and `training`."""
+    """Returns what evaluation needs of a state, and the rest: a checkpoint's items `backbone` and `training`.
+
+    Where the weights are averaged, evaluation needs the average, and the weights are among the rest.
+    """
     backbone = {"params": state.params["backbone"], "batch_stats": state.batch_stats}
     training = {name: value for name, value in state.params.items() if name != "backbone"}
     training |= {"opt_state": state.opt_state, "step": state.step}
-    remembered = {"head": state.head, "terms": state.terms}
-    return backbone, training | {name: value for name, value in remembered.items() if value}
+    remembered = {"head": state.head, "terms": state.terms, LAST: backbone if state.average else {}}
+    return state.average or backbone, training | {name: value for name, value in remembered.items() if value}
 
 
 def save(
@@ -132,7 +137,9 @@ def _restore(manager: Any, state: train_step.TrainState, metadata: dict) -> tupl
         return 0, state, before
     step, backbone, training = restored
     params = {name: training[name] for name in state.params if name != "backbone"}
-    params["backbone"] = backbone["params"]
+    last = training[LAST] if state.average else backbone
+    params["backbone"] = last["params"]
     changing = {"opt_state": training["opt_state"], "head": training.get("head", state.head), "terms": state.terms}
     changing |= {"terms": training["terms"]} if state.terms else {}
-    return step, train_step.TrainState(training["step"], params, backbone.get("batch_stats", {}), **changing), before
+    changing |= {"average": backbone} if state.average else {}
+    return step, train_step.TrainState(training["step"], params, last.get("batch_stats", {}), **changing), before

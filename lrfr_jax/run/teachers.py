@@ -150,7 +150,7 @@ def load(path: str, teacher: Teacher, mesh: Mesh) -> dict[str, PyTree]:
     """
     variables, _ = checkpoint.load_backbone(path)
     found = {"backbone": variables} | _above(path, teacher)
-    return jax.device_put(found, sharding.replicated(mesh))
+    return sharding.everywhere(found, mesh)
 
 
 def _above(path: str, teacher: Teacher) -> dict[str, PyTree]:

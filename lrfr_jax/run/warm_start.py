@@ -49,9 +49,8 @@ def check(init_from: str, class_centers: str, *, model: dict[str, Any], begins: 
 
 def differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
     """Returns a phrase for each argument of two models for which the weights of one do not fit the other."""
-    said = (
-        {**of, "input": {"size": IMAGE_SIZE} | dict(of["input"])} for of in (there, here)
-    )  # models of before do not
+    # Models of before there was a choice do not say their size.
+    said = ({**of, "input": {"size": IMAGE_SIZE} | dict(of["input"])} for of in (there, here))
     found, wanted = ({key: value for key, value in of.items() if key not in FREE} for of in said)
     return workdir.differences("model", found, wanted)
 
@@ -68,7 +67,7 @@ def with_backbone_of(state: TrainState, path: str | os.PathLike, *, mesh: Mesh) 
       UserError: no checkpoint, or one that cannot be read.
     """
     variables, _ = checkpoint.load_backbone(path)
-    variables = jax.device_put(variables, sharding.replicated(mesh))
+    variables = sharding.everywhere(variables, mesh)
     params = state.params | {"backbone": variables["params"]}
     return state.replace(params=params, batch_stats=variables.get("batch_stats", {}))
 

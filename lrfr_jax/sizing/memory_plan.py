@@ -28,6 +28,7 @@ from lrfr_jax.sizing import kept_activations
 FLOAT = 4
 # Arrays as large as the parameters: they, their gradient, and momentum or AdamW's two means.
 COPIES = {"sgd": 3, "adamw": 4}
+TO_START = 1  # more, of where parameters decay to
 # What the program of `classifier.classification` and its gradient holds at a time: so many arrays as large as the
 # cosines of a chunk (with chunks none are kept for the gradient), and so many as large as the centers that take part:
 # those of a sample are gathered, and with chunks so is their gradient. The compiler of jax 0.10 lays cosines out once
@@ -47,7 +48,8 @@ class Memory:
     """Bytes on one device.
 
     Attributes:
-      backbone: parameters, statistics, gradient and momentum of the network, whole on every device.
+      backbone: parameters, statistics, gradient and momentum of the network, and their running mean if it is kept;
+        whole on every device.
       class_centers: with their gradient and momentum, this device's share.
       cosines: to the class centers, with what else the classification holds meanwhile.
       activations: that the forward pass leaves for the gradient, of all views.
@@ -85,6 +87,8 @@ def of_config(config: ConfigDict, *, num_identities: int, num_images: int, devic
     rules, terms, embedded = _views(config)
     classified = sum(bool(rule.weight) for rule in rules.values())
     head, copies = objectives.head_of(config.head.to_dict()), COPIES[config.optimizer.algorithm]
+    copies += TO_START * (config.optimizer.decay_towards == "start")
+    averages = int(config.optimizer.weight_average > 0)
     sizes = {"first": config.batch_size / devices, "second": config.input.second.batch_size / devices}
     parameters, statistics, kept = _of_network(config.model.to_json(), config.remat)
     rows, cosines, dim = 0, 0, config.model.embedding_size
@@ -95,7 +99,7 @@ def of_config(config: ConfigDict, *, num_identities: int, num_images: int, devic
     teacher, of_record = _of_teacher(config, terms)
     pixels = math.prod((image_ops.IMAGE_SIZE, image_ops.IMAGE_SIZE, 3))
     return Memory(
-        backbone=copies * parameters + statistics,
+        backbone=(copies + averages) * parameters + (1 + averages) * statistics,
         class_centers=copies * FLOAT * rows * dim,
         cosines=cosines,
         activations=sum(sizes[rules[view].source] for view in embedded) / config.batch_parts * kept,

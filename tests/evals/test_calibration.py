@@ -8,7 +8,7 @@ import pytest
 
 from lrfr_jax.data import face_sets, protocol_arrays
 from lrfr_jax.errors import UserError
-from lrfr_jax.evals import calibration, evaluation, metrics, protocols, verification
+from lrfr_jax.evals import calibration, carried_over, evaluation, metrics, protocols, verification
 from lrfr_jax.evals.means import Mean
 from lrfr_jax.evals.verification import VerificationResult
 from tests.evals.test_thresholds import entry
@@ -136,3 +136,37 @@ def test_a_calibration_tries_the_other_centering_and_keeps_the_means_of_the_larg
     found = calibration.means_of({"small": of(4, 0.1), "large": of(8, 0.2), "other": of(6, 0.3)})
     assert [(one.set, one.images, one.resolution) for one in found] == [("large", 8, 14)]
     np.testing.assert_array_equal(found[0].vector, np.full(2, 0.2, np.float32))
+
+
+def shifted(result, by):
+    """The same pairs with other similarities, as people of another origin have."""
+    comparisons = tuple(dataclasses.replace(one, cosines=one.cosines + by) for one in result.outcome.comparisons)
+    return dataclasses.replace(result, outcome=dataclasses.replace(result.outcome, comparisons=comparisons))
+
+
+def test_thresholds_are_measured_on_the_impostors_of_other_sets():
+    one = result(50, 1000)
+    other = shifted(one, 0.05)
+    carried = carried_over.measure({"one": one, "other": other, "few": result(5, 9)})
+    assert set(carried) == {"one", "other", "few"}
+    row = next(r for r in carried["other"] if (r["set"], r["mode"], r["far"]) == ("one", "hr_lr", 0.1))
+    low, high = (r.outcome.by_mode["hr_lr", 14].cosines[~r.outcome.is_same] for r in (one, other))
+    assert row["threshold"] == metrics.strictest_threshold(low, 0.1)
+    assert row["accepted"] == np.mean(high > row["threshold"])
+    assert row["far_low"] < row["accepted"] < row["far_high"]
+    assert row["accepted"] > 0.15
+    assert {r["set"] for r in carried["few"]} == {"one", "other"}
+    table = "\n".join(carried_over.table(carried_over.kept_in({name: {} for name in carried}, carried)))
+    assert f"| one | other | HR-LR | 14 | 0.1 | {row['threshold']:.4f} | -0.050 | {row['accepted']:.2g} (" in table
+    assert "| one | few | HR-HR | 112 | 0.1 |" in table
+    assert carried_over.measure({"one": one}) == {}
+    assert carried_over.table({}) == []
+    kept = carried_over.kept_in({"one": {"kind": "x"}, "alone": {}}, carried)
+    assert kept == {"one": {"kind": "x", "carried_over": carried["one"]}, "alone": {}}
+
+
+def test_thresholds_of_another_reading_are_not_carried_over():
+    one = result(50, 1000)
+    other = dataclasses.replace(one.evaluation.rules, fusion="concat")
+    summed = dataclasses.replace(one, evaluation=dataclasses.replace(one.evaluation, rules=other))
+    assert carried_over.measure({"one": one, "other": summed}) == {}

@@ -167,3 +167,25 @@ def test_a_threshold_of_an_older_card_is_read():
     plain = dataclasses.asdict(HELD[0])
     del plain["digest"], plain["calibration"]
     assert thresholds.from_plain(plain) == HELD[0]
+
+
+def test_the_range_over_all_sets_is_said_and_where_the_answer_depends_on_it():
+    asked = entry("hr_lr", 14, threshold=0.3, set="lfw")
+    known = [
+        dataclasses.replace(entry("hr_lr", 14, threshold=0.9, set="other"), calibration=1),
+        dataclasses.replace(entry("hr_lr", 14, threshold=0.5, set="other"), calibration=2),  # the last of it counts
+        entry("hr_lr", 14, threshold=0.2, set="third"),
+        entry("hr_lr", 14, far=0.1, threshold=0.01, set="third"),
+        entry("hr_lr", 20, threshold=0.6, set="other"),
+        entry("hr_lr", 14, threshold=0.7, set="fourth", fusion="none"),
+        asked,
+    ]
+    found = thresholds.of_populations(known, asked)
+    assert [(one.set, one.threshold) for one in found] == [("third", 0.2), ("lfw", 0.3), ("other", 0.5)]
+    depends = "and the answer depends on which of them"
+    for similarity, is_unsure in ((0.15, False), (0.25, True), (0.5, True), (0.51, False)):
+        words = thresholds.in_words(similarity, asked, found)
+        assert "of the 3 sets that it is calibrated on" in words
+        assert "reach from 0.2000 (third) to 0.5000 (other)" in words
+        assert (depends in words) == is_unsure
+    assert "calibrated on" not in thresholds.in_words(0.4, asked, thresholds.of_populations([asked], asked))

@@ -18,6 +18,7 @@ SCHEDULE = {
 }
 SGD = {"algorithm": "sgd", "momentum": 0.9, "nesterov": False, "betas": (), "epsilon": 0.0}
 SGD |= {"weight_decay": 0.05, "weight_decay_on": "all", "weight_decay_by_prefix": (), "clip_norm": 0}
+SGD |= {"decay_towards": "zero"}
 SGD |= {"classifier_rate_factor": 1.0, "frozen": ()}
 ADAMW = {"algorithm": "adamw", "momentum": 0, "betas": (0.8, 0.95), "epsilon": 1e-3}
 
@@ -150,6 +151,21 @@ def test_five_steps_of_adamw(weight_decay_on):
     assert_close(found, plain_adamw(DRAWN[0], DRAWN[1:], RATES, decays=decays))
 
 
+@pytest.mark.parametrize("weight_decay_on", ["all", "no_norm_bias"])
+@pytest.mark.parametrize("algorithm", ["sgd", "adamw"])
+def test_decay_towards_the_start_is_decay_of_what_was_learned(algorithm, weight_decay_on):
+    found = five_steps(
+        **(ADAMW if algorithm == "adamw" else {}), decay_towards="start", weight_decay_on=weight_decay_on
+    )
+    nothing = {name: np.zeros_like(value) for name, value in DRAWN[0].items()}
+    decays = {"class_centers": 0.05, "bias": 0.05 if weight_decay_on == "all" else 0}
+    if algorithm == "adamw":
+        learned = plain_adamw(nothing, DRAWN[1:], RATES, decays=decays)
+    else:
+        learned = plain_sgd(nothing, DRAWN[1:], RATES, momentum=0.9, decays=decays, clip_norm=0)
+    assert_close(found, {name: value + DRAWN[0][name] for name, value in learned.items()})
+
+
 def test_each_prefix_has_its_decay():
     prefixes = {"weight_decay_by_prefix": (("bias", 0.3), ("class_centers", 0.0))}
     numbers = {"momentum": 0.9, "clip_norm": 1.5, "decays": {"class_centers": 0.0, "bias": 0.3}}
@@ -205,6 +221,7 @@ def test_the_state_of_sgd_is_laid_out_as_it_has_always_been():
             "optimizer.epsilon=1e-08 does not fit algorithm='sgd': set it above 0 for adamw and to 0 for",
         ),
         (ADAMW | {"epsilon": 0.0}, "optimizer.epsilon=0.0 does not fit algorithm='adamw'"),
+        ({"decay_towards": "mean"}, "optimizer.decay_towards='mean' is unknown: choose one of zero, start"),
         (
             {"weight_decay_by_prefix": (("bias", -1.0),)},
             "optimizer.weight_decay_by_prefix=(('bias', -1.0),) holds a neg",

@@ -11,7 +11,7 @@ def get_config(arg=None):
     config.augment.views["native"] = common.view(14, weight=0.0, source="second")
     same_face = "student.lr.feature", "teacher.hr.feature"
     config.terms = {
-        "to_teacher": common.term("cosine", *same_face, weight=1.0),
+        "to_teacher": common.term("cosine", *same_face, weight=1.0, over="mean"),
         "native": common.term(
             "octuplet", "student.native.feature", "student.native.feature", weight=0.5, metric="euclidean", margin=1.0
         ),

@@ -21,7 +21,7 @@ LATER = (
     "optimizer.algorithm",
 )
 LATER += ("model.input.size", "optimizer.betas", "optimizer.epsilon", "optimizer.nesterov")
-LATER += ("optimizer.weight_decay_by_prefix",)
+LATER += ("optimizer.weight_decay_by_prefix", "optimizer.decay_towards", "optimizer.weight_average")
 
 
 def today(policy="maug", module=quickstart):

@@ -83,7 +83,10 @@ def test_two_processes_equal_one(generated_data, tmp_path):
 def test_two_processes_feed_images_by_identity_a_second_set_and_a_teacher_as_one_does(cache, generated_data, tmp_path):
     finish([start_main(1, tmp_path / "teacher", generated_data)])
     data = {name: shutil.copytree(generated_data, tmp_path / f"data_{name}") for name in ("one", "two")}
-    taught = [f"--config.teacher.checkpoint={tmp_path}/teacher/checkpoints/6", f"--config.teacher.cache={cache}"]
+    teacher = tmp_path / "teacher/checkpoints/6"
+    taught = [f"--config.teacher.checkpoint={teacher}", f"--config.teacher.cache={cache}"]
+    taught += [f"--config.init_from={teacher}", "--config.class_centers=teacher"]
+    taught += ["--config.optimizer.weight_average=0.5", "--config.optimizer.decay_towards=start"]
 
     def start_taught(num_devices, name, *arguments):
         config = "tests/run/identities_second_teacher.py:policy=maug,batch_size=8,num_epochs=1"

@@ -20,8 +20,9 @@ from lrfr_jax.machines import sharding
 from lrfr_jax.objective import view_rules
 from lrfr_jax.objective.named_features import Names
 from lrfr_jax.objective.total_loss import Objective
-from lrfr_jax.run import device_cache, metric_writers, set_features, teachers, terms, train
+from lrfr_jax.run import device_cache, experiment, metric_writers, set_features, teachers, terms, train
 from lrfr_jax.trained.model import open_model
+from tests.run import identities_second_teacher
 from tests.run.test_sources import noted
 from tests.run.test_warm_start import class_means
 
@@ -254,6 +255,15 @@ def test_class_centers_are_the_means_of_the_teacher(cache, start, teacher, data_
     expected = class_means(models.create_backbone(**metadata["model"]), variables, training_set)
     found = checkpoint.load_class_centers(checkpoint.newest(tmp_path / "run"))
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_features_are_kept_beside_a_second_set(teacher, resnet6):
+    """Whose views are mirrored by coins of their own."""
+    config = identities_second_teacher.get_config("policy=maug,batch_size=8,num_epochs=1")
+    config.model.update(SMALL | {"backbone": resnet6})
+    config.teacher.update({"checkpoint": str(teacher), "cache": "records"})
+    run = experiment.build_run(config, num_identities=6, steps_per_epoch=6.0, second_identities=6)
+    assert run.teacher.is_kept
 
 
 @pytest.mark.parametrize(
