@@ -1,11 +1,13 @@
 """`python -m lrfr_jax.pretrained`: foreign weights become a checkpoint, for evaluation and as a start of training.
 
 python -m lrfr_jax.pretrained --source backbone.pth --backbone iresnet50 --out weights/r50
+python -m lrfr_jax.pretrained --source w600k_r50.onnx --out weights/w600k_r50
 python -m lrfr_jax.pretrained --source lowres.safetensors --out weights/lowres        a file of lrfr_jax.export
 
 Nothing in the file is run. Which layout it has shows in the names of its tensors; with it come the input's color order,
-mean and scale, which the checkpoint keeps and every command uses. An exported file needs its card beside it, which
-says all that; what the model went through and was calibrated to goes along.
+mean and scale, which the checkpoint keeps and every command uses. An ONNX file is read node by node, whatever their
+names; BatchNorm that was folded into convolutions has the statistics 0 and 1 then. An exported file needs its card
+beside it, which says all that; what the model went through and was calibrated to goes along.
 """
 
 import argparse
@@ -13,17 +15,19 @@ import dataclasses
 import functools
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 
 from lrfr_jax.checkpoints import checkpoint, lineage, model_card
 from lrfr_jax.errors import UserError, one_sentence
-from lrfr_jax.exports import formats
+from lrfr_jax.exports import formats, matching, onnx_graph
 from lrfr_jax.files import paths
 from lrfr_jax.image_ops import HALF_RANGE, IMAGE_SIZE
 from lrfr_jax.models import BACKBONES, ORDERS
 from lrfr_jax.terminal import progress
 from lrfr_jax.trained.model import digest_of, facts_of
+from lrfr_jax.weights import model_folder
 from lrfr_jax.weights.conversion import Converted, backbones_of, convert
 from lrfr_jax.weights.layouts import LAYOUTS
 from lrfr_jax.weights.recognition import listed, recognize
@@ -51,8 +55,11 @@ def import_weights(options: argparse.Namespace) -> str:
     if pathlib.Path(options.out).exists():
         raise UserError(f"{options.out} is there already: name another folder, or remove it")
     paths.check_folder(pathlib.Path(options.out), flag="--out")
+    options = argparse.Namespace(**vars(options) | {"source": model_folder.weights_in(options.source)})
     with progress.waiting(f"reading {options.source}"):
         card = _card_of(options)
+        colors = None if card or options.order else model_folder.color_order(options.source)
+        options.order = colors.order if colors else options.order
         converted, layout = _foreign(options) if card is None else _exported(options, card)
     facts = {"file": pathlib.Path(options.source).name, "sha256": digest_of(options.source), "layout": layout}
     metadata = {
@@ -68,13 +75,13 @@ def import_weights(options: argparse.Namespace) -> str:
     made = model_card.of_checkpoint(options.out, variables=converted.variables, metadata=metadata)
     known = {"results": card.results, "thresholds": card.thresholds} if card else {}
     model_card.write(options.out, dataclasses.replace(made, **known))
-    return _report(converted, layout=layout, out=options.out)
+    return _report(converted, layout=layout, out=options.out, colors=colors)
 
 
 def _card_of(options: argparse.Namespace) -> model_card.Card | None:
     """The card beside an exported file; None for the files of others."""
     source = options.source
-    if pathlib.Path(source).suffix.removeprefix(".") in formats.PROGRAMS:
+    if pathlib.Path(source).suffix == ".stablehlo":
         raise UserError(
             f"{source} is a program, whose weights cannot be taken out: export the model that it was made of as "
             "safetensors, and import that"
@@ -97,13 +104,15 @@ def _exported(options: argparse.Namespace, card: model_card.Card) -> tuple[Conve
 
 
 def _foreign(options: argparse.Namespace) -> tuple[Converted, str]:
-    """Reads a file of others, by the names of its tensors."""
+    """Reads a file of others: an ONNX file by its nodes, any other by the names of its tensors."""
+    if formats.is_onnx(options.source):
+        return _onnx(options), formats.ONNX
     source, tensors = options.source, read_tensors(options.source)
     if all(name.split("/")[0] in formats.COLLECTIONS for name in tensors):
         path = model_card.path_of(source)
         raise UserError(f"{source} has our names but no card {path} beside it, which says what it is: copy that along")
     layout, before = recognize(tensors, source=source, layout=options.layout)
-    convention = {field: getattr(options, field) for field in PLAIN if getattr(options, field) is not None}
+    convention = _convention_of(options)
     how = {"source": source, "layout": layout, "before": before, "convention": convention, "width": None}
     held = functools.partial(backbones_of, tensors, layout=layout, before=before)
     backbones = [options.backbone] if options.backbone else held()
@@ -121,13 +130,29 @@ def _foreign(options: argparse.Namespace) -> tuple[Converted, str]:
         raise UserError(f"{source} holds {fitting[0]}, no {backbones[0]}: leave --backbone out") from error
 
 
-def _report(converted: Converted, *, layout: str, out: str) -> str:
+def _onnx(options: argparse.Namespace) -> Converted:
+    if options.layout:
+        raise UserError(f"--layout {options.layout} is about names, and {options.source} is read by its nodes: omit it")
+    if options.columns is not None:
+        raise UserError(f"--columns is what {options.source} says itself, by the shape of its input: omit it")
+    graph = onnx_graph.read_graph(options.source)
+    return matching.fit(graph, source=options.source, backbone=options.backbone, convention=_convention_of(options))
+
+
+def _convention_of(options: argparse.Namespace) -> dict[str, Any]:
+    """What the command line, or a config beside the weights, says of the input."""
+    return {field: getattr(options, field) for field in PLAIN if getattr(options, field) is not None}
+
+
+def _report(converted: Converted, *, layout: str, out: str, colors: model_folder.Colors | None) -> str:
     model = converted.model
     count = sum(array.size for array in jax.tree.leaves(converted.variables["params"]))
     lines = [
         f"{out}: {model['backbone']} of width {model['width']:g}, {count:,} parameters, embedding of "
         f"{model['embedding_size']}, from layout {layout}",
-        "its input: {order}, (pixel - {mean:g}) / {scale:g}, the middle {columns} columns".format(**model["input"]),
+        "its input: {order}{by}, (pixel - {mean:g}) / {scale:g}, the middle {columns} columns".format(
+            **model["input"], by=f" by {colors.config}" if colors else ""
+        ),
     ]
     counters = [name for name in converted.ignored if name.endswith(".num_batches_tracked")]
     others = [name for name in converted.ignored if name not in counters]
@@ -152,7 +177,12 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--source", required=True, help="MXNet .params, PyTorch .pth/.pt/.ckpt/.bin, safetensors or .npz")
+    add(
+        "--source",
+        required=True,
+        help="ONNX, MXNet .params, PyTorch .pth/.pt/.ckpt/.bin, safetensors or .npz; or a folder that holds one of "
+        f"{', '.join(model_folder.WEIGHTS)}. A model.yaml or config.json beside it decides the order of colors",
+    )
     add(
         "--backbone",
         choices=sorted(BACKBONES),

@@ -7,14 +7,17 @@ import json
 
 import jax
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 
 from lrfr_jax import export, models, pretrained
 from lrfr_jax.checkpoints import checkpoint, lineage, model_card
+from lrfr_jax.exports import matching, onnx_file, onnx_graph
 from lrfr_jax.trained.embedder import Embedder
 from lrfr_jax.weights.layouts import LAYOUTS
 from tests.evals.test_thresholds import HELD
-from tests.exports import networks
+from tests.exports import networks, torch_onnx
 from tests.weights import reference_networks as made
 from tests.weights import torch_writer
 
@@ -173,9 +176,8 @@ def test_wrong_use_of_exports(exported, tmp_path, capsys):
     for option, value in (("backbone", "iresnet18"), ("layout", "adaface_ir"), ("order", "rgb")):
         sentence = f"--{option} {value} {said}: leave --{option} out"
         refused(["--source", str(source), f"--{option}", value], sentence, tmp_path, capsys)
-    for name in ("net.onnx", "net.stablehlo"):
-        (tmp_path / name).write_bytes(b"any")
-        refused(["--source", str(tmp_path / name)], "is a program, whose weights cannot", tmp_path, capsys)
+    (tmp_path / "net.stablehlo").write_bytes(b"any")
+    refused(["--source", str(tmp_path / "net.stablehlo")], "is a program, whose weights cannot", tmp_path, capsys)
     refused(["--source", str(tmp_path / "no.npz")], "no.npz is no file", tmp_path, capsys)
     alone = tmp_path / "alone.npz"
     alone.write_bytes(source.read_bytes())
@@ -200,3 +202,79 @@ def test_the_names_tell_the_backbone(tmp_path, state, capsys):
     (tmp_path / "ada.ckpt").write_bytes(torch_writer.write_zip(state | more))
     sentence = "is of layout adaface_ir, but of none of its networks: name the one that it should be with --backbone"
     refused(["--source", str(tmp_path / "ada.ckpt")], sentence, tmp_path, capsys)
+
+
+def test_an_onnx_file_becomes_a_checkpoint(tmp_path, capsys):
+    source, out = tmp_path / "w600k.onnx", tmp_path / "out"
+    onnx.save_model(torch_onnx.filled("iresnet18_script"), source)
+    pretrained.main(["--source", str(source), "--order", "bgr", "--out", str(out)])
+    said = capsys.readouterr().out
+    assert "iresnet18 of width 0.125" in said
+    assert "embedding of 16, from layout onnx" in said
+    variables, metadata = checkpoint.load_backbone(out)
+    assert metadata["model"]["input"] == networks.PLAIN | {"order": "bgr"}
+    assert metadata["history"][0]["layout"] == "onnx"
+    made = matching.fit(onnx_graph.read_graph(source), source=source, backbone=None, convention={})
+    jax.tree.map(np.testing.assert_array_equal, variables, made.variables)
+
+
+def test_our_own_onnx_file_keeps_its_card(tmp_path):
+    model = networks.arguments("mobilefacenet", embedding_size=16)
+    variables = networks.variables_of(model)
+    metadata = {"step": 7, "model": model, "degradation_rounding": "none", "evals": {}, "history": []}
+    checkpoint.save_backbone(tmp_path / "model", variables, metadata)
+    source = tmp_path / "net.onnx"
+    export.main(["--checkpoint", str(tmp_path / "model"), "--format", "onnx", "--output", str(source)])
+    pretrained.main(["--source", str(source), "--out", str(tmp_path / "back")])
+    found, told = checkpoint.load_backbone(tmp_path / "back")
+    assert (told["step"], told["degradation_rounding"]) == (7, "none")
+    assert [entry["kind"] for entry in told["history"]] == ["export", "import"]
+    assert {key: told["model"][key] for key in model} == model
+    again = onnx_file.serialize(models.create_backbone(**told["model"]), found)
+    pixels = networks.images(2).transpose(0, 3, 1, 2)
+    before, after = (
+        onnxruntime.InferenceSession(content).run(None, {"images": pixels})[0]
+        for content in (source.read_bytes(), again)
+    )
+    networks.assert_same(after, before)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--layout", "adaface_ir"], "--layout adaface_ir is about names, and"),
+        (["--columns", "96"], "--columns is what"),
+        (["--backbone", "resnet18"], "cannot be read as resnet18, but as iresnet18, iresnet34"),
+        (["--backbone", "iresnet34"], "1 groups, where iresnet34 has stage1/block2/conv1, a convolution of 8 x 8 x"),
+    ],
+)
+def test_wrong_use_of_onnx_files(options, sentence, tmp_path, capsys):
+    onnx.save_model(torch_onnx.filled("iresnet18_script"), tmp_path / "net.onnx")
+    refused(["--source", str(tmp_path / "net.onnx"), *options], sentence, tmp_path, capsys)
+
+
+def test_files_that_are_no_onnx(tmp_path, capsys):
+    (tmp_path / "net.onnx").write_bytes(b"any")
+    refused(["--source", str(tmp_path / "net.onnx")], "net.onnx is no ONNX file", tmp_path, capsys)
+    content = torch_onnx.filled("iresnet18_script").SerializeToString()
+    (tmp_path / "net.onnx").write_bytes(content[: len(content) // 2])
+    refused(["--source", str(tmp_path / "net.onnx")], "is truncated or damaged: get it again", tmp_path, capsys)
+
+
+def test_a_folder_whose_config_names_the_colors(tmp_path, state, capsys):
+    """The names alone say RGB: CVLface's network that wants the other order."""
+    folder = tmp_path / "cvlface"
+    folder.mkdir()
+    renamed = {name.replace("model.", "net.", 1): array for name, array in state.items()}
+    (folder / "model.pt").write_bytes(torch_writer.write_zip(renamed))
+    (folder / "model.yaml").write_text("color_space: 'BGR'")
+    for out, options, order, said in (
+        ("a", [], "bgr", f"its input: bgr by {folder / 'model.yaml'}, (pixel"),
+        ("b", ["--order", "rgb"], "rgb", "its input: rgb, (pixel"),
+    ):
+        arguments = ["--source", str(folder), "--backbone", "iresnet18", *options, "--out", str(tmp_path / out)]
+        pretrained.main(arguments)
+        assert said in capsys.readouterr().out
+        metadata = checkpoint.load_metadata(tmp_path / out)
+        assert metadata["model"]["input"]["order"] == order
+        assert metadata["history"][0]["file"] == "model.pt"

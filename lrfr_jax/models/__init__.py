@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 from lrfr_jax.errors import UserError
 from lrfr_jax.image_ops import IMAGE_SIZE
 from lrfr_jax.models.bridge_student import BridgeStudent
-from lrfr_jax.models.iresnet import CBAMBlock, IResNet
+from lrfr_jax.models.iresnet import CBAMBlock, IResNet, SEBlock
 from lrfr_jax.models.kprpe import KeypointTransformer
 from lrfr_jax.models.layers import REMATS, InputConvention
 from lrfr_jax.models.mobilefacenet import MobileFaceNet
@@ -30,7 +30,11 @@ BACKBONES = {
     "iresnet100": functools.partial(IResNet, stage_sizes=(3, 13, 30, 3)),
     "cbam_iresnet18": functools.partial(IResNet, block=CBAMBlock, stage_sizes=(2, 2, 2, 2)),
     "cbam_iresnet50": functools.partial(IResNet, block=CBAMBlock, stage_sizes=(3, 4, 14, 3)),
+    "se_iresnet18": functools.partial(IResNet, block=SEBlock, stage_sizes=(2, 2, 2, 2)),
+    "se_iresnet50": functools.partial(IResNet, block=SEBlock, stage_sizes=(3, 4, 14, 3)),
+    "se_iresnet100": functools.partial(IResNet, block=SEBlock, stage_sizes=(3, 13, 30, 3)),
     "mobilefacenet": MobileFaceNet,
+    "mobilefacenet_scale2": functools.partial(MobileFaceNet, scale=2),
     "bridge_student": BridgeStudent,
     "vit_p8s8": functools.partial(FaceTransformer, patch=8),
     "vit_p12s8": functools.partial(FaceTransformer, patch=12),

@@ -103,15 +103,24 @@ def _kernel_gradient(x, kernel, gradient, stride):
 
 
 class DepthwiseConv(nn.Module):
-    """A square depthwise convolution without bias, padded by kernel // 2 on every side."""
+    """A square depthwise convolution without bias, padded by kernel // 2 on every side.
+
+    With a `group_size` of g each channel reads all g of its group: the sum of g depthwise convolutions.
+    """
 
     kernel: int
     stride: int
     dtype: str
+    group_size: int = 1
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch h w channels"]:
-        shape = (self.kernel, self.kernel, 1, x.shape[-1])
-        kernel = self.param("kernel", kaiming_fan_in, shape)
-        y = depthwise_conv(x.astype(self.dtype), kernel.astype(self.dtype), self.stride)
-        return checkpoint_name(y, RESULT_NAME)
+        size = self.group_size
+        kernel = self.param("kernel", kaiming_fan_in, (self.kernel, self.kernel, size, x.shape[-1]))
+        x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+        read = [x] if size == 1 else [jnp.repeat(x[..., place::size], size, axis=-1) for place in range(size)]
+        parts = [
+            depthwise_conv(channels, kernel[:, :, place : place + 1], self.stride)
+            for place, channels in enumerate(read)
+        ]
+        return checkpoint_name(sum(parts[1:], parts[0]), RESULT_NAME)

@@ -19,7 +19,7 @@ def draw_seeds(module: nn.Module, depth: int) -> UInt32[Array, "depth drops 2"]:
 def random_bits(seed: UInt32[Array, "2"], shape: Sequence[int]) -> UInt32[Array, "*shape"]:
     """Numbers of 32 bits, uniform: a seed's two words, mixed with the place of each element.
 
-    For masks of dropout: a few operations a number, where jax's own generator takes 20 rounds for two (3 against 140 ms
+    For masks of dropout: a few operations a number, where jax's own generator takes 20 rounds for two (3 against 130 ms
     for the hidden layer of a block, docs/performance.md). A function of seed and place alone, so the same on any number
     of devices.
 

@@ -1,6 +1,6 @@
 """IResNet18/34/50/100, the backbones of InsightFace's arcface_torch: pre-normalized blocks, PReLU, no max-pool.
 
-With attention in every block they are the CBAM-IResNets of A-SKD.
+With attention in every block they are the CBAM-IResNets of A-SKD, or IR-SE networks.
 
 References:
   Duta et al. 2020, arXiv 2004.04989; Deng et al. 2019, arXiv 1801.07698, Sec. 3.1; layout of InsightFace arcface_torch.
@@ -13,7 +13,7 @@ import flax.linen as nn
 from jaxtyping import Array, Float
 
 from lrfr_jax.models import layers, taps
-from lrfr_jax.models.attention import Attention
+from lrfr_jax.models.attention import Attention, SqueezeAndExcitation
 from lrfr_jax.models.convolution import Conv
 
 CONV_INITIAL_STDDEV = 0.1  # as arcface_torch draws every convolution
@@ -47,6 +47,7 @@ class IBasicBlock(nn.Module):
 
 
 CBAMBlock = functools.partial(IBasicBlock, attention=Attention)
+SEBlock = functools.partial(IBasicBlock, attention=SqueezeAndExcitation)
 
 
 class IResNet(nn.Module):
@@ -60,7 +61,7 @@ class IResNet(nn.Module):
       dtype: of the body, 'float32' or 'bfloat16'; parameters, statistics and neck are float32.
       input: how the weights want their images.
       remat: what the gradient computes again, a key of `layers.REMATS`.
-      block: `IBasicBlock` or `CBAMBlock`.
+      block: `IBasicBlock`, `CBAMBlock` or `SEBlock`.
     """
 
     stage_sizes: tuple[int, ...]

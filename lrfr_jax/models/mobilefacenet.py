@@ -1,7 +1,8 @@
 """MobileFaceNet: inverted bottlenecks of depthwise convolutions for 112-pixel faces, 1 M parameters at width 1.
 
 References:
-  Chen et al. 2018, MobileFaceNets, arXiv 1804.07573, Table 1; layout of InsightFace's "y1" network.
+  Chen et al. 2018, MobileFaceNets, arXiv 1804.07573, Table 1; layout of InsightFace's "y1" network. With `scale`:
+  recognition/arcface_torch/backbones/mobilefacenet.py of InsightFace.
 """
 
 import functools
@@ -54,6 +55,8 @@ class MobileFaceNet(nn.Module):
       dtype: of the body, 'float32' or 'bfloat16'; parameters, statistics and neck are float32.
       input: how the weights want their images.
       remat: what the gradient computes again, a key of `layers.REMATS`.
+      scale: multiplies the channels between the bottlenecks, and not those inside them; the stem's depthwise
+        convolution then reads as many channels for each of its own.
     """
 
     width: float
@@ -62,21 +65,22 @@ class MobileFaceNet(nn.Module):
     dtype: str
     input: layers.InputConvention
     remat: str
+    scale: int = 1
 
     @nn.compact
     def __call__(self, images: Float[Array, "batch height width 3"], train: bool) -> Float[Array, "batch dim"]:
         scaled = functools.partial(layers.scaled_channels, width=self.width)
         norm = functools.partial(layers.batch_norm, train, dtype=self.dtype)
         x = layers.to_convention(images, self.input)
-        x = conv(scaled(STEM_CHANNELS), 3, 2, dtype=self.dtype, name="stem_conv")(x)
+        x = conv(self.scale * scaled(STEM_CHANNELS), 3, 2, dtype=self.dtype, name="stem_conv")(x)
         x = layers.PReLU(self.dtype, name="stem_prelu")(norm(name="stem_bn")(x))
-        x = DepthwiseConv(3, 1, self.dtype, name="stem_depthwise")(x)
+        x = DepthwiseConv(3, 1, self.dtype, self.scale, name="stem_depthwise")(x)
         x = layers.PReLU(self.dtype, name="stem_depthwise_prelu")(norm(name="stem_depthwise_bn")(x))
         taps.show(self, TAPS[0], x)
         for number, (hidden, channels, size, stride) in enumerate(STAGES):
             block = functools.partial(InvertedBottleneck, scaled(hidden))
             settings = {"dtype": self.dtype, "remat": self.remat, "name": f"stage{number + 1}"}
-            x = layers.Stage(block, size, scaled(channels), stride, **settings)(x, train)
+            x = layers.Stage(block, size, self.scale * scaled(channels), stride, **settings)(x, train)
             if number + 1 in TAPS:
                 taps.show(self, TAPS[number + 1], x)
         x = conv(scaled(LAST_CHANNELS), 1, 1, dtype=self.dtype, name="last_conv")(x)

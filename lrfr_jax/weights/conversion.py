@@ -23,6 +23,7 @@ PATCHES = ("patches", "kernel")
 REDUCTION = 16  # an image's side over that of the last feature map, in all backbones
 LAST_MEAN = ("batch_stats", "neck", "bn2", "mean")
 BEFORE_LAST_SCALE = (LAST_MEAN, ("params", "neck", "linear", "kernel"), ("params", "neck", "linear", "bias"))
+GROUPED = (("params", "stem_depthwise", "kernel"),)
 # Convolutions whose output channels are a published count times the width; more digits than a width is written with.
 WIDENED, MOST_DIGITS = ("stem_conv", "conv1", "expand"), 9
 
@@ -95,7 +96,7 @@ def convert(
 
 
 def backbones_of(tensors: Mapping[str, np.ndarray], *, layout: str, before: str) -> list[str]:
-    """Returns the backbones of which a file holds all tensors, and none beside them, by their names alone."""
+    """Returns the backbones of which a file holds all tensors, and none beside them, by names and groups."""
     row = LAYOUTS[layout]
     named = {name.removeprefix(before): array for name, array in tensors.items() if name.startswith(before)}
     held = row.unpacked(named).keys() - {row.last_scale}
@@ -103,7 +104,14 @@ def backbones_of(tensors: Mapping[str, np.ndarray], *, layout: str, before: str)
     plain = {"width": 1.0, "embedding_size": vit.DIM, "dropout": 0.0, "dtype": "float32"}
     plain["input"] = row.input | {"columns": IMAGE_SIZE}
     shapes = {backbone: shapes_of({"backbone": backbone, **plain}) for backbone in row.backbones}
-    return [backbone for backbone, leaves in shapes.items() if set(names_in(row, leaves).values()) == held]
+    fitting = [backbone for backbone, leaves in shapes.items() if set(names_in(row, leaves).values()) == held]
+    return [backbone for backbone in fitting if _has_groups(named, row, shapes[backbone])]
+
+
+def _has_groups(named: Mapping[str, np.ndarray], row: Layout, shapes: Mapping[Path, tuple[int, ...]]) -> bool:
+    """Whether the stem's depthwise convolution reads as many channels for each of its own, which no width changes."""
+    names = {path: name for path, name in names_in(row, shapes).items() if path in GROUPED}
+    return all(named[name].shape[1:2] == shapes[path][2:3] for path, name in names.items())
 
 
 def names_in(row: Layout, paths: Collection[Path]) -> dict[Path, str]:

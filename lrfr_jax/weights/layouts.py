@@ -114,8 +114,9 @@ IR_CONSTANTS = SHORTCUT_CONSTANTS | {"neck/bn2/bias": np.zeros}
 # A BatchNorm that does nothing, for blocks without one there; the key is that of a module in any block.
 INNER_CONSTANTS = {"bn2/scale": np.ones, "bn2/bias": np.zeros, "bn2/mean": np.zeros, "bn2/var": _one_less_epsilon}
 IRESNETS = ("iresnet18", "iresnet34", "iresnet50", "iresnet100")
+SE_IRESNETS = ("se_iresnet18", "se_iresnet50", "se_iresnet100")
 _ir = {
-    "backbones": IRESNETS,
+    "backbones": (*IRESNETS, *SE_IRESNETS),
     "block": lambda stage, block, number: f"body.{number}.",
     "leaves": names.TORCH_LEAVES,
 }
@@ -186,6 +187,18 @@ LAYOUTS = {
         epsilon=1e-3,
         last_epsilon=2e-5,
     ),
+    "insightface_mxnet_iresnet": Layout(
+        backbones=IRESNETS,
+        markers=("arg:conv0_weight", "arg:stage1_unit1_conv1sc_weight", "arg:pre_fc1_weight"),
+        block=lambda stage, block, number: f"stage{stage}_unit{block + 1}_",
+        modules=names.MXNET_IRESNET,
+        leaves=names.MXNET_IRESNET_LEAVES,
+        exceptions=names.MXNET_LAST | {"neck/linear/kernel": "arg:pre_fc1_weight"},
+        ignored=r"arg:fc1_gamma|arg:fc7_weight",  # as above
+        input=RGB_128,
+        epsilon=2e-5,
+        last_epsilon=2e-5,
+    ),
     "pytorch_mobilefacenet": Layout(
         backbones=("mobilefacenet",),
         markers=("dw_conv1.conv.weight", "blocks.0.conv.0.weight", "linear7.conv.weight"),
@@ -207,7 +220,7 @@ LAYOUTS = {
         last_epsilon=2e-5,
     ),
     "insightface_torch_mobilefacenet": Layout(
-        backbones=("mobilefacenet",),
+        backbones=("mobilefacenet", "mobilefacenet_scale2"),
         markers=("layers.0.layers.0.weight", "conv_sep.layers.0.weight", "features.layers.2.weight"),
         block=names.mobilefacenet_block,
         modules=names.ARCFACE_TORCH_MOBILEFACENET,

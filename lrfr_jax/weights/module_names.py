@@ -34,6 +34,24 @@ MXNET_LEAVES = {
     "mean": "aux:{}_batchnorm_moving_mean",
     "var": "aux:{}_batchnorm_moving_var",
 }
+MXNET_IRESNET_LEAVES = {
+    "kernel": "arg:{}_weight",
+    "slope": "arg:{}_gamma",
+    "scale": "arg:{}_gamma",
+    "bias": "arg:{}_beta",
+    "mean": "aux:{}_moving_mean",
+    "var": "aux:{}_moving_var",
+}
+MXNET_IRESNET = {
+    "stem_conv": "conv0",
+    "stem_bn": "bn0",
+    "stem_prelu": "relu0",
+    **{name: name for name in ("bn1", "conv1", "bn2", "conv2", "bn3")},
+    "prelu": "relu1",
+    "shortcut_conv": "conv1sc",
+    "shortcut_bn": "sc",
+    "neck/bn1": "bn1",
+}
 MXNET_BLOCKS = (
     *("dconv_23", "res_3_block0", "res_3_block1", "res_3_block2", "res_3_block3", "dconv_34"),
     *("res_4_block0", "res_4_block1", "res_4_block2", "res_4_block3", "res_4_block4", "res_4_block5"),
@@ -89,7 +107,6 @@ ARCFACE_TORCH = {
     "neck/linear": "fc",
     "neck/bn2": "features",
 }
-# With scale=1. With the default of 2 its hidden layers stay as narrow, and their convolutions take two channels each.
 ARCFACE_TORCH_MOBILEFACENET = {
     "stem_conv": "layers.0.layers.0",
     "stem_bn": "layers.0.layers.1",
@@ -125,12 +142,15 @@ ADAFACE_IR = {
     "bn3": "res_layer.5",
     "shortcut_conv": "shortcut_layer.0",
     "shortcut_bn": "shortcut_layer.1",
+    "attention/reduce": "res_layer.se_block.fc1",  # of IR-SE networks, as the next
+    "attention/expand": "res_layer.se_block.fc2",
     "neck/bn1": "output_layer.0",
     "neck/linear": "output_layer.3",
     "neck/bn2": "output_layer.4",
 }
 # Their blocks have no BatchNorm between the first convolution and the PReLU.
 EVOLVE_IR = ADAFACE_IR | {"prelu": "res_layer.2", "conv2": "res_layer.3", "bn3": "res_layer.4"}
+EVOLVE_IR |= {"attention/reduce": "res_layer.5.fc1", "attention/expand": "res_layer.5.fc2"}
 del EVOLVE_IR["bn2"]
 LRFR_RESNET = {
     "stem_conv": "conv1",

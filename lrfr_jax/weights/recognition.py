@@ -9,7 +9,6 @@ from lrfr_jax.errors import UserError
 from lrfr_jax.weights.layouts import LAYOUTS, Layout
 
 MOST_NAMES = 10  # in one message
-_SQUEEZE_AND_EXCITATION = re.compile(r".*res_layer\.(\d+|se_block)\.fc[12]\.weight")
 
 
 def recognize(tensors: Mapping[str, np.ndarray], *, source: str, layout: str | None) -> tuple[str, str]:
@@ -24,8 +23,6 @@ def recognize(tensors: Mapping[str, np.ndarray], *, source: str, layout: str | N
       UserError: it is of no layout, can be of several, or holds the network several times.
     """
     names = set(tensors)
-    if any(map(_SQUEEZE_AND_EXCITATION.fullmatch, names)):
-        raise UserError(f"{source} holds an IR-SE network (squeeze and excitation), which no backbone here is: use IR")
     every = {key: starts for key, row in LAYOUTS.items() if (starts := _beginnings(names, row))}
     found = {key: starts for key, starts in every.items() if layout in (None, key)}
     if not found:

@@ -10,6 +10,7 @@ from lrfr_jax import models
 # By how much sums of blocks make the last map larger than its biases, which are to matter.
 GROWTH = {
     "mobilefacenet": 5000,
+    "mobilefacenet_scale2": 5000,
     "iresnet18": 100,
     "cbam_iresnet18": 10,
     "bridge_student": 1,

@@ -120,6 +120,8 @@ COUNTS = {
     "iresnet100": count_of_iresnet((3, 13, 30, 3)),
     # two 1x1 convolutions to a sixteenth of the channels and back, and a 3x3 of two channels, in every block
     "cbam_iresnet18": count_of_iresnet((2, 2, 2, 2)) + 2 * (512 + 2048 + 8192 + 32768 + 4 * 18),
+    # the same without the 3x3
+    "se_iresnet50": 43_590_848 - 512 + 3 * 512 + 4 * 2048 + 14 * 8192 + 3 * 32768,
     "cbam_iresnet50": 43_590_848 - 512 + 3 * 512 + 4 * 2048 + 14 * 8192 + 3 * 32768 + 24 * 18,
 }
 

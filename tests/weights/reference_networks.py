@@ -102,16 +102,24 @@ def _iresnet_body(net, x, sizes, channels, before):
     return net.norm(x, f"{before}bn2")
 
 
-def evolve_ir(net, x, *, sizes, channels, size, affine):
+def evolve_ir(net, x, *, sizes, channels, size, affine, is_se=False):
     """CurricularFace's and face.evoLVe's IR: no BatchNorm behind a block's first convolution."""
     x = net.prelu(net.norm(net.conv(x, "input_layer.0", channels, 3), "input_layer.1"), "input_layer.2")
     for number, (stage, _, is_first) in enumerate(_blocks(sizes)):
         name, out, stride = f"body.{number}", channels * 2 ** (stage - 1), 1 + is_first
         y = net.conv(net.norm(x, f"{name}.res_layer.0"), f"{name}.res_layer.1", out, 3)
         y = net.conv(net.prelu(y, f"{name}.res_layer.2"), f"{name}.res_layer.3", out, 3, stride)
-        x = _ir_shortcut(net, x, f"{name}.shortcut_layer", out, stride) + net.norm(y, f"{name}.res_layer.4")
+        y = net.norm(y, f"{name}.res_layer.4")
+        y = _gated(net, y, f"{name}.res_layer.5") if is_se else y
+        x = _ir_shortcut(net, x, f"{name}.shortcut_layer", out, stride) + y
     x = net.linear(net.norm(x, "output_layer.0"), "output_layer.3", size)
     return net.norm(x, "output_layer.4", affine=affine)
+
+
+def _gated(net, x, name):
+    """Squeeze and excitation."""
+    hidden = np.maximum(net.conv(x.mean((2, 3), keepdims=True), f"{name}.fc1", max(1, x.shape[1] // 16), 1), 0)
+    return x / (1 + np.exp(-net.conv(hidden, f"{name}.fc2", x.shape[1], 1)))
 
 
 def _ir_shortcut(net, x, name, out, stride):
@@ -121,7 +129,7 @@ def _ir_shortcut(net, x, name, out, stride):
     return net.norm(net.conv(x, f"{name}.0", out, 1, stride), f"{name}.1")
 
 
-def adaface_ir(net, x, *, sizes, channels, size, before=""):
+def adaface_ir(net, x, *, sizes, channels, size, before="", is_se=False):
     """AdaFace's and CVLface's IR."""
     x = net.conv(x, f"{before}input_layer.0", channels, 3)
     x = net.prelu(net.norm(x, f"{before}input_layer.1"), f"{before}input_layer.2")
@@ -131,6 +139,7 @@ def adaface_ir(net, x, *, sizes, channels, size, before=""):
         y = net.norm(
             net.conv(net.prelu(y, f"{name}.res_layer.3"), f"{name}.res_layer.4", out, 3, stride), f"{name}.res_layer.5"
         )
+        y = _gated(net, y, f"{name}.res_layer.se_block") if is_se else y
         x = _ir_shortcut(net, x, f"{name}.shortcut_layer", out, stride) + y
     x = net.linear(net.norm(x, f"{before}output_layer.0"), f"{before}output_layer.3", size)
     return net.norm(x, f"{before}output_layer.4", affine=())
@@ -236,3 +245,18 @@ def mxnet_mobilefacenet(net, x, *, channels, size):
     parts = [f"{block}_conv_{part}" for block in blocks for part in ("sep", "dw", "proj")]
     labels = ["conv_1", "conv_2_dw", *parts, "conv_6sep", "conv_6dw7_7"]
     return mobilefacenet(net, x, channels=channels, size=size, unit=unit, labels=labels, last=last)
+
+
+def mxnet_iresnet(net, x, *, sizes, channels, size):
+    """InsightFace's LResNet-E-IR of MXNet: units of version 3, output E."""
+    x = net.prelu(net.norm(net.conv(x, "conv0", channels, 3), "bn0"), "relu0")
+    for stage, block, is_first in _blocks(sizes):
+        name, out, stride = f"stage{stage}_unit{block + 1}_", channels * 2 ** (stage - 1), 1 + is_first
+        y = net.norm(net.conv(net.norm(x, f"{name}bn1"), f"{name}conv1", out, 3), f"{name}bn2")
+        y = net.norm(net.conv(net.prelu(y, f"{name}relu1"), f"{name}conv2", out, 3, stride), f"{name}bn3")
+        if is_first:
+            x = net.norm(net.conv(x, f"{name}conv1sc", out, 1, stride), f"{name}sc")
+        x = x + y
+    net.state["arg:fc1_gamma"] = np.full(size, 3, np.float32)  # which MXNet takes for 1
+    x = net.linear(net.norm(x, "bn1"), "pre_fc1", size, bias="arg:pre_fc1_bias")
+    return net.norm(x, "fc1", affine=("bias",))

@@ -37,7 +37,7 @@ _TOKENS += [
 ]
 
 
-def _mutate(content, rng, other):
+def mutate(content, rng, other):
     """Flips, overwrites, inserts, cuts out, repeats, cuts off or exchanges a stretch."""
     start = int(rng.integers(len(content) + 1))
     end = min(len(content), start + int(rng.geometric(0.1)))
@@ -65,7 +65,7 @@ def _mutate_entry(content, rng, other):
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         entries = {name: archive.read(name) for name in archive.namelist()}
     name = list(entries)[rng.integers(len(entries))] if rng.integers(2) else next(iter(entries))
-    entries[name] = _mutate(entries[name], rng, other)
+    entries[name] = mutate(entries[name], rng, other)
     return torch_writer.zip_of(entries, zipfile.ZIP_DEFLATED if rng.integers(8) == 0 else zipfile.ZIP_STORED)
 
 
@@ -80,7 +80,7 @@ def _inputs(rng, count):
         is_zip = content.startswith(b"PK") and rng.integers(4)
         for _ in range(rng.integers(1, 4)):
             other = seeds[rng.integers(len(seeds))]
-            content = _mutate_entry(content, rng, other) if is_zip else _mutate(content, rng, other)
+            content = _mutate_entry(content, rng, other) if is_zip else mutate(content, rng, other)
         yield content
     for unit in (b"]\x94", b"}\x94", b"]", b"(", b"G\0\0\0\0\0\0\0\0", b"}K\1\x94", b"N)\x94", b"X\1\0\0\0a\x94"):
         yield torch_writer.write_legacy(unit * (2**16 // len(unit)))

@@ -15,8 +15,8 @@ from lrfr_jax.weights.recognition import recognize
 from tests.weights import reference_networks as made
 
 WEIGHTS = pathlib.Path(__file__).resolve().parents[3] / "shared" / "data" / "weights"
-SIZES = {"iresnet18": (2, 2, 2, 2), "resnet18": (2, 2, 2, 2), "resnet50": (3, 4, 6, 3)}
-EPSILONS = {"insightface_mxnet_mobilefacenet": 1e-3, "magface_iresnet": 2e-5}
+SIZES = {"iresnet18": (2, 2, 2, 2), "se_iresnet18": (2, 2, 2, 2), "resnet18": (2, 2, 2, 2), "resnet50": (3, 4, 6, 3)}
+EPSILONS = {"insightface_mxnet_mobilefacenet": 1e-3, "insightface_mxnet_iresnet": 2e-5, "magface_iresnet": 2e-5}
 # Layout, backbone, what stands before the names; order, scale and columns of the input; the forward of the makers.
 NETWORKS = [
     ("insightface_mxnet_mobilefacenet", "mobilefacenet", "", "rgb", 128.0, 112, made.mxnet_mobilefacenet),
@@ -28,6 +28,9 @@ NETWORKS = [
     ("magface_iresnet", "iresnet18", "features.module.", "bgr", 255.0, 112, made.magface_iresnet),
     ("curricularface_ir", "iresnet18", "", "rgb", 127.5, 112, partial(made.evolve_ir, affine=())),
     ("evolve_ir", "iresnet18", "", "rgb", 127.5, 112, partial(made.evolve_ir, affine=("scale", "bias"))),
+    ("evolve_ir", "se_iresnet18", "", "rgb", 127.5, 112, partial(made.evolve_ir, affine=("scale", "bias"), is_se=True)),
+    ("adaface_ir", "se_iresnet18", "model.", "bgr", 127.5, 112, partial(made.adaface_ir, before="model.", is_se=True)),
+    ("insightface_mxnet_iresnet", "iresnet18", "", "rgb", 128.0, 112, made.mxnet_iresnet),
     ("released_lrfr_resnet", "resnet18", "", "rgb", 127.5, 112, partial(made.lrfr_resnet, bottleneck=False)),
     ("released_lrfr_resnet", "resnet50", "", "rgb", 127.5, 112, partial(made.lrfr_resnet, bottleneck=True)),
 ]

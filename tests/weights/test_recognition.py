@@ -55,8 +55,6 @@ def test_recognizes(names, layout, expected):
         (LAYOUTS["evolve_ir"].markers, "cvlface_ir", "is not of layout cvlface_ir, but of evolve_ir$"),
         (IR, None, "can be of layout adaface_ir or cvlface_ir, which want other colors or pixel values: choose"),
         (at("a.net.") + at("b.net."), None, "holds networks at 'a.net.' and 'b.net.': keep only one of them"),
-        ([*at("model."), "model.body.0.res_layer.se_block.fc1.weight"], None, "IR-SE network"),
-        ([*at(""), "body.3.res_layer.5.fc2.weight"], "adaface_ir", "IR-SE network"),
     ],
 )
 def test_what_it_cannot_be_is_said(names, layout, sentence):

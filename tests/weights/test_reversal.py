@@ -2,11 +2,12 @@
 
 from functools import partial
 
+import jax
 import numpy as np
 import pytest
 
 from lrfr_jax.errors import UserError
-from lrfr_jax.weights.conversion import convert
+from lrfr_jax.weights.conversion import backbones_of, convert
 from lrfr_jax.weights.layouts import LAYOUTS
 from lrfr_jax.weights.recognition import recognize
 from lrfr_jax.weights.reversal import to_layout
@@ -79,3 +80,18 @@ def test_what_was_imported_goes_back(layout, forward, convention):
     assert set(net.state) == names
     assert recognize(net.state, source="x", layout=None) == (layout, before)
     networks.assert_same(forward(net, pixels, **sizes), expected)
+
+
+@pytest.mark.parametrize("backbone", ["mobilefacenet", "mobilefacenet_scale2"])
+def test_which_of_arcface_torchs_mobilefacenets_it_is(backbone):
+    """Their names are the same: the stem's depthwise convolution reads one or two channels for each of its own."""
+    model, layout = networks.arguments(backbone), "insightface_torch_mobilefacenet"
+    variables = networks.variables_of(model)
+    tensors = to_layout(variables, model=model, layout=layout)
+    assert backbones_of(tensors, layout=layout, before="") == [backbone]
+    how = {"layout": layout, "before": "", "backbone": backbone, "convention": {}, "width": None}
+    found = convert(tensors, source="x", **how)
+    assert found.model == model | {"dropout": 0.0}
+    for name in ("stem_depthwise", "stage1", "stage3"):
+        ours, theirs = (tree["params"][name] for tree in (variables, found.variables))
+        jax.tree.map(np.testing.assert_array_equal, theirs, ours)
