@@ -176,7 +176,7 @@ def aligned_by(find_faces: FindFaces) -> MakeFace:
         reason = plausibility.doubt(landmarks)
         if reason:
             raise ValueError(reason.replace("has landmarks", "shows a face with landmarks", 1))
-        matrix, _ = warp.fit_similarity(landmarks, warp.TEMPLATE)
+        matrix, _ = warp.fit_face(landmarks)
         enlarged = np.sqrt(np.linalg.det(matrix[:, :2]))
         return warp.warp_face(photo, landmarks)[0], max(round(IMAGE_SIZE / enlarged), 1)
 

@@ -10,33 +10,39 @@ import numpy as np
 from jaxtyping import Float
 
 from lrfr_jax.errors import UserError
-
-_NUM_POINTS = 5
-_COLUMNS = 1 + 2 * _NUM_POINTS
+from lrfr_jax.pictures.landmark_forms import Form, form_of
 
 
 class Face(NamedTuple):
     """One face in a photo; coordinates in pixels of the photo as it is shown (its EXIF orientation applied)."""
 
-    landmarks: Float[np.ndarray, "5 2"]
+    landmarks: Float[np.ndarray, "points 2"]  # two, four or five points in the order of `landmark_forms`
     box: Float[np.ndarray, "4"]  # left, top, right, bottom
     score: float  # the detector's certainty in 0..1; 1 for a face of a landmark file
 
 
-def read_landmarks(path: str) -> dict[str, list[Face]]:
-    """Reads `<identity>/<image>,x1,y1,...,x5,y5` lines without a header, gzipped where the name ends in `.gz`.
+def read_landmarks(path: str, *, points: str | None = None) -> dict[str, list[Face]]:
+    """Reads lines of a photo's name and its landmarks without a header, gzipped where the name ends in `.gz`.
 
-    Points: the eye left in the image, the right one, the nose, the left and the right corner of the mouth. Several
-    lines of one image are several faces in it; a face's box is the extent of its points.
+    Commas part the columns, or white space where a line has no comma; lines that begin with # are comments. Several
+    lines of one image are several faces in it; a face's box is the extent of its points, or for two eyes the square
+    about their middle with their distance as side.
+
+    Args:
+      path: the file.
+      points: a key of `landmark_forms.FORMS`; if not given, the number of columns in the first line tells.
 
     Raises:
       UserError: unreadable, empty, or a line with other columns or with a number that is none; it names the line.
     """
     faces: dict[str, list[Face]] = {}
+    form = None
     for number, row in _rows(path):
-        faces.setdefault(row[0].strip().removeprefix("./"), []).append(_parse(row, f"{path} line {number}"))
+        where = f"{path} line {number}"
+        form = form or form_of(points, columns=len(row), where=where)
+        faces.setdefault(row[0].strip().removeprefix("./"), []).append(_parse(row, form, where))
     if not faces:
-        raise UserError(f"--landmarks {path} is empty: it must hold <identity>/<image>,x1,y1,...,x5,y5 lines")
+        raise UserError(f"--landmarks {path} is empty: it must hold lines of <identity>/<image> and its landmarks")
     return faces
 
 
@@ -46,7 +52,7 @@ def check_inside(face: Face, *, height: int, width: int) -> None:
     Raises:
       ValueError: a point lies outside; the message starts with "has".
     """
-    low, high = face.box[:2], face.box[2:]
+    low, high = face.landmarks.min(axis=0), face.landmarks.max(axis=0)
     if (low < 0).any() or (high > (width, height)).any():
         x, y = low if (low < 0).any() else high
         raise ValueError(f"has {width}x{height} pixels, its landmarks reach to x={x:.1f}, y={y:.1f}")
@@ -79,22 +85,38 @@ def choose_face(faces: Sequence[Face], *, choice: str, height: int, width: int) 
 
 
 def _rows(path: str) -> Iterator[tuple[int, list[str]]]:
-    """Yields the lines that are not empty, with their numbers."""
+    """Yields the lines that hold something, with their numbers."""
     opened = gzip.open if path.endswith(".gz") else open
     try:
         with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
-            yield from ((number, row) for number, row in enumerate(csv.reader(file, skipinitialspace=True), 1) if row)
+            rows = map(_cells, csv.reader(file, skipinitialspace=True))
+            yield from ((number, cells) for number, cells in enumerate(rows, 1) if cells)
     except (OSError, EOFError, UnicodeDecodeError, csv.Error, zlib.error) as error:
         raise UserError(f"--landmarks {path} cannot be read as CSV: {error}") from error
 
 
-def _parse(row: list[str], where: str) -> Face:
-    if len(row) != _COLUMNS:
-        raise UserError(f"{where} has {len(row)} columns, not {_COLUMNS}: <identity>/<image>,x1,y1,...,x5,y5")
+def _cells(row: list[str]) -> list[str]:
+    """Parts a line without a comma at white space; nothing is left of a comment."""
+    cells = row if len(row) > 1 else " ".join(row).split()
+    return [] if cells and cells[0].startswith("#") else cells
+
+
+def _parse(row: list[str], form: Form, where: str) -> Face:
+    if len(row) != form.numbers + 1:
+        expected = f"not {form.numbers + 1}: <identity>/<image>,{form.columns}"
+        raise UserError(f"{where} has {len(row)} columns, {expected}")
     try:
-        points = np.array(row[1:], np.float64).reshape(_NUM_POINTS, 2)
+        numbers = np.array(row[1:], np.float64)
     except ValueError:
-        raise UserError(f"{where} must hold {2 * _NUM_POINTS} numbers after the image, without a header") from None
-    if not np.isfinite(points).all():
+        raise UserError(f"{where} must hold {form.numbers} numbers after the image, without a header") from None
+    if not np.isfinite(numbers).all():
         raise UserError(f"{where} holds a coordinate that is not finite: leave the line out, or mend it")
-    return Face(points, np.concatenate([points.min(0), points.max(0)]), score=1.0)
+    points = form.to_points(numbers)
+    return Face(points, _extent(points), score=1.0)
+
+
+def _extent(points: Float[np.ndarray, "points 2"]) -> Float[np.ndarray, "4"]:
+    if len(points) == 2:  # eyes at one height span no area, by which the largest face is found
+        middle, half = points.mean(axis=0), np.linalg.norm(points[1] - points[0]) / 2
+        return np.concatenate([middle - half, middle + half])
+    return np.concatenate([points.min(axis=0), points.max(axis=0)])

@@ -37,7 +37,8 @@ _ADVICE = {
     ".lst": "give the list itself, which lies above its images",
     ".zip": "unpack archives and give the folder",
     ".gz": "unpack archives and give the folder, or an uncompressed tar",
-    ".parquet": "Parquet is not read here: write its images into folders, one an identity",
+    ".parquet": "Parquet is read by `python -m lrfr_jax.prepare parquet`",
+    ".mdb": "an LMDB is read by `python -m lrfr_jax.prepare lmdb`",
 }
 MAX_IMAGE_BYTES = 16 * 2**20  # an aligned face takes some kB: whatever exceeds this is no such image
 NO_PICTURE = "is no picture"

@@ -20,7 +20,7 @@ _NO_TARS = {
     b"7z\xbc\xaf\x27\x1c": "a 7z archive: unpack it and give the folder",
     b"Rar!": "a rar archive: unpack it and give the folder",
     b"\x0a\x23\xd7\xce": "a RecordIO file: give it to `python -m lrfr_jax.prepare recordio`",
-    b"PAR1": "a Parquet file, which is not read here: write its images into folders, one an identity",
+    b"PAR1": "a Parquet file: give it to `python -m lrfr_jax.prepare parquet`",
     b"\x89HDF": "an HDF5 file, which is not read here: write its images into folders, one an identity",
     b"\xff\xfe": "UTF-16 text: save the list as UTF-8",
     b"\xfe\xff": "UTF-16 text: save the list as UTF-8",

@@ -1,4 +1,4 @@
-"""Five landmarks of a face and the similarity transform that takes them to the ArcFace template."""
+"""Landmarks of a face and the similarity transform that takes them to the ArcFace template."""
 
 import cv2
 import numpy as np
@@ -8,6 +8,8 @@ from lrfr_jax.data.records import IMAGE_SIZE
 from lrfr_jax.image_ops import FIVE_POINTS
 
 TEMPLATE = np.array(FIVE_POINTS)
+# What two, four and five landmarks are taken to: the eyes; with them nose and middle of the mouth; all.
+_TEMPLATES = {2: TEMPLATE[:2], 4: np.stack([*TEMPLATE[:3], TEMPLATE[3:].mean(axis=0)]), 5: TEMPLATE}
 
 
 def fit_similarity(
@@ -34,7 +36,7 @@ def fit_similarity(
     from_mean, to_mean = from_plane.mean(), to_plane.mean()
     spread = np.sum(np.abs(from_plane - from_mean) ** 2)
     if spread == 0:
-        raise ValueError("has five landmarks at one point")
+        raise ValueError("has all landmarks at one point")
     factor = np.sum((from_plane - from_mean).conj() * (to_plane - to_mean)) / spread
     shift = to_mean - factor * from_mean
     distances = np.abs(factor * from_plane + shift - to_plane)
@@ -42,8 +44,19 @@ def fit_similarity(
     return matrix, float(np.sqrt(np.mean(distances**2)))
 
 
+def fit_face(landmarks: Float[np.ndarray, "points 2"]) -> tuple[Float[np.ndarray, "2 3"], float]:
+    """Finds the similarity transform of two, four or five landmarks to the template, as `fit_similarity`.
+
+    Two eyes are met exactly: what they say of turn and size has no check in it.
+
+    Raises:
+      ValueError: all landmarks coincide.
+    """
+    return fit_similarity(landmarks, _TEMPLATES[len(landmarks)])
+
+
 def warp_face(
-    photo: UInt8[np.ndarray, "height width 3"], landmarks: Float[np.ndarray, "5 2"]
+    photo: UInt8[np.ndarray, "height width 3"], landmarks: Float[np.ndarray, "points 2"]
 ) -> tuple[UInt8[np.ndarray, "112 112 3"], float]:
     """Cuts the face out at the template's place, bilinearly, black where the photo ends.
 
@@ -53,13 +66,13 @@ def warp_face(
     Raises:
       ValueError: all landmarks coincide.
     """
-    matrix, residual = fit_similarity(landmarks, TEMPLATE)
+    matrix, residual = fit_face(landmarks)
     return cv2.warpAffine(photo, matrix, (IMAGE_SIZE, IMAGE_SIZE), flags=cv2.INTER_LINEAR), residual
 
 
-def share_outside(landmarks: Float[np.ndarray, "5 2"], *, height: int, width: int) -> float:
+def share_outside(landmarks: Float[np.ndarray, "points 2"], *, height: int, width: int) -> float:
     """The share of an aligned face that lies beyond the borders of a photo of this size."""
-    matrix, _ = fit_similarity(landmarks, TEMPLATE)
+    matrix, _ = fit_face(landmarks)
     to_photo = cv2.invertAffineTransform(matrix)
     middles = np.stack(np.meshgrid(np.arange(IMAGE_SIZE), np.arange(IMAGE_SIZE)), axis=-1)
     x, y = np.moveaxis(middles @ to_photo[:, :2].T + to_photo[:, 2], -1, 0)

@@ -17,7 +17,9 @@ from lrfr_jax.prepare import (
     generated,
     ijb,
     lfw,
+    lmdb,
     pairs,
+    parquet,
     raw,
     recordio,
     scface,
@@ -30,6 +32,8 @@ from lrfr_jax.prepare import (
 KINDS = {
     "folder": folder,
     "recordio": recordio,
+    "parquet": parquet,
+    "lmdb": lmdb,
     "pairs": pairs,
     "gallery": gallery,
     "bin": bin,

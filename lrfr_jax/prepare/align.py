@@ -1,4 +1,4 @@
-"""`prepare align`: raw photos become faces aligned to the five-point ArcFace template."""
+"""`prepare align`: raw photos become faces aligned to the ArcFace template."""
 
 import argparse
 import contextlib
@@ -20,6 +20,7 @@ from lrfr_jax.errors import UserError
 from lrfr_jax.files import folder_lock
 from lrfr_jax.pictures import photos, plausibility, sources, warp
 from lrfr_jax.pictures.face_detector import Mtcnn
+from lrfr_jax.pictures.landmark_forms import FORMS
 from lrfr_jax.pictures.landmarks import CHOICES, Face, choose_face
 from lrfr_jax.pictures.stored_files import SourceImage
 from lrfr_jax.prepare.checks import given_landmarks, report_folder
@@ -37,7 +38,8 @@ from lrfr_jax.prepare.checks.given_landmarks import FindFaces
 
 SUMMARY = "raw photos in folders, one per identity -> faces aligned to 112x112, in equal folders, and a report"
 EXAMPLE = """python -m lrfr_jax.prepare align --source lfw.tar --output lfw112 --detector mtcnn --faces centre
-  python -m lrfr_jax.prepare align --source photos --output photos112 --landmarks landmarks.csv.gz --format png"""
+  python -m lrfr_jax.prepare align --source photos --output photos112 --landmarks landmarks.csv.gz --format png
+  python -m lrfr_jax.prepare align --source scface --output scface112 --landmarks positions.txt --points idiap_xy"""
 
 DETECTORS = {"mtcnn": Mtcnn}
 _DONE_BUT = 3  # the exit status where landmarks that lie as no face's do left photos out, as of embed and search
@@ -51,8 +53,16 @@ def add_arguments(add: Callable) -> None:
     add(
         "--landmarks",
         metavar="FILE",
-        help="CSV (.csv or .csv.gz) of <identity>/<photo>,x1,y1,...,x5,y5 without a header: left eye, right eye, nose, "
-        "left and right mouth corner in pixels of the photo as shown; a line for each face",
+        help="text (or .gz) without a header, a line for each face: <identity>/<photo> (or the file's name, with or "
+        "without suffix) and its landmarks in pixels of the photo as shown, parted by commas or white space",
+    )
+    add(
+        "--points",
+        choices=tuple(FORMS),
+        help="what a line's landmarks are; left is left in the image. eyes: the left and the right one. idiap_xy, "
+        "idiap_yx: left and right eye, nose, middle of the mouth, x before y or y before x. retinaface: left and right "
+        "eye, nose, left and right corner of the mouth as x1,y1,...,x5,y5; mtcnn: the same as x1..x5,y1..y5. dlib68: "
+        "x1,y1,...,x68,y68. If not given, the number of columns tells: 5 are eyes, 11 retinaface, 137 dlib68",
     )
     add("--detector", choices=tuple(DETECTORS), help="find the landmarks; needs pip install -e '.[align]'")
     add("--min_face", type=float, default=20.0, help="detector: side of the smallest face to look for, pixels")
@@ -100,7 +110,11 @@ def run(arguments: argparse.Namespace) -> str:
     unfinished = output.with_name(f".{output.name}.incomplete")
     try:
         unfinished.mkdir(parents=True, exist_ok=True)
-        with folder_lock.alone_in(unfinished), _removed_at_the_end(unfinished), _made_for_a_report(report):
+        with (
+            folder_lock.alone_in(unfinished),
+            _removed_at_the_end(unfinished),
+            report_folder.made_for_a_report(report, flag="--report"),
+        ):
             _empty(unfinished)  # what a killed run left
             outcomes = _all_outcomes(refused, images, find_faces, unfinished, arguments)
             write_report(report, outcomes, unfinished, arguments, others=[other.where for other in others])
@@ -160,6 +174,8 @@ class Implausible(ValueError):
 def _check(arguments: argparse.Namespace, output: pathlib.Path, report: pathlib.Path) -> None:
     if (arguments.landmarks is None) == (arguments.detector is None):
         raise UserError("give either --landmarks FILE or --detector mtcnn")
+    if arguments.detector and arguments.points:
+        raise UserError("--points says what --landmarks holds: with --detector leave it out")
     if arguments.landmarks and arguments.faces == "highest_score":
         raise UserError("--faces highest_score needs --detector: a landmark file holds no scores")
     if not 1 <= arguments.quality <= 100:
@@ -193,6 +209,7 @@ def _finder(arguments: argparse.Namespace, images: Sequence[SourceImage]) -> Fin
         arguments.landmarks,
         images,
         source=arguments.source,
+        points=arguments.points,
         may_lack=arguments.no_face in ("skip", "crop") or skips,  # those without a line may be unreadable
         may_be_doubtful=skips,
     )
@@ -264,7 +281,7 @@ def _encode(face: np.ndarray, arguments: argparse.Namespace) -> bytes:
 
 
 def _stem(image: SourceImage) -> str:
-    return image.name.rpartition(".")[0]
+    return os.path.splitext(image.name)[0]
 
 
 @contextlib.contextmanager
@@ -274,19 +291,6 @@ def _removed_at_the_end(folder: pathlib.Path) -> Iterator[None]:
         yield
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _made_for_a_report(folder: pathlib.Path) -> Iterator[None]:
-    """Makes a folder, and removes it where it was made for nothing."""
-    is_new = not folder.exists()
-    report_folder.make(folder, flag="--report")
-    try:
-        yield
-    finally:
-        if is_new:
-            with contextlib.suppress(OSError):  # it holds a report
-                folder.rmdir()
 
 
 def _empty(folder: pathlib.Path) -> None:

@@ -5,11 +5,10 @@ import time
 from collections.abc import Callable
 
 from lrfr_jax.data import builders
-from lrfr_jax.errors import UserError
 from lrfr_jax.pictures import sources
 from lrfr_jax.pictures.sources import Problem
 from lrfr_jax.pictures.stored_files import SourceImage
-from lrfr_jax.prepare.sets import labeled_sources, official_sets, pixel_options, training_options
+from lrfr_jax.prepare.sets import labeled_sources, official_sets, pixel_options, several_sources, training_options
 from lrfr_jax.prepare.sets.pixel_options import PixelOptions
 
 SUMMARY = "aligned faces in folders, tars (also of webdataset) or .lst lists -> training set"
@@ -21,19 +20,7 @@ EXAMPLE = """python -m lrfr_jax.prepare folder --source casia112.tar --name casi
 def add_arguments(add: Callable) -> None:
     """Declares the options of the command; `add` is the parser's `add_argument`."""
     labeled_sources.add_source(add)
-    add(
-        "--min_images",
-        type=int,
-        metavar="N",
-        help="leave out identities with fewer images, counted over all sources; without it, none",
-    )
-    add(
-        "--max_images",
-        type=int,
-        metavar="N",
-        help="take the first N images of an identity: in the order of the sources, within one that of its list, or "
-        "of names, 2 before 10; without it, all",
-    )
+    training_options.add_limits(add, order="that of its list, or of names, 2 before 10")
     training_options.add_arguments(add)
 
 
@@ -49,14 +36,11 @@ def prepare(arguments: argparse.Namespace) -> str:
     """
     start = time.perf_counter()
     builders.check_target(arguments.name, num_shards=arguments.shards)
-    _check_limits(arguments)
+    training_options.check_limits(arguments)
     selection, pixels = training_options.read_selection(arguments), pixel_options.read(arguments)
     listed = labeled_sources.list_all(arguments.source)
-    for flag, names in (("--exclude_identities", selection.excluded), ("--only_identities", selection.only or ())):
-        labeled_sources.check_numbers(names, listed, flag=flag)
     identities = {image.identity for image in listed.images}
-    if identities and all(map(training_options.is_integer, identities)):
-        training_options.check_integers(arguments, selection, of="these sources")
+    several_sources.check_names(arguments, selection, names=identities, joined=listed.joined)
     record = {
         "kind": "folder",
         **labeled_sources.to_remember(listed),
@@ -88,16 +72,11 @@ def prepare(arguments: argparse.Namespace) -> str:
     seconds = time.perf_counter() - start
     return (
         f"{len(labeled)} images of {len(kept)} identities, {len(problems)} skipped"
-        f"{training_options.occurring(selection, identities)}{labeled_sources.in_words(listed)}, "
+        f"{training_options.occurring(selection, identities)}{several_sources.in_words(listed.joined)}"
+        f"{sources.are_passed_over(listed.others)}, "
         f"{arguments.shards} shards, "
         f"{seconds:.1f} s, {len(labeled) / seconds:.0f} images/s, in {folder}"
     )
-
-
-def _check_limits(arguments: argparse.Namespace) -> None:
-    for flag, limit in (("--min_images", arguments.min_images), ("--max_images", arguments.max_images)):
-        if limit is not None and limit < 1:
-            raise UserError(f"{flag} must be at least 1, it is {limit}")
 
 
 def _limited(images: list[SourceImage], arguments: argparse.Namespace) -> dict[str, list[SourceImage]]:
@@ -106,7 +85,7 @@ def _limited(images: list[SourceImage], arguments: argparse.Namespace) -> dict[s
     found = labeled_sources.by_identity(images)
     kept = {name: images[: arguments.max_images] for name, images in found.items() if len(images) >= least}
     if not kept:
-        raise UserError(f"no identity has {least} images or more: lower --min_images")
+        raise training_options.too_few(arguments)
     return kept
 
 

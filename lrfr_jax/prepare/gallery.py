@@ -9,8 +9,9 @@ import numpy as np
 
 from lrfr_jax.data.protocol_arrays import IdentificationProtocol
 from lrfr_jax.errors import UserError
+from lrfr_jax.pictures import sources
 from lrfr_jax.pictures.stored_files import SourceImage
-from lrfr_jax.prepare.sets import labeled_sources, official_sets, pixel_options, training_options
+from lrfr_jax.prepare.sets import labeled_sources, official_sets, pixel_options, several_sources, training_options
 
 SUMMARY = "aligned faces by identity (as `folder` reads them) -> identification set, one gallery image an identity"
 EXAMPLE = """python -m lrfr_jax.prepare gallery --source lfw112.tar --name lfw_gallery --data_dir ~/faces \\
@@ -52,7 +53,7 @@ def prepare(arguments: argparse.Namespace) -> str:
     path = arguments.identities
     names = None if path is None else training_options.read_names(path, flag="--identities")
     listed = labeled_sources.list_all(arguments.source)
-    labeled_sources.check_numbers(names or (), listed, flag="--identities")
+    several_sources.check_numbers(names or (), listed.joined, flag="--identities")
     record = {
         "kind": "gallery",
         **labeled_sources.to_remember(listed),
@@ -103,7 +104,8 @@ def _write(
     )
     return (
         f"{len(protocol.gallery)} gallery images, {len(protocol.probes)} probes, {len(searched)} identities"
-        f"{official_sets.remark(False, problems)}{labeled_sources.in_words(listed)}"
+        f"{official_sets.remark(False, problems)}{several_sources.in_words(listed.joined)}"
+        f"{sources.are_passed_over(listed.others)}"
     )
 
 

@@ -94,3 +94,7 @@ def test_real_photos_give_the_given_landmarks(mtcnn):
     assert parts.mean() < 0.036
     differences = alignment_figures.warp_differences(str(source), str(given), str(SHARED / "lfw112.tar"), quality=90)
     assert differences.mean() < 2.0
+    for take, most in zip(alignment_figures.FEWER.values(), (2.3, 0.8), strict=True):
+        shifts, _ = alignment_figures.fewer_points(str(source), str(given), take)
+        assert len(shifts) == 200
+        assert shifts.mean() < most

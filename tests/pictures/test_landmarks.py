@@ -11,7 +11,7 @@ LINE = "a/1.jpg,10,20,30,20,20,30,12,40,28,40"
 
 def face(left, top, right, bottom, score=1.0):
     box = np.array([left, top, right, bottom], float)
-    return landmarks.Face(np.tile(box[:2], (5, 1)), box, score)
+    return landmarks.Face(np.concatenate([np.tile(box[:2], (4, 1)), [box[2:]]]), box, score)
 
 
 def test_lines_become_faces_with_the_extent_as_box(tmp_path):

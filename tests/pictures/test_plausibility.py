@@ -16,8 +16,24 @@ FORMS = {
     "with the eyes exchanged": lambda points: points[[1, 0, 2, 3, 4]],
     "with the corners of the mouth exchanged": lambda points: points[[0, 1, 2, 4, 3]],
     "with y before x": lambda points: points[:, ::-1],
+    "in the order x1,y1,...,x5,y5: give --points retinaface": lambda points: points.reshape(2, 5).T,
     "within 1.1 pixels": lambda points: points / 60,
 }
+FORMS_OF_FOUR = {
+    "with the eyes exchanged": lambda points: points[[1, 0, 2, 3]],
+    "with x and y exchanged": lambda points: points[:, ::-1],
+    "in parts of its sides, 0 to 1": lambda points: points / 250,
+}
+FORMS_OF_EYES = {
+    "with the eyes exchanged": lambda points: points[::-1],
+    "with y before x": lambda points: points[:, ::-1],
+    "in parts of its sides, 0 to 1": lambda points: points / 250,
+}
+
+
+def four(points):
+    """Eyes, nose and the middle of the mouth."""
+    return np.vstack([points[:3], points[3:].mean(0)])
 
 
 def posed(yaw, pitch, roll):
@@ -34,7 +50,9 @@ def test_no_pose_and_no_noise_is_doubted(yaw):
         for roll in (-60, -30, 0, 30, 60):
             for _ in range(5):
                 noise = draw.normal(size=(5, 2)) * 0.05 * 62
-                assert doubt(posed(yaw, pitch, roll) + noise) is None
+                points = posed(yaw, pitch, roll) + noise
+                assert doubt(points) is None
+                assert doubt(four(points)) is None
 
 
 @pytest.mark.parametrize("size", [0.1, 1, 10])
@@ -48,6 +66,33 @@ def test_another_form_is_told(form, pose):
     assert doubt(FORMS[form](posed(*pose))).startswith("has landmarks")
     if "within" not in form:
         assert form in doubt(FORMS[form](posed(*pose)))
+
+
+@pytest.mark.parametrize("form", FORMS_OF_FOUR)
+@pytest.mark.parametrize("pose", [(0, 0, 0), (20, 10, 15), (-30, 0, -20)])
+def test_another_form_of_four_points_is_told(form, pose):
+    assert form in doubt(FORMS_OF_FOUR[form](four(posed(*pose))))
+
+
+@pytest.mark.parametrize("form", FORMS_OF_EYES)
+@pytest.mark.parametrize("tilt", [-25, 0, 25])
+def test_another_form_of_two_eyes_is_told(form, tilt):
+    assert form in doubt(FORMS_OF_EYES[form](posed(0, 0, tilt)[:2]))
+
+
+@pytest.mark.parametrize("tilt", [-59, -20, 0, 20, 59])
+def test_eyes_of_a_tilted_face_pass_and_beyond_are_told(tilt):
+    turn = np.exp(1j * np.radians([tilt, -90]))
+    eyes, steep = (np.array([[100, 100], [100 + 40 * z.real, 100 + 40 * z.imag]]) for z in turn)
+    assert doubt(eyes) is None
+    assert "of a face tilted by 90 degrees" in doubt(steep)
+    assert "within 0.0 pixels" in doubt(eyes[[0, 0]])
+
+
+@pytest.mark.parametrize(("tilt", "form"), [(130, "with y before x"), (140, "with the eyes exchanged")])
+def test_of_two_mistakes_that_would_make_a_face_the_one_that_tilts_it_less_is_told(tilt, form):
+    turn = np.exp(1j * np.radians(tilt))
+    assert form in doubt(np.array([[100, 100], [100 + 40 * turn.real, 100 + 40 * turn.imag]]))
 
 
 def test_points_of_no_face_are_told():

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from lrfr_jax.pictures import warp
+from tests import alignment_figures
 
 
 def umeyama(points, targets):
@@ -42,7 +43,7 @@ def test_warp_undoes_a_known_similarity_and_is_black_outside():
 
 
 def test_points_at_one_place_are_refused():
-    with pytest.raises(ValueError, match="five landmarks at one point"):
+    with pytest.raises(ValueError, match="all landmarks at one point"):
         warp.fit_similarity(np.full((5, 2), 7.0), warp.TEMPLATE)
 
 
@@ -59,3 +60,15 @@ def test_the_share_outside_is_what_a_white_photo_leaves_black(shift):
     white = np.full((180, 170, 3), 255, np.uint8)
     black = (warp.warp_face(white, points)[0] < 128).mean()
     assert warp.share_outside(points, height=180, width=170) == pytest.approx(black, abs=0.01)
+
+
+def test_the_figures_of_fewer_points_and_of_reduced_photos():
+    points = warp.TEMPLATE * 2 + 7
+    for take in alignment_figures.FEWER.values():
+        assert alignment_figures.shift(points, take(points)) < 1e-9
+        assert alignment_figures.shift(points, take(points) + np.array([6, 8])) == pytest.approx(5)
+    photo = np.full((300, 400, 3), 90, np.uint8)
+    small, moved = alignment_figures.reduced(photo, points, face=56)
+    assert small.shape == (75, 100, 3)
+    np.testing.assert_allclose(moved, (points + 0.5) / 4 - 0.5)
+    assert alignment_figures.reduced(photo, points, face=None)[0] is photo

@@ -183,6 +183,78 @@ def test_landmarks_of_another_form_are_told_before_the_first_photo(source, capsy
     assert form in sentence
 
 
+FOUR = np.vstack([POINTS[:3], POINTS[3:].mean(0)])
+KINDS = {
+    "eyes": POINTS[:2],
+    "idiap_xy": FOUR,
+    "idiap_yx": FOUR[:, ::-1],
+    "mtcnn": POINTS.T,
+    "dlib68": np.vstack([np.zeros((30, 2)), POINTS[[2] * 6 + [0] * 6 + [1] * 6 + [3] * 6 + [4] * 14]]),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_landmarks_gives_the_same_face(source, kind):
+    run("--output", source / "five", *flags(source, "--format", "png"))
+    (source / "points.csv").write_text(line("a/1.png", KINDS[kind]) + line("b/x.png", KINDS[kind]))
+    run("--output", source / "out", *flags(source, "--format", "png", "--points", kind))
+    # The points are the template, moved: any of them find the whole of it, to the thousandths that the file holds.
+    assert np.abs(decoded(source / "out/a/1.png") - decoded(source / "five/a/1.png")).max() <= 4
+
+
+def test_a_list_of_positions_by_file_names_is_found_and_half_of_its_names_may_be_unknown(source):
+    text = "# file re_x re_y le_x le_y n_x n_y m_x m_y\n"
+    for name in ("1", "x", "130_cam5_3"):
+        text += " ".join([name, *(f"{value:.3f}" for value in np.ravel(FOUR))]) + "\n"
+    (source / "points.csv").write_text(text)
+    summary = run("--output", source / "out", *flags(source, "--points", "idiap_xy"))
+    assert summary.startswith("2 photos: 2 aligned (0 with several faces)")
+
+
+def test_a_file_name_that_two_photos_have_is_no_name(source, capsys):
+    (source / "photos/set/b/1.png").write_bytes(encoded(photo_of(POINTS)))
+    (source / "points.csv").write_text(line("1", POINTS) + line("x.png", POINTS))
+    assert "a/1.png (and 1 more of 3 photos) has no line in" in refused(capsys, source / "out", *flags(source))
+    (source / "points.csv").write_text("".join(line(name, POINTS) for name in ("a/1", "b/1", "x.png")))
+    assert run("--output", source / "out", *flags(source)).startswith("3 photos: 3 aligned")
+
+
+def test_photos_without_suffix_are_named_by_all_of_their_name(source):
+    for name in ("0001", "0002"):
+        (source / "photos/set/b" / name).write_bytes(encoded(photo_of(POINTS)))
+    (source / "points.csv").write_text(
+        "".join(line(name, POINTS) for name in ("a/1.png", "b/x.png", "b/0001", "b/0002"))
+    )
+    run("--output", source / "out", *flags(source))
+    assert sorted(path.name for path in source.glob("out/b/*")) == ["0001.jpg", "0002.jpg", "x.jpg"]
+
+
+BAD_LINES = {
+    "line 1 has 11 columns, not 5: <identity>/<image>,x1,y1,x2,y2": ("eyes", POINTS),
+    "line 1 has 9 columns: say which landmarks they are with --points idiap_xy or idiap_yx": (None, FOUR),
+    "has landmarks that seem to be with x and y exchanged: of --points idiap_xy and": ("idiap_xy", FOUR[:, ::-1]),
+    "has landmarks that seem to be with the eyes exchanged: write the eye that is left": ("eyes", POINTS[[1, 0]]),
+    "has landmarks within 0.0 pixels": ("eyes", POINTS[[0, 0]]),
+    "line 1 holds a coordinate that is not finite": ("eyes", POINTS[:2] * (np.inf, 1)),
+    "has 200x200 pixels, its landmarks reach to x=": ("eyes", POINTS[:2] + 120),
+}
+
+
+@pytest.mark.parametrize("sentence", BAD_LINES)
+def test_bad_landmarks_of_a_kind_have_their_sentence(source, capsys, sentence):
+    kind, points = BAD_LINES[sentence]
+    (source / "points.csv").write_text(line("a/1.png", points) + line("b/x.png", points))
+    assert sentence in refused(capsys, source / "out", *flags(source, *(["--points", kind] if kind else [])))
+
+
+def test_an_unknown_kind_and_one_for_a_detector_are_refused(source, capsys):
+    with pytest.raises(SystemExit):
+        run("--output", source / "out", *flags(source, "--points", "three"))
+    assert "invalid choice: 'three'" in capsys.readouterr().err
+    given = ["--source", source / "photos", "--detector", "mtcnn", "--points", "eyes"]
+    assert "--points says what --landmarks holds" in refused(capsys, source / "out", *given)
+
+
 def test_doubtful_landmarks_are_left_out_counted_and_told_by_the_status(source, capsys, monkeypatch):
     (source / "points.csv").write_text(line("a/1.png", POINTS) + line("b/x.png", POINTS.T))
     with pytest.raises(SystemExit) as status:

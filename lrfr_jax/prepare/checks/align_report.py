@@ -5,6 +5,7 @@ import collections
 import csv
 import io
 import json
+import os
 import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -98,7 +99,7 @@ def write_report(
     }
     written = [outcome for outcome in outcomes if outcome.outcome in (ALIGNED, CROPPED)]
     names = [written[index].image for index in contact_sheet.sample(len(written), size=_ON_SHEET, seed=arguments.seed)]
-    paths = [folder / f"{name.rpartition('.')[0]}.{arguments.format}" for name in names]
+    paths = [folder / f"{os.path.splitext(name)[0]}.{arguments.format}" for name in names]
     faces = [records.decode_image(path.read_bytes()) for path in paths]
     titles = [name.rpartition("/")[2] for name in names]
     contact_sheet.save_png(

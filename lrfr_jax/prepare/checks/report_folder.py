@@ -1,7 +1,9 @@
 """The folder of a report, made before the work that it reports on: hours later it would be too late."""
 
+import contextlib
 import pathlib
 import tempfile
+from collections.abc import Iterator
 
 from lrfr_jax.errors import UserError
 
@@ -17,3 +19,16 @@ def make(folder: pathlib.Path, *, flag: str) -> None:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise UserError(f"{flag} {folder} cannot be written: {error}") from error
+
+
+@contextlib.contextmanager
+def made_for_a_report(folder: pathlib.Path, *, flag: str) -> Iterator[None]:
+    """Makes a folder as `make` does, and removes it where it was made for nothing."""
+    is_new = not folder.exists()
+    make(folder, flag=flag)
+    try:
+        yield
+    finally:
+        if is_new:
+            with contextlib.suppress(OSError):  # it holds a report
+                folder.rmdir()

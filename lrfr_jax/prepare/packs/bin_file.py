@@ -97,7 +97,7 @@ def parse_bin(file: io.BufferedIOBase, *, size: int, name: str) -> BinFile:
       UserError: truncated, damaged, of another structure, or naming anything but byte strings and such arrays.
     """
     try:
-        return _pairs(inert_pickle.read(file, size=size, dialect=_DIALECT))
+        return _pairs(inert_pickle.read(file, size=size, dialect=DIALECT))
     except Refused as reason:
         raise UserError(f"{name} {reason}") from reason
 
@@ -157,7 +157,7 @@ def _call(function: Any, arguments: Any) -> Any:
         ):
             return dtype.numbers(content)[0].item()
     what = f"makes a {function.meaning}" if isinstance(function, Name) else "calls a value"
-    raise Refused(f"{what} in a way in which byte strings and byte arrays are not made: it is damaged or no .bin file")
+    raise Refused(f"{what} in a way in which byte strings and byte arrays are not made: it is damaged")
 
 
 def _build(target: Any, state: Any) -> None:
@@ -170,7 +170,7 @@ def _build(target: Any, state: Any) -> None:
         case Array(content=None), (1, shape, Dtype() as dtype, _, bytes(content)):
             target.dtype, target.content = dtype, _filled(shape, dtype, content)
         case _:
-            raise Refused("gives a value a state that byte arrays do not have: it is damaged or no .bin file")
+            raise Refused("gives a value a state that byte arrays do not have: it is damaged")
 
 
 def _width(dtype: Dtype) -> int:
@@ -191,7 +191,8 @@ def _filled(shape: Any, dtype: Dtype, content: bytes) -> bytes:
     raise Refused("holds an array whose shape does not fit its bytes: it is damaged")
 
 
-_DIALECT = Dialect(
+# What pickles of images may hold.
+DIALECT = Dialect(
     purpose="images",
     names=_NAMES,
     call=_call,

@@ -1,13 +1,15 @@
 """Tars of webdataset: each image's identity stands in a small file beside it, of equal name up to the first dot."""
 
+import io
 import json
 import os
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 from lrfr_jax.pictures import sources
 from lrfr_jax.pictures.sources import Found, Listed, Problem
-from lrfr_jax.pictures.stored_files import SourceImage, read_image
+from lrfr_jax.pictures.stored_files import SourceImage
 from lrfr_jax.prepare.lists.path_lists import label_of
 
 _CLASS, _JSON, _TEXT = ".cls", ".json", ".txt"
@@ -29,9 +31,10 @@ def list_samples(source: str, found: Found) -> Listed | None:
     """
     beside = _by_key(found.beside)
     labeled, problems, taken = [], [], {}
+    labels = _read_labels(source, beside)
     for path in sorted(found.images, key=sources.natural):
         key, where = _key(path), f"{source}/{path}"
-        label, reason = _read_label(beside.get(key))
+        label, reason = labels.get(key, ("", "has no .cls or .json beside it"))
         if key in taken:
             reason = f"has the name of {taken[key]}, but for what follows the first dot"
         taken[key] = path
@@ -69,22 +72,27 @@ def _key(path: str) -> str:
     return f"{folder}/{name.split('.')[0]}"
 
 
-def _read_label(file: SourceImage | None) -> tuple[str, str | None]:
-    """Returns the label that a file of `BESIDE` holds, and why there is none."""
-    if file is None:
-        return "", "has no .cls or .json beside it"
+def _read_labels(source: str, beside: Mapping[str, SourceImage]) -> dict[str, tuple[str, str | None]]:
+    """The label in each file of `BESIDE`, and why there is none; in the order of the tar, which is opened once."""
+    with open(source, "rb") as tar:
+        in_order = sorted(beside.items(), key=lambda item: item[1].offset)
+        return {key: _read_label(tar, file) for key, file in in_order}
+
+
+def _read_label(tar: io.BufferedIOBase, file: SourceImage) -> tuple[str, str | None]:
     name = os.path.basename(file.path)
     if file.size > _MAX_CLASS_BYTES:
         return "", f"has a {name} of {file.size} bytes beside it, more than a class needs"
     try:
-        value = _value(read_image(file), is_json=_is(name, _JSON))
+        tar.seek(file.offset)
+        value = _value(tar.read(file.size), is_json=_is(name, _JSON))
     except (ValueError, RecursionError) as error:
         return "", f"has a {name} beside it {error if isinstance(error, _NoLabel) else 'that cannot be read'}"
     label = label_of(value)
     if label is None:
         shown = sources.printable(repr(value))[:_SHOWN]
         return "", f"has a {name} beside it whose label is neither a name nor an integer from 0 on: it is {shown}"
-    return label, None
+    return sys.intern(label), None  # an identity has many images
 
 
 class _NoLabel(ValueError):

@@ -1,10 +1,7 @@
 """Several sources of labeled images as one: folders, tars, lists, and tars of webdataset."""
 
-import collections
-import itertools
 import os
-import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from lrfr_jax.errors import UserError
@@ -13,13 +10,12 @@ from lrfr_jax.pictures.sources import Problem
 from lrfr_jax.pictures.stored_files import SourceImage
 from lrfr_jax.prepare.lists import path_lists
 from lrfr_jax.prepare.packs import webdataset_tars
-from lrfr_jax.prepare.sets import training_options
+from lrfr_jax.prepare.sets import several_sources
+from lrfr_jax.prepare.sets.several_sources import Joined
 
 _HEAD_BYTES = 512  # a tar has zero bytes in so many, a text has none
-_SHARDS = re.compile(r"(.*)\{([0-9]{1,9})\.\.([0-9]{1,9})\}(.*)", re.DOTALL)
 # Suffixes that were the only ones once: a set of such images remembers no others, as it did then.
 _ONCE_ALONE = (".jpg", ".jpeg", ".png", ".webp")
-_SUFFIXES = (".tar", ".lst", ".txt", ".csv")  # that a source's name does without
 
 
 class LabeledImages(NamedTuple):
@@ -30,16 +26,14 @@ class LabeledImages(NamedTuple):
       problems: images that may not be read.
       others: files that are no images.
       fingerprints: [path, fingerprint] of each source.
-      joined: how many names stand for identities of several sources.
-      told_apart: names of the sources whose identities are numbers; none where only one has such identities.
+      joined: which identities of the sources are the same.
     """
 
     images: list[SourceImage]
     problems: list[Problem]
     others: list[Problem]
     fingerprints: list[list[str]]
-    joined: int
-    told_apart: list[str]
+    joined: Joined
 
 
 def add_source(add: Callable) -> None:
@@ -57,44 +51,26 @@ def add_source(add: Callable) -> None:
 
 
 def list_all(given: Sequence[str]) -> LabeledImages:
-    """Lists the images of several sources, each of which `expand` and `list_images` read.
+    """Lists the images of several sources, each of which `several_sources.expand` and `list_images` read.
 
-    Equal names in several sources are one identity. Numbers say nothing beyond their source: where several sources have
-    identities without a letter, these are called SOURCE/NUMBER. Shards of one pattern are one source.
+    Their identities are joined by `several_sources.join`. Shards of one pattern are one source.
 
     Raises:
       UserError: as in these two, or a source is given twice.
     """
-    groups = [list(expand(source)) for source in given]
+    groups = [list(several_sources.expand(source)) for source in given]
     paths = [path for group in groups for path in group]
-    _check_once(paths)
+    several_sources.check_once(paths)
     of_group = [[(path, list_images(path)) for path in group] for group in groups]
     fingerprints = [[path, fingerprint(path, listed.images)] for group in of_group for path, listed in group]
     images = [[image for _, listed in group for image in listed.images] for group in of_group]
-    identities = [{image.identity for image in of_one} for of_one in images]
-    named = [{identity for identity in of_one if training_options.has_letter(identity)} for of_one in identities]
-    numbered = [place for place, of_one in enumerate(identities) if of_one - named[place]]
-    told_apart = names_of(given) if len(numbered) > 1 else []
-    for place in numbered if told_apart else ():
-        images[place] = [_with_source(image, told_apart[place]) for image in images[place]]
+    joined = several_sources.join(given, [{image.identity for image in of_one} for of_one in images])
     return LabeledImages(
-        [image for of_one in images for image in of_one],
+        [_renamed(image, joined, place) for place, of_one in enumerate(images) for image in of_one],
         [problem for group in of_group for _, listed in group for problem in listed.problems],
         [other for group in of_group for _, listed in group for other in listed.others],
         fingerprints,
-        sum(count > 1 for count in collections.Counter(itertools.chain(*named)).values()),
-        [told_apart[place] for place in numbered] if told_apart else [],
-    )
-
-
-def in_words(listed: LabeledImages) -> str:
-    """Says what became of identities of several sources, and of files that are no images; starts with a comma."""
-    joined = f", {listed.joined} name{'s' if listed.joined != 1 else ''} joined across sources"
-    apart = f", the numbers of {', '.join(listed.told_apart)} kept apart (shards of one set: 'name-{{000..099}}.tar')"
-    return (
-        (joined if listed.joined else "")
-        + (apart if listed.told_apart else "")
-        + sources.are_passed_over(listed.others)
+        joined,
     )
 
 
@@ -103,24 +79,9 @@ def to_remember(listed: LabeledImages) -> dict[str, object]:
     once_unknown = sum(not image.path.lower().endswith(_ONCE_ALONE) for image in listed.images)
     return {
         "sources": listed.fingerprints,
-        "numbers_of": listed.told_apart or None,
+        "numbers_of": listed.joined.told_apart or None,
         "other_suffixes": once_unknown or None,
     }
-
-
-def check_numbers(names: Collection[str], listed: LabeledImages, *, flag: str) -> None:
-    """Refuses a number among the names that the user gave with `flag`, where numbers of several sources are told apart.
-
-    Raises:
-      UserError: it would be nobody, or two persons.
-    """
-    for name in sorted(names):
-        of_a_source = name.startswith(tuple(f"{source}/" for source in listed.told_apart))
-        if listed.told_apart and not (of_a_source or training_options.has_letter(name)):
-            raise UserError(
-                f"{flag} names {name}, which is someone else in each of {', '.join(listed.told_apart)}: write "
-                f"{listed.told_apart[0]}/{name}"
-            )
 
 
 def by_identity(images: Iterable[SourceImage]) -> dict[str, list[SourceImage]]:
@@ -129,36 +90,6 @@ def by_identity(images: Iterable[SourceImage]) -> dict[str, list[SourceImage]]:
     for image in images:
         groups.setdefault(image.identity, []).append(image)
     return {name: groups[name] for name in sorted(groups, key=lambda name: (sources.natural(name), name))}
-
-
-def expand(source: str) -> Iterator[str]:
-    """Yields the paths behind `name-{000000..000010}.tar`, numbers as wide as the first; another source as it is.
-
-    Raises:
-      UserError: one of them does not exist, or the numbers count down.
-    """
-    match = _SHARDS.fullmatch(source)
-    if match is None or os.path.exists(source):
-        yield source
-        return
-    before, first, last, after = match.groups()
-    if int(first) > int(last):
-        raise UserError(f"--source {source} counts down: write the smaller number first")
-    for number in range(int(first), int(last) + 1):
-        path = f"{before}{number:0{len(first)}d}{after}"
-        if not os.path.exists(path):
-            raise UserError(f"--source {source} needs {path}, which does not exist")
-        yield path
-
-
-def names_of(given: Sequence[str]) -> list[str]:
-    """Short names that tell sources apart: as many last parts of their paths as it takes, without a suffix."""
-    paths = [[part for part in _named(source).split(os.sep) if part] for source in given]
-    for length in range(1, max(map(len, paths)) + 1):
-        names = [sources.printable("/".join(parts[-length:])) for parts in paths]
-        if len(set(names)) == len(names):
-            return names
-    return [f"{'/'.join(parts)}#{place}" for place, parts in enumerate(paths, 1)]  # such as a.tar and a.lst
 
 
 def list_images(source: str) -> sources.Listed:
@@ -198,28 +129,8 @@ def fingerprint(source: str, images: list[SourceImage]) -> str:
     )
 
 
-def _named(source: str) -> str:
-    """A source's path without the numbers of its shards and without suffix."""
-    match = _SHARDS.fullmatch(source)
-    path = os.path.abspath(source)
-    if match and not os.path.exists(source):
-        path = os.path.abspath(match[1].rstrip("-_.") + match[4]) if match[1].rstrip("-_./") else path
-    stem, suffix = os.path.splitext(path)
-    return stem if suffix.lower() in _SUFFIXES else path
-
-
-def _with_source(image: SourceImage, name: str) -> SourceImage:
-    is_named = training_options.has_letter(image.identity)
-    return image if is_named else image._replace(label=f"{name}/{image.identity}")
-
-
-def _check_once(paths: Sequence[str]) -> None:
-    seen: set[str] = set()
-    for path in paths:
-        real = os.path.realpath(path)
-        if real in seen:
-            raise UserError(f"--source {path} is given twice: its images would count twice")
-        seen.add(real)
+def _renamed(image: SourceImage, joined: Joined, place: int) -> SourceImage:
+    return image._replace(label=joined.name(place, image.identity)) if joined.prefixes[place] else image
 
 
 def _is_text(path: str) -> bool:

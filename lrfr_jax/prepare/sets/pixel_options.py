@@ -73,12 +73,12 @@ def read(arguments: argparse.Namespace) -> PixelOptions:
     return PixelOptions(arguments.resize, arguments.order)
 
 
-def converted(tasks: Iterable[Any], convert: Callable[[Any], bytes], *, total: int) -> Iterator[bytes]:
-    """Yields `convert(task)` in order, computed by all cores, with a progress bar."""
+def converted(tasks: Iterable[Any], convert: Callable[[Any], Any], *, total: int, what: str = "write") -> Iterator[Any]:
+    """Yields `convert(task)` in order, computed by all cores, with a progress bar that says `what` is done."""
     remaining = iter(tasks)
     with (
         multiprocessing.pool.ThreadPool(num_workers()) as pool,
-        tqdm(total=total, desc="write", unit=" images", disable=None) as bar,
+        tqdm(total=total, desc=what, unit=" images", disable=None) as bar,
     ):
         while chunk := list(itertools.islice(remaining, _CHUNK)):
             for encoded in pool.map(convert, chunk):

@@ -67,6 +67,30 @@ def add_arguments(add: Callable) -> None:
     pixel_options.add_arguments(add)
 
 
+def add_limits(add: Callable, *, order: str) -> None:
+    """Declares `--min_images` and `--max_images`; `order` is that of the images within a source."""
+    add(
+        "--min_images",
+        type=int,
+        metavar="N",
+        help="leave out identities with fewer images, counted over all sources; without it, none",
+    )
+    add(
+        "--max_images",
+        type=int,
+        metavar="N",
+        help=f"take the first N images of an identity: in the order of the sources, within one {order}; without it, "
+        "all",
+    )
+
+
+def check_limits(arguments: argparse.Namespace) -> None:
+    """Raises `UserError` if one of the limits is less than 1."""
+    for flag, limit in (("--min_images", arguments.min_images), ("--max_images", arguments.max_images)):
+        if limit is not None and limit < 1:
+            raise UserError(f"{flag} must be at least 1, it is {limit}")
+
+
 def read_selection(arguments: argparse.Namespace) -> Selection:
     """Reads the lists of identities that the command line names.
 
@@ -146,6 +170,11 @@ def nothing_left(problems: Sequence[Problem], selection: Selection) -> UserError
         return UserError("no identity is left after --exclude_identities and --only_identities: check these lists")
     first = problems[0]
     return UserError(f"not one of the {len(problems)} images can be used, the first: {first.where} {first.reason}")
+
+
+def too_few(arguments: argparse.Namespace) -> UserError:
+    """What ends the command where no identity has as many images as `--min_images` asks for."""
+    return UserError(f"no identity has {arguments.min_images or 1} images or more: lower --min_images")
 
 
 def skipped_note(problems: Iterable[Problem]) -> dict[str, str]:

@@ -9,7 +9,7 @@ import pytest
 from lrfr_jax.data import records
 from lrfr_jax.errors import UserError
 from lrfr_jax.pictures import sources
-from lrfr_jax.prepare.sets import labeled_sources
+from lrfr_jax.prepare.sets import labeled_sources, several_sources
 
 
 def _face(value=0):
@@ -243,9 +243,9 @@ def test_a_text_beside_an_image_in_a_folder_is_no_label(tmp_path):
 
 def test_sources_are_called_by_what_tells_them_apart():
     given = ["x/casia/train.lst", "own/train.lst", "y/part-{000..031}.tar"]
-    assert labeled_sources.names_of(given) == ["casia/train", "own/train", "y/part"]
-    assert labeled_sources.names_of(["a/faces", "b/other"]) == ["faces", "other"]
-    assert labeled_sources.names_of(["a.tar", "a.lst"])[0].endswith("a#1")
+    assert several_sources.names_of(given) == ["casia/train", "own/train", "y/part"]
+    assert several_sources.names_of(["a/faces", "b/other"]) == ["faces", "other"]
+    assert several_sources.names_of(["a.tar", "a.lst"])[0].endswith("a#1")
 
 
 def test_numbers_of_several_sources_are_several_persons_and_names_are_one(tmp_path):
@@ -255,15 +255,15 @@ def test_numbers_of_several_sources_are_several_persons_and_names_are_one(tmp_pa
     assert [image.identity for image in both.images] == [
         *("one/0", "one/007-2", "Ann", "two/0", "two/007-2", "Ann")
     ]  # fmt: skip
-    assert (both.joined, both.told_apart) == (1, ["one", "two"])
+    assert (both.joined.joined, both.joined.told_apart) == (1, ["one", "two"])
     alone = labeled_sources.list_all([first, _folder_of(tmp_path / "three", {"Ann/1.jpg": _face()})])
     assert [image.identity for image in alone.images] == ["0", "007-2", "Ann", "Ann"]
-    assert (alone.joined, alone.told_apart) == (1, [])
+    assert (alone.joined.joined, alone.joined.told_apart) == (1, [])
     with pytest.raises(UserError, match="two is given twice"):
         labeled_sources.list_all([first, second, f"{second}/../two"])
-    labeled_sources.check_numbers(["Ann", "one/0"], both, flag="--x")
+    several_sources.check_numbers(["Ann", "one/0"], both.joined, flag="--x")
     with pytest.raises(UserError, match="--x names 0, which is someone else in each of one, two: write one/0"):
-        labeled_sources.check_numbers(["Ann", "0"], both, flag="--x")
+        several_sources.check_numbers(["Ann", "0"], both.joined, flag="--x")
 
 
 def test_shards_of_one_pattern_share_their_numbers(tmp_path):
@@ -293,12 +293,12 @@ def test_a_tar_without_classes_is_one_of_folders_whatever_else_it_holds(tmp_path
 def test_a_pattern_of_shards_is_expanded_and_each_must_exist(tmp_path):
     for number in (8, 9, 10):
         (tmp_path / f"s-{number:03d}.tar").touch()
-    found = list(labeled_sources.expand(f"{tmp_path}/s-{{008..010}}.tar"))
+    found = list(several_sources.expand(f"{tmp_path}/s-{{008..010}}.tar"))
     assert found == [f"{tmp_path}/s-{number}.tar" for number in ("008", "009", "010")]
-    assert list(labeled_sources.expand("plain")) == ["plain"]
+    assert list(several_sources.expand("plain")) == ["plain"]
     with pytest.raises(UserError, match=r"needs .*s-011.tar, which does not exist"):
-        list(labeled_sources.expand(f"{tmp_path}/s-{{009..999999999}}.tar"))
+        list(several_sources.expand(f"{tmp_path}/s-{{009..999999999}}.tar"))
     with pytest.raises(UserError, match="counts down"):
-        list(labeled_sources.expand(f"{tmp_path}/s-{{010..009}}.tar"))
+        list(several_sources.expand(f"{tmp_path}/s-{{010..009}}.tar"))
     (tmp_path / "s-{1..2}.tar").touch()
-    assert list(labeled_sources.expand(f"{tmp_path}/s-{{1..2}}.tar")) == [f"{tmp_path}/s-{{1..2}}.tar"]
+    assert list(several_sources.expand(f"{tmp_path}/s-{{1..2}}.tar")) == [f"{tmp_path}/s-{{1..2}}.tar"]
