@@ -26,7 +26,7 @@ from jaxtyping import Float
 from lrfr_jax import image_ops, models
 from lrfr_jax.checkpoints import lineage, model_card
 from lrfr_jax.errors import UserError, one_sentence
-from lrfr_jax.exports import formats
+from lrfr_jax.exports import formats, onnx_variants
 from lrfr_jax.exports.formats import FORMATS, LAYOUTS, OURS
 from lrfr_jax.files import paths
 from lrfr_jax.models import statistics
@@ -34,8 +34,9 @@ from lrfr_jax.terminal import progress
 from lrfr_jax.trained import model_options
 from lrfr_jax.trained.model import Model, card_of, find_model, open_model
 
-# What an export may differ by from the model, both in float32. Cosine distances are what embeddings are used for.
-MOST_COSINE_DISTANCE, MOST_LENGTH_RATIO = 1e-5, 1e-3
+# What an export may differ by from the model in float32: cosine distance, which is what embeddings are used for, and
+# length.
+MOST = {"float32": (1e-5, 1e-3), "float16": (1e-3, 1e-2), "int8_weights": (2e-2, 1e-1)}
 # Formats that hold a program, not tensors by their names, and the packages that a format needs.
 PROGRAMS = ("onnx", "stablehlo")
 NEEDS = {"onnx": ("onnx", "onnxruntime"), "safetensors": ("safetensors",)}
@@ -91,14 +92,16 @@ def export(options: argparse.Namespace) -> str:
         model = open_model(found)
     card, model = _at_resolution(model, options.resolution)
     with progress.waiting(f"writing {options.format}"):
-        content = FORMATS[options.format].serialize(model.variables, model.metadata["model"], options.names)
+        content = _serialized(model, options)
     # Of the same ending, which tells the format.
     partial = output.with_name(f".partial-{os.getpid()}-{output.name}")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         partial.write_bytes(content)
-        parity = measure(model, partial, names=options.names)
+        parity = measure(model, partial, names=options.names, precision=options.precision)
         facts = {"format": options.format, "names": options.names, "parity": str(parity)}
+        facts |= {"opset": options.opset} if options.opset else {}
+        facts |= {"precision": options.precision} if options.precision != "float32" else {}
         facts |= {"weights": model.weights}
         facts |= {"resolution": options.resolution} if options.resolution else {}
         history = [*card.history, lineage.entry("export", **facts)]
@@ -111,6 +114,13 @@ def export(options: argparse.Namespace) -> str:
     finally:
         partial.unlink(missing_ok=True)
     return f"{output}: {len(content) / 1e6:.1f} MB; {parity}\ncard: {written}, {written.with_suffix('.md')}"
+
+
+def _serialized(model: Model, options: argparse.Namespace) -> bytes:
+    content = FORMATS[options.format].serialize(model.variables, model.metadata["model"], options.names)
+    content = onnx_variants.at_opset(content, options.opset) if options.opset else content
+    change = {"float16": onnx_variants.in_half, "int8_weights": onnx_variants.with_int8_weights}.get(options.precision)
+    return change(content) if change else content
 
 
 def _at_resolution(model: Model, resolution: int | None) -> tuple[model_card.Card, Model]:
@@ -141,18 +151,22 @@ def _check_format(options: argparse.Namespace) -> None:
     """Raises `UserError` for what the format cannot hold, or a package of it that is missing."""
     if options.names != OURS and options.format in PROGRAMS:
         raise UserError(f"--names {options.names} is about tensors with names: choose the format safetensors or npz")
+    for flag, is_given in (("--opset", options.opset), ("--precision", options.precision != "float32")):
+        if is_given and options.format != "onnx":
+            raise UserError(f"{flag} is about ONNX files: leave it out, or choose --format onnx")
     for package in NEEDS.get(options.format, ()):
         if importlib.util.find_spec(package) is None:
             raise UserError(formats.NO_EXTRA.format(package))
 
 
-def measure(model: Model, exported: pathlib.Path, *, names: str) -> Parity:
-    """Compares an exported file with the model that it was made of, both in float32, on made-up images.
+def measure(model: Model, exported: pathlib.Path, *, names: str, precision: str) -> Parity:
+    """Compares an exported file with the model that it was made of, in float32, on made-up images.
 
     Args:
       model: the original.
       exported: the file, which has no card yet.
       names: of its tensors.
+      precision: of the file, a key of `MOST`.
 
     Raises:
       UserError: they differ by more than rounding does.
@@ -169,7 +183,8 @@ def measure(model: Model, exported: pathlib.Path, *, names: str) -> Parity:
     distances = 1 - (ours * theirs).sum(axis=1) / np.maximum(lengths * expected, np.finfo(np.float64).tiny)
     parity = Parity(len(images), float(distances.max()), float(np.max(np.abs(lengths - expected) / expected)))
     # Written so that NaN fails.
-    if not (parity.cosine_distance <= MOST_COSINE_DISTANCE and parity.length_ratio <= MOST_LENGTH_RATIO):
+    most = Parity(len(images), *MOST[precision])
+    if not (parity.cosine_distance <= most.cosine_distance and parity.length_ratio <= most.length_ratio):
         raise UserError(
             f"the exported model is not the one of {model.path}: {parity}; nothing is kept, please report this with "
             "the model's backbone and the versions of jax and of the format's package"
@@ -209,6 +224,14 @@ def _parser() -> argparse.ArgumentParser:
         default=OURS,
         help="of the tensors in safetensors and npz: ours (default), or those of a PyTorch network; "
         f"{LAYOUTS[0]} is arcface_torch's backbone.pth",
+    )
+    add("--opset", type=int, metavar="N", help="onnx: the operator set (default 17, of 2022), for other readers")
+    add(
+        "--precision",
+        choices=onnx_variants.PRECISIONS,
+        default="float32",
+        help="onnx: float16 makes half the file (weights and inner values), int8_weights a quarter (weights alone); "
+        "images and feature stay float32",
     )
     add(
         "--resolution",

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 
 import numpy as np
+import onnx
 import pytest
 
 import lrfr_jax
@@ -11,6 +12,7 @@ from lrfr_jax import export
 from lrfr_jax.checkpoints import checkpoint, model_card
 from lrfr_jax.errors import UserError
 from lrfr_jax.exports import formats
+from lrfr_jax.trained.model import digest_of
 from tests.evals.test_thresholds import HELD
 from tests.exports import networks
 
@@ -153,15 +155,15 @@ UNEQUAL = "the exported model is not the one of"
 @pytest.mark.parametrize(
     ("damage", "limit", "sentence"),
     [
-        (lambda x: x * 1.01, "MOST_LENGTH_RATIO", UNEQUAL),
-        (lambda x: x + np.linspace(0, 0.1, x.size, dtype=x.dtype), "MOST_COSINE_DISTANCE", UNEQUAL),
-        (lambda x: x * np.nan, None, "not finite"),
+        (lambda x: x * 1.01, (np.inf, 1e-3), UNEQUAL),
+        (lambda x: x + np.linspace(0, 0.1, x.size, dtype=x.dtype), (1e-5, np.inf), UNEQUAL),
+        (lambda x: x * np.nan, (np.inf, np.inf), "not finite"),
     ],
 )
 def test_an_unequal_file_is_not_kept(folder, tmp_path, capsys, monkeypatch, damage, limit, sentence):
     """By its lengths or by its directions: the other limit is lifted."""
-    for name in {"MOST_LENGTH_RATIO", "MOST_COSINE_DISTANCE"} - {limit}:
-        monkeypatch.setattr(export, name, np.inf)
+    assert export.MOST["float32"] == (1e-5, 1e-3)
+    monkeypatch.setitem(export.MOST, "float32", limit)
 
     def wrong(variables, model, names):
         neck = variables["params"]["neck"]
@@ -172,3 +174,67 @@ def test_an_unequal_file_is_not_kept(folder, tmp_path, capsys, monkeypatch, dama
     monkeypatch.setitem(export.FORMATS, "npz", formats.FORMATS["npz"]._replace(serialize=wrong))
     arguments = ["--checkpoint", str(folder), "--format", "npz", "--output", str(tmp_path / "net.npz")]
     refused(arguments, sentence, tmp_path, capsys)
+
+
+@pytest.fixture(scope="module")
+def mobile(tmp_path_factory):
+    """A checkpoint of a network that ONNX can hold."""
+    folder = tmp_path_factory.mktemp("mobile") / "model"
+    model = networks.arguments("mobilefacenet", embedding_size=16)
+    metadata = {"step": 7, "model": model, "degradation_rounding": "none", "evals": {}, "history": []}
+    checkpoint.save_backbone(folder, networks.variables_of(model), metadata)
+    return folder
+
+
+@pytest.mark.parametrize("opset", [11, 17, 21])
+def test_another_operator_set(mobile, tmp_path, opset):
+    output = tmp_path / "net.onnx"
+    export.main(["--checkpoint", str(mobile), "--format", "onnx", "--output", str(output), "--opset", str(opset)])
+    made = onnx.load_model(output)
+    assert [one.version for one in made.opset_import] == [opset]
+    assert made.ir_version == {11: 6, 17: 8, 21: 10}[opset]
+    assert made.producer_name == "lrfr_jax"
+    assert model_card.read(output, weights=digest_of(output)).history[-1]["opset"] == opset
+
+
+@pytest.mark.parametrize(
+    ("precision", "share", "types"),
+    [
+        ("float16", 0.7, {onnx.TensorProto.FLOAT16}),
+        ("int8_weights", 0.6, {onnx.TensorProto.INT8, onnx.TensorProto.FLOAT}),
+    ],
+)
+def test_fewer_bits(mobile, tmp_path, precision, share, types):
+    sizes = {}
+    for bits in ("float32", precision):
+        output = tmp_path / f"{bits}.onnx"
+        arguments = ["--checkpoint", str(mobile), "--format", "onnx", "--precision", bits]
+        export.main([*arguments, "--output", str(output)])
+        sizes[bits] = output.stat().st_size
+    assert sizes[precision] < share * sizes["float32"]
+    made = onnx.load_model(output)
+    assert {tensor.data_type for tensor in made.graph.initializer} == types
+    ends = (*made.graph.input, *made.graph.output)
+    assert {end.type.tensor_type.elem_type for end in ends} == {onnx.TensorProto.FLOAT}
+    assert model_card.read(output, weights=digest_of(output)).history[-1]["precision"] == precision
+    faces = np.random.default_rng(0).integers(0, 256, (2, 112, 112, 3), dtype=np.uint8)
+    features = lrfr_jax.Embedder.load(output).embed(list(faces))[0]
+    assert features.shape == (2, 16)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--format=npz", "--opset=11"], "--opset is about ONNX files: leave it out, or choose --format onnx"),
+        (["--format=npz", "--precision=float16"], "--precision is about ONNX files"),
+        (
+            ["--format=onnx", "--opset=11", "--precision=int8_weights"],
+            "need an operator set of 13 or newer: raise --opset",
+        ),
+        (["--format=onnx", "--opset=5"], "cannot write this network in opset 5"),
+        (["--format=onnx", "--opset=1000"], "cannot write this network in opset 1000"),
+    ],
+)
+def test_wrong_use_of_what_is_onnxs(mobile, tmp_path, capsys, options, sentence):
+    output = tmp_path / f"net.{options[0].rpartition('=')[2]}"
+    refused([f"--checkpoint={mobile}", f"--output={output}", *options], sentence, tmp_path, capsys)

@@ -16,7 +16,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from lrfr_jax import models
 from lrfr_jax.errors import UserError, reason_of
-from lrfr_jax.exports import onnx_file, stablehlo_file
+from lrfr_jax.exports import matching, onnx_file, onnx_graph, stablehlo_file
 from lrfr_jax.weights.conversion import convert, shapes_of
 from lrfr_jax.weights.recognition import recognize
 from lrfr_jax.weights.reversal import to_layout
@@ -29,7 +29,7 @@ LAYOUTS = (
     *("magface_iresnet", "adaface_ir", "cvlface_ir", "curricularface_ir", "evolve_ir"),
 )
 COLLECTIONS = ("params", "batch_stats")
-PROGRAMS = ("onnx", "stablehlo")  # the other formats hold tensors
+ONNX = "onnx"
 NO_EXTRA = "{} needs the extra 'export': pip install -e '.[export]'"
 
 
@@ -94,6 +94,10 @@ def weights_of(path: str | os.PathLike, *, facts: Facts) -> tuple[dict[str, Any]
     Raises:
       UserError: it cannot be read, or does not hold the model of the card.
     """
+    if is_onnx(path):
+        found = matching.fit(onnx_graph.read_graph(path), source=path, backbone=facts.model["backbone"], convention={})
+        _check_size(path, found.model["embedding_size"], facts)
+        return dict(facts.model) | {"input": found.model["input"]}, found.variables
     tensors, model = read_tensors(os.fspath(path)), dict(facts.model)
     if facts.names == OURS:
         leaves = {tuple(name.split("/")): array for name, array in tensors.items()}
@@ -111,6 +115,11 @@ def _check_size(path: str | os.PathLike, size: int, facts: Facts) -> None:
     if size != facts.model["embedding_size"]:
         wanted = facts.model["embedding_size"]
         raise UserError(f"{path} gives {size} numbers an image, its card says {wanted}: get both again")
+
+
+def is_onnx(path: str | os.PathLike) -> bool:
+    """Whether a file is taken for an ONNX model, by the ending of its name."""
+    return os.path.splitext(path)[1].lower() == f".{ONNX}"
 
 
 def format_of(path: str | os.PathLike) -> str:

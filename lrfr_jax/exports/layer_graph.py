@@ -83,7 +83,8 @@ def _conv(arrays: Mapping, module: Conv, sides: tuple[int, ...]) -> _Parts:
 
 def _depthwise(arrays: Mapping, module: DepthwiseConv, sides: tuple[int, ...]) -> _Parts:
     kernel = arrays["kernel"]
-    return _convolution(kernel, stride=module.stride, padding=module.kernel // 2, groups=kernel.shape[3])
+    groups = kernel.shape[3] // kernel.shape[2]
+    return _convolution(kernel, stride=module.stride, padding=module.kernel // 2, groups=groups)
 
 
 def _weighted_sum(arrays: Mapping, module: WeightedSum, sides: tuple[int, ...]) -> _Parts:
