@@ -32,7 +32,7 @@ FLOORS = {
     "sizing": 6,
 }
 # What a user starts: `python -m lrfr_jax.NAME`. Above all floors, and nobody imports them.
-DOORS = ("main", "evaluate", "pretrained", "adapt", "embed", "compare", "verify", "search", "export", "plan")
+DOORS = ("main", "evaluate", "pretrained", "adapt", "average", "embed", "compare", "verify", "search", "export", "plan")
 DOORS += ("prepare", "analysis", "benchmark", "demo")
 # Formulas, which import no file of the project; those of the heads import each other.
 IMPORT_NOTHING = (
