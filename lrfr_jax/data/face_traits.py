@@ -3,10 +3,12 @@
 Lengths are pixels of the aligned 112 x 112 crop, measured from the point between the eyes (x to the right, y down).
 """
 
+from functools import lru_cache
 from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 # What stays with an identity: (mean, standard deviation) of a normal draw that is cut at two standard deviations.
 IDENTITY_TRAITS = {
@@ -172,6 +174,38 @@ HAIR_STYLES = {
 }
 
 
+# Another population: how far its means lie from those above, in standard deviations, each to one side or the other; the
+# part of the skin's palette that its people have.
+FARTHEST, SKIN_PART = 1.2, 0.4
+
+
+class Population(NamedTuple):
+    """What the people of a population and their pictures have in common."""
+
+    traits: Float[np.ndarray, " traits"]  # added to the means of IDENTITY_TRAITS
+    state: Float[np.ndarray, " states"]  # added to those of IMAGE_STATE, which are 0
+    skin: tuple[float, float]  # first and last place in SKIN_PALETTE
+    hair: tuple[float, ...]  # how frequent each row of HAIR_PALETTE is
+
+
+@lru_cache
+def population_of(number: int) -> Population:
+    """Returns population 0, whose numbers are the tables above, or another one, which `number` alone decides.
+
+    Raises:
+      ValueError: a negative number.
+    """
+    if number < 0:
+        raise ValueError(f"population={number}: it must not be negative; count them from 0")
+    traits, state = np.array([spread for _, spread in IDENTITY_TRAITS.values()]), np.array(list(IMAGE_STATE.values()))
+    if number == 0:
+        return Population(0 * traits, 0 * state, (0.0, 1.0), HAIR_SHARES)
+    rng = np.random.default_rng(number)
+    traits, state = (FARTHEST * spreads * rng.choice((-1, 1), len(spreads)) for spreads in (traits, state))
+    skin = rng.uniform(0, 1 - SKIN_PART)
+    return Population(traits, state, (skin, skin + SKIN_PART), tuple(rng.permutation(HAIR_SHARES).tolist()))
+
+
 def _cut_normal(rng: np.random.Generator, count: int) -> np.ndarray:
     return np.clip(rng.standard_normal(count), -2, 2)
 
@@ -196,17 +230,18 @@ def _draw_glasses(rng: np.random.Generator, traits: SimpleNamespace) -> None:
     traits.frame_color = np.asarray(FRAME_PALETTE, np.float64)[rng.integers(len(FRAME_PALETTE))]
 
 
-def draw_traits(rng: np.random.Generator) -> SimpleNamespace:
+def draw_traits(rng: np.random.Generator, population: Population) -> SimpleNamespace:
     """Draws one identity: the rows of IDENTITY_TRAITS as floats, colors as RGB, marks as rows (x, y, radius)."""
     female = rng.random() < CHANCES["female"]
     mean, spread = np.array(list(IDENTITY_TRAITS.values())).T
     mean = mean + np.array([FEMALE_SHIFTS.get(name, 0) * female for name in IDENTITY_TRAITS])
-    values = mean + spread * _cut_normal(rng, len(mean))
+    values = mean + population.traits + spread * _cut_normal(rng, len(mean))
     traits = SimpleNamespace(female=female, **dict(zip(IDENTITY_TRAITS, values.tolist(), strict=True)))
     styles = list(HAIR_STYLES.values())
     traits.style = styles[rng.choice(len(styles), p=[style.shares[int(female)] for style in styles])]
-    traits.skin = _mix(SKIN_PALETTE, rng.random()) * (1 + traits.skin_warmth * np.array([1, 0, -2]))
-    traits.hair = np.asarray(HAIR_PALETTE, np.float64)[rng.choice(len(HAIR_PALETTE), p=HAIR_SHARES)] * traits.hair_shift
+    traits.skin = _mix(SKIN_PALETTE, rng.uniform(*population.skin)) * (1 + traits.skin_warmth * np.array([1, 0, -2]))
+    hair = HAIR_PALETTE[rng.choice(len(HAIR_PALETTE), p=population.hair)]
+    traits.hair = np.asarray(hair, np.float64) * traits.hair_shift
     traits.iris_color = _mix(IRIS_PALETTE, rng.random() ** 1.5)
     traits.part = np.sign(traits.part) * (0.25 + abs(traits.part))  # a part in the very middle is rare
     traits.waves = rng.uniform(0, 2 * np.pi, 3)  # phases of the hair's waves
@@ -218,10 +253,11 @@ def draw_traits(rng: np.random.Generator) -> SimpleNamespace:
     return traits
 
 
-def draw_state(rng: np.random.Generator) -> SimpleNamespace:
+def draw_state(rng: np.random.Generator, population: Population) -> SimpleNamespace:
     """Draws what one image adds: each row of IMAGE_STATE as a float, and the colors and shapes around the face."""
     spread = np.array(list(IMAGE_STATE.values()))
-    state = SimpleNamespace(**dict(zip(IMAGE_STATE, (spread * _cut_normal(rng, len(spread))).tolist(), strict=True)))
+    values = population.state + spread * _cut_normal(rng, len(spread))
+    state = SimpleNamespace(**dict(zip(IMAGE_STATE, values.tolist(), strict=True)))
     state.mouth_open = float(rng.random() < CHANCES["mouth_open"]) * rng.uniform(1.5, 7)
     state.tied, state.hat = rng.random(2) < (CHANCES["tied"], CHANCES["hat"])
     state.part_side = -1 if rng.random() < CHANCES["parted_otherwise"] else 1

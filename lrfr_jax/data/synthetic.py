@@ -25,8 +25,9 @@ SLOPE = AXIS / IMAGE_SIZE * 2 - 1
 
 
 @lru_cache(maxsize=4096)
-def _traits(seed: int, identity: int) -> SimpleNamespace:
-    return face_traits.draw_traits(np.random.default_rng((IDENTITY_STREAM, seed, identity)))
+def _traits(seed: int, identity: int, population: int) -> SimpleNamespace:
+    rng = np.random.default_rng((IDENTITY_STREAM, seed, identity))
+    return face_traits.draw_traits(rng, face_traits.population_of(population))
 
 
 def _image_rng(identity: int, image: int, *, seed: int) -> np.random.Generator:
@@ -54,10 +55,10 @@ def _pose_face(traits: SimpleNamespace, state: SimpleNamespace) -> face_shapes.F
     return face_shapes.Face(traits=traits, state=state, turn=complex(turn), center=complex(center))
 
 
-def landmarks(identity: int, image: int, *, seed: int) -> Float[np.ndarray, "5 2"]:
+def landmarks(identity: int, image: int, *, seed: int, population: int = 0) -> Float[np.ndarray, "5 2"]:
     """Returns where `render_face` puts both eyes, the tip of the nose and the mouth's corners, (x, y) in pixels."""
-    state = face_traits.draw_state(_image_rng(identity, image, seed=seed))
-    face = _pose_face(_traits(seed, identity), state)
+    state = face_traits.draw_state(_image_rng(identity, image, seed=seed), face_traits.population_of(population))
+    face = _pose_face(_traits(seed, identity, population), state)
     placed = face.turn * _turned_landmarks(face.traits, state) + face.center
     return np.stack([placed.real, placed.imag], axis=1)
 
@@ -128,13 +129,14 @@ def _photograph(
     return np.clip(np.rint(picture, out=picture), 0, 255, out=picture).astype(np.uint8)
 
 
-def render_face(identity: int, image: int, *, seed: int) -> UInt8[np.ndarray, "112 112 3"]:
+def render_face(identity: int, image: int, *, seed: int, population: int = 0) -> UInt8[np.ndarray, "112 112 3"]:
     """Renders image number `image` of a generated person, aligned by eyes, nose and mouth.
 
     Args:
       identity: number of the person, from 0 on, without end.
       image: number of the person's image, from 0 on, without end.
       seed: another seed is another world of persons.
+      population: another one has other means: of faces, of colors and of light.
 
     Returns:
       RGB; the same arguments give the same pixels in any process and in any order.
@@ -143,8 +145,8 @@ def render_face(identity: int, image: int, *, seed: int) -> UInt8[np.ndarray, "1
       ValueError: a negative number.
     """
     rng = _image_rng(identity, image, seed=seed)
-    state = face_traits.draw_state(rng)
-    face = _pose_face(_traits(seed, identity), state)
+    state = face_traits.draw_state(rng, face_traits.population_of(population))
+    face = _pose_face(_traits(seed, identity, population), state)
     canvas = _background(state)
     face_shapes.draw(canvas, face, face_parts.all_parts(face))
     if state.occluded:

@@ -35,6 +35,12 @@ def add_arguments(add: Callable) -> None:
     add("--images_per_identity", type=int, required=True, help="images of each identity (with --pairs: to choose from)")
     add("--first_identity", type=int, default=0, help="number of the first; sets with other numbers share no identity")
     add("--seed", type=int, default=0, help="seed of the faces and of the choice of pairs")
+    add(
+        "--population",
+        type=int,
+        default=0,
+        help="another number is a population of another look: other mean faces, colors and light (default: 0)",
+    )
     add("--shards", type=int, default=8, help="files to spread the set over")
     add(
         "--pairs", type=int, help="make a verification set of so many pairs in 10 folds, half matched; a multiple of 20"
@@ -50,7 +56,7 @@ def prepare(arguments: argparse.Namespace) -> str:
     start = time.perf_counter()
     builders.check_target(arguments.name, num_shards=arguments.shards)
     _check_counts(arguments)
-    first_face = _render((arguments.first_identity, 0, arguments.seed))
+    first_face = _render((arguments.first_identity, 0, arguments.seed, arguments.population))
     record = {
         "kind": "generated",
         "identities": arguments.identities,
@@ -59,6 +65,8 @@ def prepare(arguments: argparse.Namespace) -> str:
         "seed": arguments.seed,
         "shards": arguments.shards,
         "pairs": arguments.pairs,
+        # Sets that are older than populations do not name theirs.
+        **({"population": arguments.population} if arguments.population else {}),
         "first_face": hashlib.sha256(first_face).hexdigest(),  # another version of the renderer is noticed by it
     }
     if builders.is_complete(arguments.data_dir, arguments.name, arguments=record):
@@ -159,12 +167,13 @@ def _write_verification(arguments: argparse.Namespace, record: dict) -> tuple[st
     return f"{len(faces)} pairs in {NUM_FOLDS} folds, {len(tasks)} images", len(tasks), folder
 
 
-def _tasks(arguments: argparse.Namespace, faces: Sequence) -> list[tuple[int, int, int]]:
-    return [(arguments.first_identity + identity, image, arguments.seed) for identity, image in faces]
+def _tasks(arguments: argparse.Namespace, faces: Sequence) -> list[tuple[int, int, int, int]]:
+    world = arguments.seed, arguments.population
+    return [(arguments.first_identity + identity, image, *world) for identity, image in faces]
 
 
 @contextlib.contextmanager
-def _rendered(tasks: list[tuple[int, int, int]]) -> Iterator[Iterator[bytes]]:
+def _rendered(tasks: list[tuple[int, int, int, int]]) -> Iterator[Iterator[bytes]]:
     """Opens a stream of the encoded faces, in the order of the tasks, drawn on all cores if there are many."""
     with contextlib.ExitStack() as stack:
         if len(tasks) <= _IN_PROCESS:
@@ -175,16 +184,17 @@ def _rendered(tasks: list[tuple[int, int, int]]) -> Iterator[Iterator[bytes]]:
         yield iter(tqdm(faces, total=len(tasks), desc="draw", unit=" images", disable=None))
 
 
-def _render(task: tuple[int, int, int]) -> bytes:
-    identity, image, seed = task
-    return records.encode_image(synthetic.render_face(identity, image, seed=seed), quality=_JPEG_QUALITY)
+def _render(task: tuple[int, int, int, int]) -> bytes:
+    identity, image, seed, population = task
+    face = synthetic.render_face(identity, image, seed=seed, population=population)
+    return records.encode_image(face, quality=_JPEG_QUALITY)
 
 
 def _check_counts(arguments: argparse.Namespace) -> None:
     for flag in ("identities", "images_per_identity"):
         if getattr(arguments, flag) < 1:
             raise UserError(f"--{flag} must be at least 1, it is {getattr(arguments, flag)}")
-    for flag in ("first_identity", "seed"):
+    for flag in ("first_identity", "seed", "population"):
         if getattr(arguments, flag) < 0:
             raise UserError(f"--{flag} must not be negative, it is {getattr(arguments, flag)}")
     if arguments.pairs is not None and (arguments.pairs < 1 or arguments.pairs % _PAIRS_UNIT):

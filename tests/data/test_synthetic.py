@@ -11,6 +11,7 @@ import pytest
 from lrfr_jax.data import face_parts, face_shapes, face_traits, synthetic
 
 IDENTITIES, IMAGES, SEED = 20, 5, 3
+EVERYONE = face_traits.population_of(0)
 
 
 @pytest.fixture(scope="module")
@@ -49,11 +50,34 @@ def test_every_image_identity_and_seed_differs(faces):
     assert len({_digest(synthetic.render_face(0, 0, seed=seed)) for seed in range(5)}) == 5
 
 
-@pytest.mark.parametrize("wrong", [(-1, 0, 0), (0, -1, 0), (0, 0, -1)])
+@pytest.mark.parametrize("wrong", [(-1, 0, 0, 0), (0, -1, 0, 0), (0, 0, -1, 0), (0, 0, 0, -1)])
 def test_negative_numbers_are_refused(wrong):
-    identity, image, seed = wrong
+    identity, image, seed, population = wrong
     with pytest.raises(ValueError, match="count them from 0"):
-        synthetic.render_face(identity, image, seed=seed)
+        synthetic.render_face(identity, image, seed=seed, population=population)
+
+
+def _means(population: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mean traits of 200 people of a population and mean states of as many images, in the tables' deviations."""
+    people = face_traits.population_of(population)
+    traits = [face_traits.draw_traits(np.random.default_rng(k), people) for k in range(200)]
+    states = [face_traits.draw_state(np.random.default_rng(k), people) for k in range(200)]
+    of_traits = [np.mean([getattr(one, name) for one in traits]) for name in face_traits.IDENTITY_TRAITS]
+    of_states = [np.mean([getattr(one, name) for one in states]) for name in face_traits.IMAGE_STATE]
+    spreads = [spread for _, spread in face_traits.IDENTITY_TRAITS.values()]
+    return np.divide(of_traits, spreads), np.divide(of_states, list(face_traits.IMAGE_STATE.values()))
+
+
+def test_another_population_has_other_means():
+    one, again, other = (_means(population) for population in (0, 1, 2))
+    at = list(face_traits.IDENTITY_TRAITS).index("part")  # is kept away from the middle
+    for kind in (0, 1):
+        apart = np.delete(np.abs(again[kind] - one[kind]), at if kind == 0 else [])
+        np.testing.assert_allclose(apart, face_traits.FARTHEST, atol=1e-6)
+    assert 0.3 < np.mean(np.sign(again[0] - one[0]) == np.sign(other[0] - one[0])) < 0.7
+    assert sorted(face_traits.population_of(1).hair) == sorted(face_traits.HAIR_SHARES)
+    assert _digest(synthetic.render_face(0, 0, seed=0, population=1)) != _digest(synthetic.render_face(0, 0, seed=0))
+    assert (synthetic.landmarks(0, 0, seed=0, population=1) != synthetic.landmarks(0, 0, seed=0)).any()
 
 
 @pytest.mark.parametrize("resolution", [28, 7])
@@ -101,8 +125,8 @@ def test_landmarks_are_near_the_template():
 
 
 def test_alignment_undoes_size_and_place_of_the_head():
-    traits = face_traits.draw_traits(np.random.default_rng(0))
-    state = face_traits.draw_state(np.random.default_rng(1))
+    traits = face_traits.draw_traits(np.random.default_rng(0), EVERYONE)
+    state = face_traits.draw_state(np.random.default_rng(1), EVERYONE)
     state.scale = state.roll = state.shift_x = state.shift_y = 0.0
     face = synthetic._pose_face(traits, state)
     placed = face.turn * synthetic._turned_landmarks(traits, state) + face.center
@@ -114,8 +138,8 @@ def test_alignment_undoes_size_and_place_of_the_head():
 
 
 def test_turning_the_head_moves_the_nose_further_than_the_outline():
-    traits = face_traits.draw_traits(np.random.default_rng(0))
-    state = face_traits.draw_state(np.random.default_rng(1))
+    traits = face_traits.draw_traits(np.random.default_rng(0), EVERYONE)
+    state = face_traits.draw_state(np.random.default_rng(1), EVERYONE)
     points = np.array([(0.0, 20.0), (traits.face_width, 8.0)])
     state.yaw = state.pitch = 0.0
     straight = face_shapes.turn_head(points, traits=traits, state=state, lift=np.zeros(2))
@@ -156,8 +180,8 @@ def test_paint_fills_a_square_and_nothing_else():
 
 def test_drawn_features_lie_at_the_landmarks():
     for seed in range(6):
-        traits = face_traits.draw_traits(np.random.default_rng(seed))
-        state = face_traits.draw_state(np.random.default_rng(seed))
+        traits = face_traits.draw_traits(np.random.default_rng(seed), EVERYONE)
+        state = face_traits.draw_state(np.random.default_rng(seed), EVERYONE)
         traits.glasses, traits.moles, state.lids, state.gaze_x, state.yaw = False, traits.moles[:0], 0.3, 0.0, 0.0
         traits.skin, traits.hair, traits.part = np.array([200.0, 150, 100]), np.array([30.0, 200, 30]), 0.3
         face = synthetic._pose_face(traits, state)
@@ -180,8 +204,8 @@ def test_drawn_features_lie_at_the_landmarks():
 
 
 def test_draw_paints_each_shape_where_it_is_placed_and_in_order():
-    traits = face_traits.draw_traits(np.random.default_rng(0))
-    face = synthetic._pose_face(traits, face_traits.draw_state(np.random.default_rng(1)))
+    traits = face_traits.draw_traits(np.random.default_rng(0), EVERYONE)
+    face = synthetic._pose_face(traits, face_traits.draw_state(np.random.default_rng(1), EVERYONE))
     shapes = face_parts.all_parts(face)
     together, alone = np.zeros((2, 112, 112, 3), np.uint8)
     face_shapes.draw(together, face, shapes)
@@ -192,8 +216,8 @@ def test_draw_paints_each_shape_where_it_is_placed_and_in_order():
 
 
 def test_beard_hat_and_wrinkles_only_where_they_belong():
-    traits = face_traits.draw_traits(np.random.default_rng(0))
-    state = face_traits.draw_state(np.random.default_rng(1))
+    traits = face_traits.draw_traits(np.random.default_rng(0), EVERYONE)
+    state = face_traits.draw_state(np.random.default_rng(1), EVERYONE)
     traits.beard = traits.moustache = 0.0
     state.hat = False
     bare = synthetic._pose_face(traits, state)
@@ -213,8 +237,8 @@ def test_beard_hat_and_wrinkles_only_where_they_belong():
 
 @pytest.mark.parametrize("style", list(face_traits.HAIR_STYLES))
 def test_every_hair_style_draws_finite_shapes(style):
-    traits = face_traits.draw_traits(np.random.default_rng(0))
-    state = face_traits.draw_state(np.random.default_rng(1))
+    traits = face_traits.draw_traits(np.random.default_rng(0), EVERYONE)
+    state = face_traits.draw_state(np.random.default_rng(1), EVERYONE)
     traits.style, traits.glasses, traits.beard, state.glasses_off, state.hat = (
         face_traits.HAIR_STYLES[style],
         True,
@@ -239,7 +263,7 @@ def test_tables_are_shares_and_known_traits():
 
 def test_traits_stay_within_two_deviations():
     for seed in range(20):
-        traits = face_traits.draw_traits(np.random.default_rng(seed))
+        traits = face_traits.draw_traits(np.random.default_rng(seed), EVERYONE)
         for name, (mean, spread) in face_traits.IDENTITY_TRAITS.items():
             center = mean + face_traits.FEMALE_SHIFTS.get(name, 0) * traits.female
             if name != "part":  # moved away from the middle after the draw

@@ -26,6 +26,19 @@ def test_record_and_label_are_the_face_of_their_identity(tmp_path, capsys):
     assert np.abs(decoded.astype(int) - synthetic.render_face(9, 0, seed=5)).mean() > 8
 
 
+def test_another_population_is_another_set(tmp_path, capsys):
+    _prepare(tmp_path, "drawn", population=2)
+    opened = face_sets.open_training_set(str(tmp_path), "drawn")
+    face = synthetic.render_face(1, 1, seed=5, population=2)
+    decoded = records.decode_image(opened.source[3]["image"]).astype(int)
+    assert np.abs(decoded - face).mean() < 4
+    assert np.abs(decoded - synthetic.render_face(1, 1, seed=5)).mean() > 8
+    _prepare(tmp_path, "drawn", population=2)
+    assert "is complete already" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        _prepare(tmp_path, "drawn", population=1)
+
+
 def test_processes_draw_the_same_bytes_in_the_same_order(tmp_path, monkeypatch):
     _prepare(tmp_path, "alone", identities=15)
     monkeypatch.setattr(generated, "_IN_PROCESS", 0)
@@ -88,7 +101,7 @@ def test_a_verification_set_stores_the_planned_faces_once(tmp_path):
     assert len(opened.source) == len(np.unique(faces.reshape(-1, 2), axis=0))
     for place in (0, 11, 19):
         for index, (identity, image) in zip(opened.protocol.pairs[place], faces[place], strict=True):
-            expected = generated._render((100 + int(identity), int(image), 5))
+            expected = generated._render((100 + int(identity), int(image), 5, 0))
             assert opened.source[int(index)]["image"] == expected
 
 
@@ -109,6 +122,7 @@ def test_a_second_run_is_recognized_and_another_renderer_too(tmp_path, capsys, m
         ({"images_per_identity": -1}, "--images_per_identity must be at least 1"),
         ({"first_identity": -1}, "--first_identity must not be negative"),
         ({"seed": -1}, "--seed must not be negative"),
+        ({"population": -1}, "--population must not be negative"),
         ({"shards": 0}, "--shards must be at least 1"),
         ({"shards": 7}, "--shards must be at most the number of images, 6"),
         ({"pairs": 30}, "--pairs must be a positive multiple of 20"),
