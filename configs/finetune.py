@@ -5,8 +5,8 @@ Command (docs/finetuning.md has the whole way, from an arcface_torch `backbone.p
 The weights are those of `--config.init_from=DIR`, by default pretrained/arcface_r50.
 Arguments: dataset, backbone, embedding_size, batch_size, num_epochs, head (of configs/common.py),
   policy=faithful|none|aug|maug|paug|single7|single28|bt_m|st_m1|st_m2.
-faithful keeps most of what the weights knew of other people (docs/results.md): the face as it was and its small view
-are pulled to what the weights see in the face as it was. The other policies learn as from random weights, by SGD;
+faithful keeps most of what the weights knew of other people (docs/results.md): one view a face, small or as it was, is
+pulled to what the weights see in the face as it was. The other policies learn as from random weights, by SGD;
 configs/finetune_lfw_pubfig.py studies them.
 Hardware: any; a smaller batch_size fits smaller memory. Data: your own, or a set of docs/data.md under its license.
 """

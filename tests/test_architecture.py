@@ -2,8 +2,6 @@
 
 import ast
 import pathlib
-import shutil
-import subprocess
 import sys
 
 import pytest
@@ -147,12 +145,3 @@ def test_public_functions_have_docstrings():
                 and node.name != "main"
             ):
                 assert ast.get_docstring(node), f"{path.name}: {node.name} has no docstring"
-
-
-@pytest.mark.skipif(not shutil.which("git") or not (ROOT / ".git").exists(), reason="needs git and a clone")
-def test_no_file_of_the_project_is_ignored():
-    """What .gitignore hides is in this folder and in no clone of it."""
-    folders = ("lrfr_jax", "configs", "launch", "tests", "benchmarks", "findings", "docs")
-    command = ("git", "ls-files", "--others", "--ignored", "--exclude-standard", "--", *folders)
-    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
-    assert not [name for name in listed if "__pycache__" not in name]

@@ -32,7 +32,12 @@ _NAMED = [
     "CASIA_112x112/0/1.bmp",
 ]
 _KEPT = ["docs/method.png", "docs/new.png", "tests/golden/new.npz", "lrfr_jax/data/new.py", "tests/data/new.py"]
-_KEPT += ["lrfr_jax/analysis/figures/new.py", "configs/sweeps/new.py", "lrfr_jax/demo/page.html"]
+_KEPT += [
+    "lrfr_jax/analysis/figures/new.py",
+    "configs/sweeps/new.py",
+    "lrfr_jax/demo/page.html",
+    "tests/golden/onnx/new.onnx",
+]
 
 
 def _documented():
@@ -63,3 +68,12 @@ def test_every_output_of_a_documented_command_is_ignored():
 
 def test_what_belongs_to_the_project_is_not():
     assert _ignored(_KEPT) == set()
+
+
+def test_no_file_of_the_project_is_ignored():
+    """What .gitignore hides is in this folder and in no clone of it."""
+    folders = ("lrfr_jax", "configs", "launch", "tests", "benchmarks", "findings", "docs")
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*") if path.is_file()]
+    names = {str(path.relative_to(ROOT)) for path in files if "__pycache__" not in path.parts}
+    assert len(names) > 100
+    assert names & _ignored(sorted(names)) == set()
