@@ -91,6 +91,11 @@ print(json.dumps([out.tolist(), list(program.platforms), ours]))
     assert imported == []
 
 
+def test_programs_are_written_for_the_oldest_jax(model, variables):
+    program = jax.export.deserialize(bytearray(FORMATS["stablehlo"].serialize(variables, model, "ours")))
+    assert b"StableHLO_v1.13.0" in program.mlir_module_serialized[:64]
+
+
 def test_a_program_of_another_jax_is_told_when_it_is_opened(model, variables, tmp_path, monkeypatch):
     """jax reads a program at its first call, after all pictures were read."""
     path = tmp_path / "net.stablehlo"
