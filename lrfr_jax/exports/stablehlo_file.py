@@ -18,8 +18,8 @@ from jax.extend.mlir.dialects import stablehlo
 from lrfr_jax.image_ops import IMAGE_SIZE
 
 PLATFORMS = ("cpu", "cuda", "tpu")
-# The version of StableHLO that programs are written in. jax writes one of four weeks ago, which jaxes that are older than
-# that cannot read (0.12.0.1 writes 1.18, 0.10.2 reads up to 1.17); our networks need nothing new.
+# The version of StableHLO that programs are written in. jax writes one of four weeks ago, which a jax that is older
+# cannot read (0.12.0.1 writes 1.18, 0.10.2 reads up to 1.17); our networks need nothing new.
 WRITTEN_VERSION = "1.13.0"
 
 
