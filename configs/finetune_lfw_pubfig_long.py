@@ -3,7 +3,7 @@
 Command (docs/results.md prepares the data and holds the results):
   python -m lrfr_jax.main --config configs/finetune_lfw_pubfig_long.py --workdir W --data_dir DIR
 Arguments: batch_size, num_steps.
-Hardware: 2 CPU cores.
+Hardware: a CPU core, 75 minutes.
 Data: LFW (research use) and PubFig (non-commercial research), 15,398 images of 4,901 identities.
 The recipe was chosen on people of PubFig that are in no test here, docs/results.md tells against what.
 """
